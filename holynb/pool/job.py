@@ -55,7 +55,7 @@ class Job:
     Temperature 0 is greedy; top_k 0 is all. `grammar` (llguidance's own text) constrains the answer; None: no constraint.
     `logprobs`: alternatives whose log probability is emitted with each token and its own, before anything changed the logits; None:
     no log probabilities. `prompt_logprobs`: those of the prompt's tokens, too. `thinking`: its grammar begins after it, and it may be
-    ended; None: nothing depends on whether the row thinks.
+    ended; None: nothing depends on whether the row thinks. `pooling`: a vector is wanted instead of an answer, and how it is made.
     """
 
     id: int
@@ -73,6 +73,7 @@ class Job:
     logprobs: int | None = None
     prompt_logprobs: bool = False
     thinking: JobThinking | None = None
+    pooling: str | None = None
 
     @property
     def sequential(self) -> bool:

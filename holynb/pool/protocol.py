@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
-from typing import Any, ClassVar, Protocol, TypedDict, TypeVar, get_args
+from typing import Any, ClassVar, Protocol, TypeVar, get_args
 
 from holynb.pool.fit import Mesh
 from holynb.pool.job import Job, JobThinking, LogitRules, TokenScore
+from holynb.pool.rankstats import RankStats
 from kernels_support.jupyter import wire
 
 __all__ = [
@@ -49,7 +50,8 @@ class Emit:
     """A step's output for one job: new tokens (without the end token), the finish reason, and a note (`admitted`, `oom`).
 
     `cached`: with `admitted`, the number of prompt tokens that were in the KV cache. `scores`: where asked for, those of `tokens`, and
-    of the end token after them; `prompt_scores`: those of the prompt's tokens but the first, with the first of `scores`.
+    of the end token after them; `prompt_scores`: those of the prompt's tokens but the first, with the first of `scores`. `vector`: of a
+    text that is embedded, in base64 of float32.
     """
 
     id: int
@@ -59,32 +61,7 @@ class Emit:
     cached: int = 0
     scores: tuple[TokenScore, ...] = ()
     prompt_scores: tuple[TokenScore, ...] = ()
-
-
-class RankStats(TypedDict, total=False):
-    """A rank's counters and sizes, for metrics. What a runner does not know is left out. `memory_*` are of its device, in bytes."""
-
-    running: int
-    waiting: int
-    batch: int
-    oom: int
-    preempted: int
-    kv_used: int
-    kv_total: int
-    tokens_in: int
-    tokens_out: int
-    tokens_shared: int
-    weights_bytes: int
-    kv_bytes: int
-    device: str
-    memory_total: int
-    memory_used: int
-    memory_ours: int | None
-    dtype: str
-    max_len: int | None
-    stage: int
-    flights: int
-    busy: float | None
+    vector: str = ""
 
 
 class JobRunner(Protocol):
@@ -266,18 +243,22 @@ def job_from(values: Mapping[str, Any]) -> Job:
 
 
 #: Fields that few jobs have, with what all others have.
-_RARE: dict[str, Any] = {"stop_ids": (), "rules": None, "logprobs": None, "prompt_logprobs": False, "thinking": None}
+_RARE: dict[str, Any] = {"stop_ids": (), "rules": None, "logprobs": None, "prompt_logprobs": False, "thinking": None, "pooling": None}
 
 
 def _row(emit: Emit) -> list[Any]:
     row = [emit.id, emit.tokens, emit.finish, emit.note]
+    if emit.vector:
+        return [*row, emit.cached, emit.vector]
     if emit.scores or emit.prompt_scores:
         return [*row, emit.cached, emit.scores, emit.prompt_scores]
     return [*row, emit.cached] if emit.cached else row
 
 
 def _emit(row: list[Any]) -> Emit:
-    """A row of more than four: with `cached`, and perhaps scores."""
+    """A row of more than four: with `cached`, and perhaps scores, or a vector."""
+    if len(row) == 6:
+        return Emit(row[0], tuple(row[1]), row[2], row[3], row[4], vector=row[5])
     return Emit(row[0], tuple(row[1]), *row[2:5], *map(_scores, row[5:]))
 
 

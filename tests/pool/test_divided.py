@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import signal
 import threading
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 import tiny
@@ -94,6 +96,19 @@ def expected(folder: Path) -> list[str]:
     return [text.decode(ids_out) for ids_out in tokens.values()]
 
 
+def alone(folder: Path) -> list[Any]:
+    """The vectors that one process makes of the prompts."""
+    from holynb.pool.engine.runner import Runner
+    from holynb.pool.protocol import Job
+
+    runner, vectors = Runner(folder), {}
+    for i, ids in enumerate(PROMPTS):
+        runner.add(Job(i, tuple(ids), 1, pooling="mean"))
+    while not runner.idle:
+        vectors.update({e.id: np.frombuffer(base64.b64decode(e.vector), "<f4") for e in runner.step()})
+    return [vectors[i] for i in range(len(PROMPTS))]
+
+
 def gone(pids: list[int]) -> bool:
     return not any(psutil.pid_exists(p) and psutil.Process(p).status() != psutil.STATUS_ZOMBIE for p in pids)
 
@@ -108,9 +123,14 @@ def running(pool: Pool) -> list[bool]:
     return [bool(r.get("running")) for r in pool.ask("/health")[1]["replicas"]]
 
 
-def test_tensor_parallel_says_the_same_and_a_killed_server_takes_all_ranks_along(tiny_pools: Tiny, expected: list[str]) -> None:
+def test_tensor_parallel_says_the_same_and_a_killed_server_takes_all_ranks_along(
+    tiny_pools: Tiny, expected: list[str], folder: Path
+) -> None:
     pool = tiny_pools.start_parallel(tp=2)
     assert all_of(pool) == expected
+    status, answer = pool.ask("/v1/embeddings", {"input": PROMPTS, "encoding_format": "float"})
+    assert status == 200, answer
+    np.testing.assert_allclose([d["embedding"] for d in answer["data"]], alone(folder), atol=1e-4, rtol=0)
     assert len(pids_of(pool)) == 2
     pool.process.kill()
     pool.wait(lambda: gone([r.pid for r in pool.record.ranks]), 5)
@@ -120,6 +140,8 @@ def test_a_pipeline_says_the_same_tells_how_busy_its_stages_are_and_ends_cleanly
     pool = tiny_pools.start_parallel("--micro", "3", pp=2)
     pids = pids_of(pool)
     assert all_of(pool) == expected
+    status, answer = pool.ask("/v1/embeddings", {"input": PROMPTS})
+    assert (status, answer["error"]["message"].partition(",")[0]) == (400, "This pool divides its model into 2 stages (--pp)")
     pool.wait(lambda: all(s.get("busy") for r in pool.ask("/health")[1]["replicas"] for s in r["ranks"]))
     (replica,) = pool.ask("/health")[1]["replicas"]
     metrics = figures(pool)

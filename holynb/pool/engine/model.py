@@ -7,7 +7,7 @@ stage without embedding or head takes or returns hidden states.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,13 +65,17 @@ def pack(weights: Weights) -> Weights:
 
 @dataclass(slots=True)
 class ForwardBatch:
-    """The tokens of one forward pass: ids, positions and KV cache slots. `last`: indices of those whose logits are needed; None: all."""
+    """The tokens of one forward pass: ids, positions and KV cache slots. `last`: indices of those whose logits are needed; None: all.
+
+    `hidden`: not their logits are wanted, but what the head would be given.
+    """
 
     ids: Tensor
     positions: Tensor
     slots: Tensor
     attend: Attend
     last: Tensor | None = None
+    hidden: bool = False
 
 
 class Collectives:
@@ -167,8 +171,8 @@ class Decoder:
         heads = layer.out.shape[1] // size
         return Heads(heads, (layer.qkv.shape[0] // size - heads) // 2, size, layer.q_norm, layer.k_norm, self.spec.eps)
 
-    def forward(self, batch: ForwardBatch, kv: Tensor, hidden: Tensor | None = None) -> Tensor:
-        """Logits (rows of `last`, vocabulary), or hidden states (tokens, hidden) if this stage has no head. Writes `kv`.
+    def forward(self, batch: ForwardBatch, kv: Iterable[Any], hidden: Tensor | None = None) -> Tensor:
+        """Logits (rows of `last`, vocabulary), or hidden states (tokens, hidden) if this stage has no head. Writes `kv`, a pair a layer.
 
         `hidden`: the previous stage's output; needed, and used, only without an embedding.
         """
@@ -191,4 +195,5 @@ class Decoder:
             return collectives.all_reduce(x) if residual is None else (residual + collectives.all_reduce(x)).to(residual.dtype)
         if batch.last is not None:
             x, residual = x[..., batch.last, :], residual[batch.last]
-        return collectives.gather_logits(linear(collectives.add_norm(x, residual, w.norm, eps)[0], w.head))
+        normed = collectives.add_norm(x, residual, w.norm, eps)[0]
+        return normed if batch.hidden else collectives.gather_logits(linear(normed, w.head))

@@ -14,13 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from holynb.errors import UserError, closest
 from holynb.pool.engine.cache import BlockAllocator
+from holynb.pool.engine.computetype import compute_dtype
 from holynb.pool.engine.constrained import GrammarCompiler
+from holynb.pool.engine.embedder import Embedder
 from holynb.pool.engine.executor import StepExecutor, executor_for
 from holynb.pool.engine.scheduler import BatchScheduler
 from holynb.pool.engine.sequence import Step
-from holynb.pool.fit import Mesh, Spec, bf16_is_fast, cpus, device_memory, plan, read_spec
+from holynb.pool.fit import Mesh, cpus, device_memory, plan, read_spec
 from holynb.pool.protocol import Emit, Job, JobRunner, RankStats, job_from, job_values
 from kernels_support.jupyter import shortage
 
@@ -38,8 +39,6 @@ _GRAMMAR_WAIT_S = 0.05
 
 #: Small enough that rows of one template share most of their prefix.
 BLOCK_TOKENS = 16
-
-DTYPES = ("float32", "bfloat16", "float16")
 
 
 class Runner(JobRunner):
@@ -68,7 +67,7 @@ class Runner(JobRunner):
         self.shard = self.mesh.shard(self.spec)
         self._commands: list[list[Any]] = []
         """For the followers, with the next step."""
-        self.dtype = _compute_dtype(dtype, device, self.spec)
+        self.dtype = compute_dtype(dtype, device, self.spec)
         self.limits = plan.limits_of(self.spec, cpu=device == "cpu", max_len=max_len)
         self.before_step: Callable[[Step], None] | None = None
         """Called with each step before it is launched. Tests raise here what a device would."""
@@ -84,6 +83,9 @@ class Runner(JobRunner):
 
         if invalid := next((t for t in job.ids if not 0 <= t < self.spec.vocab), None):
             raise ValueError(f"token {invalid} is not one of the {self.spec.vocab} that the model knows")
+        if job.pooling is not None:
+            self.embedder.add(job)
+            return
         job = with_seed(job)
         if job.grammar is None:
             self._queue(job)
@@ -94,6 +96,7 @@ class Runner(JobRunner):
     def cancel(self, id: int) -> None:  # noqa: A002 - the protocol's name
         """Drop a job; nothing more is emitted for it. Unknown ids are ignored."""
         self.grammars.cancel(id)
+        self.embedder.cancel(id)
         self.scheduler.cancel(id)
         if self.group is not None:
             self._commands.append(["cancel", id])
@@ -101,15 +104,15 @@ class Runner(JobRunner):
     @property
     def idle(self) -> bool:
         """Whether there is neither work nor output left."""
-        return self.scheduler.idle and not self._in_flight and self.grammars.idle
+        return self.scheduler.idle and not self._in_flight and self.grammars.idle and self.embedder.idle
 
     def step(self) -> list[Emit]:
         """Plan and start one step, then read back the one before it (on a GPU) or this one (on CPU)."""
         emits = [] if self.grammars.idle else self._queue_compiled()
-        commands, self._commands = self._commands, []
+        commands, self._commands, texts = self._commands, [], self.embedder.take()
         if self.group is not None:
-            self.group.send_commands(commands)
-        return emits + self._advance()
+            self.group.send_commands([*commands, *([["embed", [job_values(t) for t in texts]]] if texts else [])])
+        return emits + self.embedder.run(texts) + self._advance()
 
     def warm(self) -> int:
         """Prepare every batch size now (on a GPU: capture its graphs) instead of at its first use. Returns their number."""
@@ -127,6 +130,8 @@ class Runner(JobRunner):
                     self.executor.warm()
                 elif command == "cancel":
                     self.scheduler.cancel(argument)
+                elif command == "embed":
+                    self.embedder.run([job_from(text) for text in argument])
                 else:
                     self._schedule(job_from(argument))
             self._advance()
@@ -180,7 +185,7 @@ class Runner(JobRunner):
         used = self.blocks.total - self.blocks.free
         return {
             "running": len(scheduler.running),
-            "waiting": len(scheduler.waiting),
+            "waiting": len(scheduler.waiting) + self.embedder.waiting,
             "batch": scheduler.batch_cap,
             "oom": scheduler.ooms,
             "preempted": scheduler.preempted,
@@ -259,6 +264,7 @@ class Runner(JobRunner):
         collectives = None if self.group is None else self.group.collectives(self.spec, self.shard, self.limits.batch, dtype)
         model = Decoder(self.spec, weights, self.limits.max_len, collectives)
         self.stage = SingleStage() if self.group is None or self.mesh.pipe == 1 else PipelineStage(self.group, self.spec.hidden, kv)
+        self.embedder = Embedder(model, kv, self.limits, divided=self.group is not None)
         self.executor: StepExecutor = executor_for(model, kv, BLOCK_TOKENS, self.limits, self.stage)
         if precompiler is not None:
             precompiler.wait()
@@ -282,12 +288,3 @@ class Runner(JobRunner):
         memory = device_memory(self.device)
         work = plan.work_bytes(self.spec, self.shard, self.limits, itemsize)
         return plan.cache_bytes(memory.total, memory.free, share, work, cpu=self.device == "cpu")
-
-
-def _compute_dtype(dtype: str | None, device: str, spec: Spec) -> str:
-    """The dtype to compute in. On CPU bfloat16 only if requested and the processor has it: elsewhere it is slower than float32."""
-    if dtype not in (None, "auto", *DTYPES):
-        raise UserError(f"--dtype {dtype} is none of {', '.join(DTYPES)}.{closest(str(dtype), DTYPES)}")
-    if device == "cpu":
-        return "bfloat16" if dtype == "bfloat16" and bf16_is_fast() else "float32"
-    return (spec.dtype if spec.dtype in DTYPES else "bfloat16") if dtype in (None, "auto") else str(dtype)

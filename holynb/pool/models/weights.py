@@ -38,6 +38,8 @@ _HUB_PATTERNS = [
     "*.safetensors.index.json",
     "config.json",
     "generation_config.json",
+    "modules.json",
+    "1_Pooling/config.json",
     "tokenizer*",
     "special_tokens_map.json",
     "added_tokens.json",

@@ -17,6 +17,7 @@ from holynb.pool.server import lifecycle
 from holynb.pool.server.app import application
 from holynb.pool.server.config import RUNNER, PoolConfig, load_model, parse_args, rank_command
 from holynb.pool.server.lifecycle import StartError
+from holynb.pool.server.pooling import read_pooling
 from holynb.pool.server.prepare import weights_folder
 from holynb.pool.server.replica import Replica
 from holynb.pool.server.service import Identity, Service
@@ -64,6 +65,7 @@ class Replicas:
                 why = next((r.end_reason for r in self._replicas.values() if r.end_reason), None)
                 raise StartError(f"a replica did not start: {why}")
         service.restart_replica = self._restart
+        service.pipe, service.pooling = self._config.pp, read_pooling(self._folder)
         service.set_ready(tokenizer)
         lifecycle.log(f"ready: {config.name} serves {self._folder} on {', '.join(config.devices)}")
 

@@ -27,7 +27,7 @@ from holynb.pool.server.api import ApiRequest, parse_request
 from holynb.pool.server.apierror import ApiError, error_body
 from holynb.pool.server.detokenize import TextReader, merged
 from holynb.pool.server.effort import with_thinking
-from holynb.pool.server.facts import FactRoutes
+from holynb.pool.server.embeddings import EmbeddingRoutes, lost_error
 from holynb.pool.server.grammar import GrammarCache, GrammarError
 from holynb.pool.server.http import ClientDisconnected, Events, read_json, run_until_disconnect, sse_event
 from holynb.pool.server.jobs import completed
@@ -67,7 +67,7 @@ class _Answer:
         return answers.usage(self.tokens_in, tokens_out, self.cached, thought=thought if self.splits else None, notes=notes)
 
 
-class Routes(FactRoutes):
+class Routes(EmbeddingRoutes):
     """The handlers over one service."""
 
     def __init__(self, service: Service) -> None:
@@ -132,7 +132,7 @@ class Routes(FactRoutes):
             done = await asyncio.gather(*tasks)
         except (GenerationLost, GenerationRefused) as exc:
             self._service.metrics.finish("error", 0.0)
-            raise _api_error(exc) from exc
+            raise lost_error(exc) from exc
         except asyncio.CancelledError:
             self._service.metrics.finish("cancelled", 0.0)
             raise
@@ -191,7 +191,7 @@ class Routes(FactRoutes):
         except (GenerationLost, GenerationRefused) as exc:
             ended = True
             metrics.finish("error", 0.0)
-            yield sse_event(error_body(_api_error(exc)))
+            yield sse_event(error_body(lost_error(exc)))
         finally:
             if not ended:
                 metrics.finish("cancelled", 0.0)
@@ -203,12 +203,6 @@ def _echo(request: ApiRequest, generation: Generation, prompt: int, tokenizer: C
         return None
     sent = request.prompts[prompt]
     return sent if isinstance(sent, str) and request.truncate is None else tokenizer.decode(generation.job.ids, special=True)
-
-
-def _api_error(exc: GenerationLost | GenerationRefused) -> ApiError:
-    if isinstance(exc, GenerationRefused):
-        return ApiError(400, str(exc), code="context_length_exceeded")
-    return ApiError(500, str(exc), code=exc.code)
 
 
 async def refuse(request: Request, exc: Exception) -> Response:
@@ -231,6 +225,7 @@ def application(service: Service) -> ASGIApp:
         routes=[
             Route("/v1/chat/completions", routes.chat, methods=["POST"]),
             Route("/v1/completions", routes.completions, methods=["POST"]),
+            Route("/v1/embeddings", routes.embeddings, methods=["POST"]),
             Route("/v1/models", routes.models),
             Route("/v1/models/{name:path}", routes.model),
             Route("/tokenize", routes.tokenize, methods=["POST"]),

@@ -48,6 +48,8 @@ class Generation:
     scores: list[TokenScore] = field(default_factory=list)
     """Where asked for, one for each of `tokens`, and at the end one for the end token."""
     prompt_scores: list[TokenScore] = field(default_factory=list)
+    vector: str = ""
+    """Of a text that is embedded."""
     finish: str | None = None
     error: GenerationLost | GenerationRefused | None = None
     notes: set[str] = field(default_factory=set)
@@ -223,6 +225,8 @@ class Replica:
         if emit.scores:
             generation.scores += emit.scores
             generation.prompt_scores += emit.prompt_scores
+        if emit.vector:
+            generation.vector = emit.vector
         if emit.tokens:
             self.on_tokens(generation, len(emit.tokens), generation.last_token_at, now)
             generation.tokens += emit.tokens

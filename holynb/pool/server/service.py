@@ -19,6 +19,7 @@ from holynb.pool.server.apierror import ApiError
 from holynb.pool.server.dispatch import PrefixDispatcher
 from holynb.pool.server.jobs import check_token_ids, jobs_of, room_for
 from holynb.pool.server.metrics import Metrics, ReplicaStats, device_memory
+from holynb.pool.server.pooling import Pooling
 from holynb.pool.server.prompts import PromptEncoder
 from holynb.pool.server.replica import Generation, GenerationLost, Replica
 from holynb.pool.server.tokenizer import ChatTokenizer
@@ -53,6 +54,9 @@ class Service:
         self.deaths: list[str] = []
         self.tokenizer: ChatTokenizer | None = None
         self.max_len = 0
+        self.pipe = 1
+        """Into how many stages the model is divided."""
+        self.pooling = Pooling()
         self.used_at = time.monotonic()
         self.requests = 0
         self.stopped = asyncio.Event()
@@ -164,6 +168,10 @@ class Service:
             self._dispatch(generation)
             out.append(generation)
         return out
+
+    def next_job(self) -> int:
+        """A number that no other job of this pool has."""
+        return next(self._job_ids)
 
     def cancel(self, generation: Generation) -> None:
         if generation in self._parked:

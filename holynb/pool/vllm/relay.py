@@ -218,6 +218,7 @@ def relay(service: RelayService) -> ASGIApp:
         routes=[
             Route("/v1/chat/completions", relayed.answer, methods=["POST"]),
             Route("/v1/completions", relayed.answer, methods=["POST"]),
+            Route("/v1/embeddings", relayed.answer, methods=["POST"]),
             Route("/v1/models", own.models),
             Route("/v1/models/{name:path}", own.model),
             Route("/health", own.health),

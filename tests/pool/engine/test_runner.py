@@ -154,9 +154,9 @@ def made_block(made: Runner, itemsize: int) -> int:
 
 
 def test_dtype_is_chosen_by_what_is_fast(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("holynb.pool.engine.runner.bf16_is_fast", lambda: False)
+    monkeypatch.setattr("holynb.pool.engine.computetype.bf16_is_fast", lambda: False)
     assert Runner(folder, dtype="bfloat16").stats()["dtype"] == "float32"
-    monkeypatch.setattr("holynb.pool.engine.runner.bf16_is_fast", lambda: True)
+    monkeypatch.setattr("holynb.pool.engine.computetype.bf16_is_fast", lambda: True)
     assert Runner(folder).stats()["dtype"] == "float32", "only where it is asked for"
     fast = Runner(folder, dtype="bfloat16")
     assert fast.stats()["dtype"] == "bfloat16"
