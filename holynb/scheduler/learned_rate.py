@@ -144,7 +144,8 @@ class LearnedRate:
             growth = self.GROWTH_PER_S ** (pace * elapsed)
         else:
             doubling = self.DOUBLING_S if self._measured else self.FIRST_DOUBLING_S
-            growth = 2.0 ** ((age**2 - max(0.0, age - pace * elapsed) ** 2) / doubling**2)
+            exponent = (age**2 - max(0.0, age - pace * elapsed) ** 2) / doubling**2
+            growth = 2.0 ** min(exponent, 64.0)  # a lull of hours is beyond what a float holds
         self.rate *= min(growth, self.MAX_STEP)
         self._at = now
         # Unused capacity is not saved up: a burst after a lull would be refused.

@@ -201,12 +201,12 @@ class Limiter:
             self._size -= self._size > self._least
         elif permit.at > self._corrected_at and self._has_ended(permit, wait, now):
             self._ends += 1
-            pause = min(MAX_BACKOFF_S, BASE_BACKOFF_S * 2.0 ** (self._ends - 1)) if wait is None else wait
+            pause = min(MAX_BACKOFF_S, BASE_BACKOFF_S * 2.0 ** min(self._ends - 1, 10)) if wait is None else wait
             # Jitter, upwards only: kernels that share the key must not resume at once.
             self._end(now, pause * self.rng.uniform(1.0, 1.1))
         else:
             self._changed.set()
-            backoff = min(MAX_BACKOFF_S, BASE_BACKOFF_S * 2.0 ** (refusals - 2)) * self.rng.uniform(0.75, 1.0)
+            backoff = min(MAX_BACKOFF_S, BASE_BACKOFF_S * 2.0 ** min(refusals - 2, 10)) * self.rng.uniform(0.75, 1.0)
             return Pause(backoff if wait is None else wait, shared=False)
         self._changed.set()
         return Pause(max(0.0, self._until - now), shared=True)

@@ -15,6 +15,7 @@ from servers import virtual
 from servers.limited import Result, against_oracle, drive, limiter, through
 from servers.virtual import Quota
 
+from holynb.scheduler.learned_rate import LearnedRate
 from holynb.scheduler.limiter import Limiter
 from holynb.scheduler.registry import shared_limiter
 from holynb.types import Limits
@@ -321,6 +322,21 @@ def test_one_that_is_refused_waits_alone_and_just_as_long_as_asked():
         return pause.shared, pause.seconds, gate.delay()
 
     assert virtual.run(main) == (False, 7.0, 0.0)
+
+
+def test_a_row_may_be_refused_thousands_of_times_and_a_rate_rest_for_days():
+    async def main() -> tuple[float, float]:
+        gate = limiter()
+        permit = await gate.acquire()
+        rate = LearnedRate()
+        rate.rate = 2.0
+        rate.record_send(3.0)
+        rate.record_send(10**6)
+        return gate.on_rate_limit(permit, None, None, 5_000).seconds, rate.rate
+
+    seconds, rate = virtual.run(main)
+    assert seconds <= 30
+    assert rate < 100
 
 
 def test_where_a_quota_ends_everybody_pauses_and_a_little_longer_than_asked():
