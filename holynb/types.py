@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from holynb.attached import Attachment
+from holynb.cache_mark import CacheMark
 from holynb.errors import BadRoute
 from holynb.secret import Secret
 from holynb.usage import Limits, Usage
@@ -174,9 +175,8 @@ class Embedding:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One row on its way to one route. No part of the identity are `tiers`, the provider's service tiers to ask, in order, and
-    `default_limit`: nobody said how long the answer may be, so that another route it moves to has its own default; and `attach_urls`:
-    addresses of attachments go out as they are, where the wire takes them.
+    """One row on its way to one route. No part of the identity: `tiers`, service tiers to ask, in order; `default_limit`: nobody said how
+    long the answer may be, so another route has its own default; `attach_urls`: addresses go out as they are; `cache`: how it is sent.
     """
 
     row: int
@@ -190,6 +190,7 @@ class Request:
     default_limit: bool = False
     embedding: Embedding | None = None
     attach_urls: bool = False
+    cache: CacheMark | None = None
 
     @property
     def attachments(self) -> tuple[Attachment, ...]:

@@ -20,7 +20,7 @@ from layout import ROOT, Function, Module, containers, cycles, imports_of_all_ki
 #: beside it in one layer it may not. Imports inside functions and for types alone count too. A new module needs a place here.
 LAYERS: dict[str, tuple[str, ...]] = {
     "holynb": (
-        "attached | bounded | efforts | loop | no_proxy | secret | thoughts | translation | units | usage | words",
+        "attached | bounded | cache_mark | efforts | loop | no_proxy | secret | thoughts | translation | units | usage | words",
         "faults",
         "errors",
         "poolfields",
@@ -57,7 +57,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "holynb.config": (
         "converters | dotenv | embedding_models | logins | model_entries | option_words | vertex_models",
         "option_table",
-        "aws_chain | model_traits | options",
+        "aws_chain | model_traits | options | prompt_caches",
         "home",
         "update_files",
         "models",
@@ -70,7 +70,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "holynb.engines": (
         "advice | aws_frames | codec | counts | direct | encodings | entry | environment | finish | meter | quotas | sample_json | sse | transport_errors",
-        "dialects | fetching | parts | place | service_tiers | tokens",
+        "cache_marks | dialects | fetching | parts | place | service_tiers | tokens",
         "loading | thinking",
         "classify | entra | google_login | http | sim",
         "answer | choices | pages | tags",
@@ -168,12 +168,13 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "row_fields",
         "render",
     ),
-    "holynb.results": ("costs | vectors", "columns", "frame", "summary"),
+    "holynb.results": ("costs | vectors", "cache_savings | columns", "frame", "summary"),
     "holynb.run": (
         "attaching | batch_terms | chunk_plan | embedding | keys | long_row | pythoncode | request_fields",
         "routing | service_tiers | shares | thinking_notes",
         "plan",
-        "assembly | pending | session",
+        "pending | prompt_cache | session",
+        "assembly",
         "packs | quote | recorder | reservation | resume | spec",
         "batch_answers | batch_pieces | chunk_log",
         "batch_queue | map_reduce",
@@ -192,7 +193,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "holynb.scheduler": (
         "breaker | budget | learned_rate | quota | refusals | token_estimate | waiting",
-        "limiter",
+        "limiter | prompt_cache",
         "failover | registry",
         "empty_answers | endpoint_faults | ends | retry | service_order | validation",
         "attempt",

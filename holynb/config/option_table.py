@@ -26,6 +26,11 @@ class Option:
     #: What stands in an empty field of a form: what is counted there, or an example.
     unit: str = ""
 
+    @property
+    def on_by_default(self) -> bool:
+        """Whether it is a switch that turns something off: `--no-cache` is `cache=False`."""
+        return self.flags[-1] == f"--no-{self.name.replace('_', '-')}"
+
 
 def _switch(name: str, *flags: str, help: str, group: str = "run") -> Option:  # noqa: A002
     return Option(name, flags, None, help, group=group)
@@ -199,6 +204,7 @@ TABLE: tuple[Option, ...] = (
         group="prompt",
         unit="auto, or tokens",
     ),
+    Option("prompt_cache", ("--no-prompt-cache",), None, "leave the provider's prompt cache to itself", group="money"),
     Option("save", ("-S", "--save"), "NAME", "save this prompt", group="prompt"),
     Option("use", ("--use",), "NAME", "use a saved prompt as the body", group="prompt"),
     _switch("no_execute", "-N", "--no-execute", help="with --save: save without running", group="prompt"),

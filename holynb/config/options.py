@@ -80,6 +80,7 @@ class Options:
     confirm: float | None = None
     price_as: str | None = None
     chunk: str | None = None
+    prompt_cache: bool = True
     save: str | None = None
     use: str | None = None
     no_execute: bool = False
@@ -99,7 +100,7 @@ class Options:
 def _checked(option: Option, value: Any) -> Any:
     """`value` converted, or BadOption that names the flag."""
     flag = option.flags[-1]
-    if value is None or (option.metavar is None and value is (option.name == "cache")):
+    if value is None or (option.metavar is None and value is option.on_by_default):
         return None
     if option.metavar is None and not isinstance(value, bool):
         raise BadOption(f"{flag} is a switch: True or False, not {value!r}.")

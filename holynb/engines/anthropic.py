@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from holynb.engines import codec, openai, parts, quotas, thinking
+from holynb.engines import cache_marks, codec, openai, parts, quotas, thinking
 from holynb.engines.answer import THOUGHT_GAP, StreamReader, conclude
 from holynb.engines.classify import ErrorDetail, malformed, readable, to_fault
 from holynb.engines.finish import finish
@@ -66,6 +66,7 @@ def body(request: Request, traits: Traits = frozenset()) -> dict[str, Any]:
     thinking.apply(payload, request, traits, "anthropic")
     if request.tiers:
         payload["service_tier"] = request.tiers[0]
+    cache_marks.anthropic(payload, request, traits)
     thinking.add(payload, s.extra)
     return payload
 

@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from holynb.engines import aws_errors, aws_frames, codec, openai, parts, thinking
+from holynb.engines import aws_errors, aws_frames, cache_marks, codec, openai, parts, thinking
 from holynb.engines.answer import THOUGHT_GAP, StreamReader, conclude
 from holynb.engines.aws_hosted import AwsHosted, AwsService
 from holynb.engines.classify import malformed
@@ -95,6 +95,7 @@ def body(request: Request, traits: Traits = frozenset()) -> dict[str, Any]:
     if request.tiers:
         payload["serviceTier"] = {"type": request.tiers[0]}
     thinking.apply(payload, request, traits, "bedrock")
+    cache_marks.bedrock(payload, request, traits)
     for name, value in s.extra.items():
         _set(payload, name, value)
     if not payload[INFERENCE]:

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from holynb.engines import advice, codec, entry, http, loading, service_tiers, tags, thinking
+from holynb.engines import advice, cache_marks, codec, entry, http, loading, service_tiers, tags, thinking
 from holynb.engines.answer import StreamReader, max_chars, max_stream_bytes, too_long
 from holynb.engines.calls import Calls
 from holynb.engines.classify import malformed
@@ -184,7 +184,7 @@ class Hosted(Calls):
         if current == used:
             # Requests in flight together are all refused; only the first changes the traits.
             wire = self._wire.of(used)
-            current = wire.adapt(used, fault)
+            current = cache_marks.learned(wire.adapt(used, fault), fault, request)
             if current == used:
                 current = thinking.learned(used, fault, request, wire.name or self.endpoint.wire)
             _traits_by_model[self.endpoint.base_url, self.endpoint.route.model] = current

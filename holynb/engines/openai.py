@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from holynb.engines import codec, parts, quotas, thinking
+from holynb.engines import cache_marks, codec, parts, quotas, thinking
 from holynb.engines.answer import StreamReader, conclude
 from holynb.engines.choices import at_work, called, first_choice, text, thoughts
 from holynb.engines.classify import ErrorDetail, malformed, readable, to_fault
@@ -77,6 +77,7 @@ def body(request: Request, traits: Traits = frozenset(), wire: str = "openai") -
         if f"no {name}" in traits:
             payload.pop(name, None)
     thinking.apply(payload, request, traits, wire)
+    cache_marks.openai(payload, request, traits)
     if not {"max_tokens", "max_completion_tokens"}.isdisjoint(s.extra):
         payload.pop(max_tokens, None)  # -p names it as this server wants it; both names at once are refused
     thinking.add(payload, s.extra)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from holynb.config.providers import LACKING
-from holynb.engines import codec, counts, openai, parts, quotas, thinking
+from holynb.engines import cache_marks, codec, counts, openai, parts, quotas, thinking
 from holynb.engines.answer import THOUGHT_GAP, StreamReader, conclude
 from holynb.engines.choices import text
 from holynb.engines.classify import ErrorDetail, malformed, to_fault
@@ -99,6 +99,7 @@ def body(request: Request, traits: Traits = frozenset()) -> dict[str, Any]:
         if f"no {name}" in traits:
             payload.pop(name, None)
     thinking.apply(payload, request, traits, "responses")
+    cache_marks.responses(payload, request, traits)
     thinking.add(payload, s.extra)
     return payload
 

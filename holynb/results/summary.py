@@ -9,6 +9,7 @@ from decimal import Decimal
 
 from holynb.faults import UNBILLED_KINDS
 from holynb.pricing import prices
+from holynb.results.cache_savings import CacheSavings, saved_words
 from holynb.results.costs import FREE, SIMULATED, UNKNOWN, captioned, cost_text, dollars, is_pool, is_simulated
 from holynb.results.vectors import described
 from holynb.types import Outcome, Route
@@ -74,6 +75,8 @@ class Summary:
     """Rows that were sent and have no answer and no cost, though their server may bill one."""
     vectors: str = ""
     """What the vectors of `--embed` are: `1,536 dimensions, normalized`."""
+    prompt_cache_saved: Decimal | None = None
+    """What providers' prompt caches saved; negative where they cost more than they saved."""
 
     def failures(self) -> str:
         """`7 of 200 failed: 5 timeout, 2 content_filter. %infer run --only failed`, or `""`. Without the hint where not `retryable`."""
@@ -118,6 +121,7 @@ class Summary:
         parts.append(self.vectors)
         parts.append(f"{self.tokens_in:,}{'' if self.vectors else f' + {self.tokens_out:,}'} tokens{thought}")
         parts.append(captioned(self.money()))
+        parts.append(saved_words(self.prompt_cache_saved))
         parts.append(self.service())
         if self.below_direct:
             parts.append(f"{dollars(self.below_direct)} less than direct")
@@ -157,6 +161,9 @@ def summarize(
     # The zero cost of cached answers must not make the cost of a pool without a price look known.
     costs = [o.cost for o in requested if o.cost is not None and not (o.cached and unpriced)]
     fresh = [o for o in ended if not o.cached]
+    savings = CacheSavings()
+    for outcome in fresh:
+        savings.add(outcome)
     return Summary(
         n=len(rows),
         ok=status["ok"],
@@ -183,6 +190,7 @@ def summarize(
         below_direct=below_direct(fresh) if batch else None,
         unsettled=sum(map(is_unsettled, ended)),
         vectors=described(ended),
+        prompt_cache_saved=savings.dollars,
     )
 
 

@@ -13,7 +13,7 @@ from holynb.config import settings, suggest
 from holynb.config.model_traits import HOSTED_MAX_TOKENS
 from holynb.errors import NotRunning
 from holynb.pricing import prices
-from holynb.run import service_tiers
+from holynb.run import prompt_cache, service_tiers
 from holynb.run.plan import Plan, traits
 from holynb.scheduler import Budget, EndpointState, Limiter, Money, ResponseValidator, Tier, shared_limiter
 from holynb.types import Endpoint, Engine, Request, Route, Secret, Usage
@@ -63,7 +63,7 @@ async def ready(engines: Mapping[Route, Engine], notice: Callable[..., None]) ->
 
 def endpoints(plan: Plan, engines: Mapping[Route, Engine]) -> dict[Route, EndpointState]:
     """An endpoint for each engine. Local ones need no slow start; a key that has not answered yet is probed with one request."""
-    states = {}
+    states, held_to = {}, validator(plan)
     for route, engine in engines.items():
         local = engine.endpoint.wire in ("pool", "sim")
         own = local or route.provider in OWN
@@ -75,6 +75,7 @@ def endpoints(plan: Plan, engines: Mapping[Route, Engine]) -> dict[Route, Endpoi
         answered = _has_answered(engine.endpoint.base_url, route)
         states[route] = EndpointState(route, engine, shared, verified=proven, answered=answered, traits=traits(route))
         states[route].service_tiers = service_tiers.offered(engine.endpoint, plan.options.tier)
+        states[route].cache = prompt_cache.cache_for(plan, engine.endpoint, held_to)
     _live.update(dict.fromkeys(states.values(), settings.home()))
     return states
 
@@ -130,7 +131,8 @@ def money(plan: Plan, notice: Callable[[str], None], *, batch: bool = False) -> 
             return prices.worst_case(route, request.messages, 0, texts=len(request.messages))
         first = service_tiers.offered(endpoints[route], request.tiers)[:1] if request.tiers else ()
         tiers = ("batch",) if batch else service_tiers.billed(endpoints[route], first) if first else ()
-        return prices.worst_case(route, request.messages, longest, extra, tiers)
+        hour = {"cache_control": {"ttl": "1h"}} if request.cache is not None and request.cache.hour else {}
+        return prices.worst_case(route, request.messages, longest, {**extra, **hour}, tiers)
 
     return Money(price, worst, Budget(Decimal(str(plan.options.budget))))
 

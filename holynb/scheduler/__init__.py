@@ -6,6 +6,7 @@ from holynb.scheduler.empty_answers import check_empty
 from holynb.scheduler.ends import RowEnds, shared_outcome
 from holynb.scheduler.failover import EndpointState, Tier, WorkItem
 from holynb.scheduler.limiter import Limiter
+from holynb.scheduler.prompt_cache import CacheHead, CacheTerms, PromptCache
 from holynb.scheduler.registry import shared_limiter
 from holynb.scheduler.retry import Policy
 from holynb.scheduler.scheduler import Scheduler
@@ -13,10 +14,13 @@ from holynb.scheduler.validation import ResponseValidator
 
 __all__ = [
     "Budget",
+    "CacheHead",
+    "CacheTerms",
     "EndpointState",
     "Limiter",
     "Money",
     "Policy",
+    "PromptCache",
     "ResponseValidator",
     "RowEnds",
     "Scheduler",

@@ -14,7 +14,7 @@ from holynb.events import Failed
 from holynb.journal import Payment
 from holynb.scheduler import empty_answers, service_order
 from holynb.scheduler.budget import Money
-from holynb.scheduler.failover import EndpointState, WorkItem
+from holynb.scheduler.failover import EndpointState, Tier, WorkItem
 from holynb.scheduler.limiter import Permit
 from holynb.scheduler.validation import ResponseValidator
 from holynb.types import Completion, Done, Outcome, Request, Route, Timeouts, Usage
@@ -30,6 +30,7 @@ __all__ = [
     "record_usage",
     "request_for",
     "run",
+    "take_mark",
     "total_tokens",
     "unsent_outcome",
 ]
@@ -73,7 +74,20 @@ def request_for(item: WorkItem, endpoint: EndpointState, validator: ResponseVali
         request = replace(request, sampling=replace(request.sampling, max_tokens=endpoint.traits.longest(request.sampling.think)))
     if request.tiers:
         request = service_order.at_its_tier(request, item, endpoint)
-    return request if validator is None else validator.prepare(request, endpoint.route, item.repair_messages)
+    if validator is not None:
+        request = validator.prepare(request, endpoint.route, item.repair_messages)
+    if item.cache is not None and endpoint.cache is not None:
+        leads = endpoint.cache.terms.streams_first and endpoint.cache.writes(request.row)
+        request = replace(request, cache=item.cache, stream=request.stream or leads)
+    return request
+
+
+def take_mark(item: WorkItem, tier: Tier, endpoint: EndpointState, validator: ResponseValidator | None) -> None:
+    """Settle what the item's next attempt says of the endpoint's prompt cache: it is sent now."""
+    item.cache = None
+    if endpoint.cache is not None:
+        serving = sum(e.fatal is None and not e.breaker.is_open for e in tier.endpoints)
+        item.cache = endpoint.cache.mark(request_for(item, endpoint, validator), len(tier.queue) / max(1, serving))
 
 
 async def run(
@@ -108,6 +122,8 @@ async def receive(request: Request, endpoint: EndpointState, timeouts: Timeouts,
         async with asyncio.timeout(silence) as timer:
             async for item in stream:
                 endpoint.verified.set()
+                if endpoint.cache is not None:
+                    endpoint.cache.begun(request.row)
                 if isinstance(item, Done):
                     done, ended = item, time.perf_counter()
                     continue

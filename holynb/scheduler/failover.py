@@ -8,13 +8,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from holynb.cache_mark import CacheMark
 from holynb.config.model_traits import ModelTraits
 from holynb.errors import Fault
 from holynb.scheduler.breaker import Breaker
 from holynb.scheduler.limiter import MAX_WAIT_S, Limiter
+from holynb.scheduler.prompt_cache import PromptCache
 from holynb.scheduler.token_estimate import TokenEstimate
 from holynb.scheduler.waiting import within
-from holynb.types import Engine, Message, Outcome, Request, Route, Usage
+from holynb.types import Completion, Engine, Message, Outcome, Request, Route, Usage
 from holynb.usage import NO_USAGE
 
 __all__ = ["EndpointState", "FailoverChain", "Queue", "Tier", "WorkItem"]
@@ -28,7 +30,7 @@ class WorkItem:
     `refusals` counts 429s in a row there, since `refused_at`. `dropped`: the answer is no longer wanted, and this is the outcome if the
     item still waits. `repair_messages`: the conversation that asks to repair an invalid answer; `empty_answers`: how many
     in a row came without a word; `thought`: the last answer is known to have been thought about; `service_tier`: how many of its service
-    tiers were refused. Owned by the scheduler.
+    tiers were refused; `cache`: what its attempt says of the provider's prompt cache. Owned by the scheduler.
     """
 
     request: Request
@@ -49,6 +51,7 @@ class WorkItem:
     empty_answers: int = 0
     thought: bool = False
     service_tier: int = 0
+    cache: CacheMark | None = None
 
 
 class Queue:
@@ -86,7 +89,7 @@ class EndpointState:
     `verified` is set once the endpoint has replied: its key is good. `answered`: in this process, so that it may come back where it is
     gone. `last_fault` and `refused_since` (the first 429) are None after an answer. `fatal`: the fault after which nothing more is sent
     there. `changed` is set when a probe may have ended. `traits`: what its model thinks, and how long it answers. `service_tiers`: those
-    to ask there, in order.
+    to ask there, in order. `cache`: the provider's prompt cache, None where it is left to itself.
     """
 
     def __init__(
@@ -101,6 +104,7 @@ class EndpointState:
     ) -> None:
         self.route = route
         self.service_tiers: tuple[str, ...] = ()
+        self.cache: PromptCache | None = None
         self.engine = engine
         self.limiter = limiter
         self.traits = traits or ModelTraits()
@@ -116,6 +120,11 @@ class EndpointState:
         self.tokens = TokenEstimate()
         if verified:
             self.verified.set()
+
+    def settle_mark(self, item: WorkItem, result: Completion | Fault | None) -> None:
+        """Tell the prompt cache how an attempt ended whose mark was taken; None: it was not sent."""
+        if self.cache is not None:
+            self.cache.ended(item.request.row, result)
 
 
 class Tier:

@@ -145,6 +145,8 @@ class Scheduler:
             task = asyncio.create_task(self._run_attempt(taken[0], tier, endpoint, InFlight(permit, taken[1], endpoint.probing)))
             self._tasks.add(task)
             task.add_done_callback(self._attempt_ended)
+            if endpoint.cache is not None:
+                await endpoint.cache.hold()
             if not endpoint.verified.is_set():
                 await within(endpoint.verified.wait(), VERIFY_WAIT_S)
                 endpoint.verified.set()
@@ -152,9 +154,11 @@ class Scheduler:
     async def _take_next(self, tier: Tier, endpoint: EndpointState) -> tuple[WorkItem, Decimal] | None:
         """The next item and the dollars reserved for it; None where it was dropped or exceeds the budget, and its row has ended."""
         item, budget = tier.queue.pop(), self._money.budget
+        attempt.take_mark(item, tier, endpoint, self._validator)
         worst_case = self._money.worst_case(attempt.request_for(item, endpoint, self._validator), endpoint.route) if budget else Decimal(0)
         if item.dropped is None and (budget is None or (worst_case is not None and await budget.reserve(worst_case))):
             return item, worst_case or Decimal(0)
+        endpoint.settle_mark(item, None)
         dropped = attempt.unsent_outcome(item, endpoint, self._money)
         await self._rows.end(item, dropped or attempt.error_outcome(item, endpoint, self._money.refusal(worst_case)))
         return None
@@ -181,6 +185,7 @@ class Scheduler:
             pieces = attempt.Pieces(self._sink.append_text, self._sink.append_thoughts)
             pieces = self._recovery.probe_sent(tier, endpoint, pieces) if in_flight.probe else pieces
             done, times = await self._send(item, endpoint, pieces)
+            endpoint.settle_mark(item, done.completion)
             cost = self._record_usage(item, endpoint, done.completion)
             sent = attempt.request_for(item, endpoint, self._validator) if endpoint.tokens.wants_prompts else None
             endpoint.tokens.record(done.completion.usage, sent)
@@ -192,6 +197,7 @@ class Scheduler:
             self._money.settle(in_flight.reserved, None)
             raise
         except Fault as fault:
+            endpoint.settle_mark(item, fault)
             cost = self._record_usage(item, endpoint, fault) if fault.usage else Decimal(0) if fault.kind in UNBILLED_KINDS else None
             self._money.settle(in_flight.reserved, cost)
             await self._recovery.failed(item, tier, endpoint, fault, in_flight)
@@ -199,6 +205,7 @@ class Scheduler:
             self.error = self.error or exc
             self._money.settle(in_flight.reserved, None)
             internal = Fault("internal", f"a fault in holynb: {type(exc).__name__}: {exc}")
+            endpoint.settle_mark(item, internal)
             await self._rows.end(item, attempt.error_outcome(item, endpoint, internal))
         finally:
             if in_flight.probe and endpoint.probing:  # a fault of ours

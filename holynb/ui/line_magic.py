@@ -48,6 +48,7 @@ RESEND_OPTIONS = frozenset(
         "tpm",
         "fallback",
         "budget",
+        "prompt_cache",
         "show",
         "format",
         "quiet",

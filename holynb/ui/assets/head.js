@@ -3,6 +3,7 @@
 /** [field of Head, word beside it]. */
 const FIGURES = [
   ["eta", "left"], ["elapsed", "so far"], ["rows_s", "rows/s"], ["tokens_s", "tokens/s"], ["cost", "cost"], ["as_cost", "elsewhere"],
+  ["cache_saved", "saved by the prompt cache"],
 ];
 
 /** hooks: stop(). */

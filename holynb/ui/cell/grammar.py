@@ -86,7 +86,7 @@ def parse_options(tokens: Sequence[str], flags: Mapping[str, Option] = FLAGS) ->
         if option.metavar is None:
             if equals:
                 raise BadOption(f"{flag} is a switch and takes no value.")
-            options[option.name] = option.name != "cache"
+            options[option.name] = not option.on_by_default
             continue
         if not equals:
             if not remaining or (_is_flag(remaining[0]) and remaining[0].partition("=")[0] in flags):

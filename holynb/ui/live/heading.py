@@ -64,6 +64,7 @@ class Heading:
             "tokens_s": three_digits(tokens) if tokens else "",
             "cost": _cost(summary),
             "as_cost": dollars(series.elsewhere) if self._info.as_route and summary.ok else "",
+            "cache_saved": dollars(saved) if (saved := summary.prompt_cache_saved) and saved > 0 else "",
             "errors": [ErrorCount(kind=kind, n=n) for kind, n in summary.errors.most_common(MAX_ERROR_KINDS)],
             "simulated": self._simulated,
             "by": _by(self._info, totals.answered_by.most_common(MAX_ROUTES)),

@@ -99,6 +99,8 @@ class Head(TypedDict):
     cost: str
     as_cost: str
     """What the answers would have cost on `as_route`."""
+    cache_saved: str
+    """What providers' prompt caches saved."""
     errors: list[ErrorCount]
     """The commonest first."""
     simulated: bool

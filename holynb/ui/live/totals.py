@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from holynb.events import Ended, Noted, Paused
-from holynb.results import Summary, is_pool, is_simulated, is_unsettled, refused_by
+from holynb.results import CacheSavings, Summary, is_pool, is_simulated, is_unsettled, refused_by
 
 if TYPE_CHECKING:
     from holynb.events import Event
@@ -44,6 +44,7 @@ class Totals:
         """Cost of rows from the log; like a summary, it is left out where other rows have no price."""
         self._simulated = Decimal(0)
         self._unsettled = 0
+        self._savings = CacheSavings()
         self._refused: set[str] = set()
         self._samples = deque([(began, 0, 0)])
         """Time, answered rows, answered tokens."""
@@ -91,6 +92,7 @@ class Totals:
             simulated=self._simulated or None,
             refused=frozenset(self._refused),
             unsettled=self._unsettled,
+            prompt_cache_saved=self._savings.dollars,
         )
 
     def speed(self, now: float) -> tuple[float | None, float | None]:
@@ -113,6 +115,7 @@ class Totals:
             self.answered_by[outcome.route] += 1
         self._cached += outcome.cached
         self._cut += outcome.status == "ok" and outcome.finish_reason == "length"
+        self._savings.add(outcome)
         if not outcome.cached:
             self._answered += outcome.status != "skipped"
             self._tokens_in += outcome.usage.tokens_in or 0

@@ -17,7 +17,7 @@ __all__ = ["MORE_OPTIONS", "More"]
 SECTIONS = {
     "Sampling": ("max_tokens", "temperature", "top_p", "seed", "stop", "think", "samples"),
     "Limits": ("limit", "where", "concurrency", "rpm", "tpm", "retries", "timeout", "deadline"),
-    "Money": ("budget", "price_as", "tier", "batch"),
+    "Money": ("budget", "price_as", "tier", "batch", "prompt_cache"),
     "Routes": ("fallback", "spread", "compare", "router"),
     "Input": ("attach", "attach_max", "attach_urls"),
     "Output": ("format", "schema", "embed", "dimensions", "chunk", "stream", "cache", "refresh"),
@@ -57,7 +57,7 @@ class More:
         for name, control in self.fields.items():
             if isinstance(control, w.Checkbox):
                 if control.value:
-                    chosen[name] = name != "cache"
+                    chosen[name] = not BY_NAME[name].on_by_default
             elif control.value.strip():
                 chosen[name] = control.value.strip()
         return chosen
