@@ -1,9 +1,9 @@
 """What goes along with a prompt: pictures, PDFs and sounds out of a column's cells. Knows no prompt, no wire and no network."""
 
 from holynb.attachments.cells import attachments_of, known, renewed
-from holynb.attachments.content import loaded, weight
+from holynb.attachments.content import Loaded, loaded, weight
 from holynb.attachments.pillow import installed
 from holynb.attachments.sources import MAX_BYTES, Url
 from holynb.attachments.tokens import tokens
 
-__all__ = ["MAX_BYTES", "Url", "attachments_of", "installed", "known", "loaded", "renewed", "tokens", "weight"]
+__all__ = ["MAX_BYTES", "Loaded", "Url", "attachments_of", "installed", "known", "loaded", "renewed", "tokens", "weight"]

@@ -80,8 +80,8 @@ def _facts(source: Any, name: str) -> Attachment:
     if isinstance(source, Url):
         return Attachment("", hashlib.sha256(source.url.encode("utf-8", "surrogatepass")).hexdigest(), name, source=source)
     if isinstance(source, Pixels):
-        height, width = source.array.shape[:2]
-        return Attachment("image/png", source.digest(), name, pixels=(width, height), source=source)
+        digest, (height, width) = source.digest(), source.array.shape[:2]
+        return Attachment("image/png", digest, name, pixels=(width, height), source=source)
     if isinstance(source, Drawn):
         if source.image.size[0] * source.image.size[1] > pillow.MAX_PIXELS:
             raise ValueError(f"has {source.image.size[0] * source.image.size[1]:,} pixels; {pillow.MAX_PIXELS:,} can be sent at most")

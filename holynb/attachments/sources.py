@@ -36,11 +36,10 @@ class File:
             handle = os.open(self.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         except (OSError, ValueError) as exc:
             raise ValueError(f"cannot be read: {(getattr(exc, 'strerror', None) or str(exc)).lower()}") from exc
-        file = os.fdopen(handle, "rb")
-        facts = os.fstat(file.fileno())
+        facts = os.fstat(handle)
         if stat.S_ISREG(facts.st_mode) and facts.st_size <= MAX_BYTES:
-            return file, facts
-        file.close()
+            return os.fdopen(handle, "rb"), facts
+        os.close(handle)
         if not stat.S_ISREG(facts.st_mode):
             raise ValueError(f"is {'a folder' if stat.S_ISDIR(facts.st_mode) else 'no plain file'}")
         raise ValueError(_too_large(facts.st_size))

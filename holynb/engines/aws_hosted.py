@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from holynb.config import aws_chain
 from holynb.engines import http
 from holynb.engines.aws_errors import advice
+from holynb.engines.codec import Body
 from holynb.engines.hosted import Hosted, Traits, Wire, encoded
 from holynb.engines.tokens import FETCH_S
 from holynb.errors import BadKey, BadRoute, BadSetting, Fault, UserError
@@ -119,13 +120,13 @@ class AwsHosted(Hosted):
         await self._prepare()
         return await super()._post(request, traits, secret, timeouts)
 
-    async def _request_headers(self, url: str, body: bytes, secret: Secret | None) -> list[tuple[bytes, bytes]]:
+    async def _request_headers(self, url: str, body: Body, secret: Secret | None) -> list[tuple[bytes, bytes]]:
         """Signed headers. In another thread, since the keys of a role are fetched again when they expire. Raises Fault."""
         if self._token(secret) is not None:
             return await super()._request_headers(url, body, secret)
         return await _in_time(lambda: encoded(self._signed(url, body, self._wire.headers(self.endpoint, None))))
 
-    def _signed(self, url: str, body: bytes, headers: Mapping[str, str]) -> Mapping[str, str]:
+    def _signed(self, url: str, body: Body, headers: Mapping[str, str]) -> Mapping[str, str]:
         from botocore.auth import SigV4Auth
         from botocore.awsrequest import AWSRequest
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import re
 from typing import Any
 
@@ -11,7 +12,10 @@ try:
 except ImportError:  # it is faster, and nothing else
     orjson = None  # type: ignore[assignment]
 
-__all__ = ["NotUTF8", "dumps", "excerpt", "loads", "mend"]
+__all__ = ["Body", "NotUTF8", "dumps", "excerpt", "loads", "mend"]
+
+#: What is sent: bytes, or pages of memory where it is large.
+Body = bytes | mmap.mmap
 
 _LONE = re.compile("[\ud800-\udfff]")
 _BOM = b"\xef\xbb\xbf"

@@ -162,7 +162,7 @@ class Hosted(Calls):
     async def _request_headers(
         self,
         url: str,  # noqa: ARG002 - signed by some wires
-        body: bytes,  # noqa: ARG002 - signed by some wires
+        body: codec.Body,  # noqa: ARG002 - signed by some wires
         secret: Secret | None,
     ) -> list[tuple[bytes, bytes]]:
         """The headers, encoded once per key. Cached in a closure, so that a dump of the engine's fields does not show the key."""

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from holynb.engines import encodings, transport_errors
+from holynb.engines import codec, encodings, transport_errors
 from holynb.engines.environment import certificates, named_certificates, no_certificates
 from holynb.errors import Fault
 from holynb.no_proxy import proxy_for
@@ -105,7 +105,7 @@ class Client:
         self._addresses: dict[str, _Address] = {}
         self.users = 0
 
-    async def send(self, method: str, url: str, headers: Headers, body: bytes | None = None, *, connect: float = 10.0) -> Reply:
+    async def send(self, method: str, url: str, headers: Headers, body: codec.Body | None = None, *, connect: float = 10.0) -> Reply:
         """One request; returns when the reply's headers are there. `connect`: seconds to a connected socket, TLS included.
 
         Raises Fault: timeout or connection, also for a redirect, which would carry the key to another address.
@@ -123,7 +123,7 @@ class Client:
         return reply
 
     async def _exchange(
-        self, method: str, address: _Address, headers: list[tuple[bytes, bytes]], body: bytes | None, connect: float
+        self, method: str, address: _Address, headers: list[tuple[bytes, bytes]], body: codec.Body | None, connect: float
     ) -> Reply:
         transport = self._transport(address.url.scheme)
         small = body is None or len(body) < CHUNK_FROM_BYTES
@@ -282,7 +282,7 @@ def _request(method: str, url: httpx.URL, headers: Any, content: Any, extensions
     return httpx.Request(method, url, headers=headers, content=content, extensions=extensions)
 
 
-def _in_chunks(headers: Headers, body: bytes) -> tuple[Headers, AsyncIterator[bytes]]:
+def _in_chunks(headers: Headers, body: codec.Body) -> tuple[Headers, AsyncIterator[bytes]]:
     """A large body in chunks, with a content-length: some servers take no chunked transfer encoding."""
 
     async def chunks() -> AsyncIterator[bytes]:

@@ -69,12 +69,13 @@ _ENDINGS = {
 
 
 class Part(NamedTuple):
-    """An attachment as it is sent: its bytes, or its address where the server fetches it."""
+    """An attachment as it is sent: its bytes, or its address where the server fetches it. `token`: what stands for them for now."""
 
     kind: str
     name: str
     data: bytes = b""
     url: str = ""
+    token: str = ""
 
     @property
     def group(self) -> str:
@@ -83,7 +84,7 @@ class Part(NamedTuple):
 
     @property
     def base64(self) -> str:
-        return base64.b64encode(self.data).decode("ascii")
+        return self.token or base64.b64encode(self.data).decode("ascii")
 
     @property
     def address(self) -> str:
@@ -97,7 +98,7 @@ class Part(NamedTuple):
 
 
 def takes(wire: str) -> Mapping[str, int]:
-    """The kinds that a wire takes → bytes of one at most; empty for text alone. A wire of another package says it itself, or takes text."""
+    """The kinds that a wire takes → bytes of one at most; empty for one that takes text alone, as those of other packages do."""
     return TAKES.get(wire, {})
 
 

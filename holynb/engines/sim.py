@@ -155,7 +155,7 @@ async def _seen(request: Request) -> int:
     """Tokens of the attachments, each read as for any server. Raises Fault."""
     if not (attached := request.attachments):
         return 0
-    async with loading.written(request, "sim", lambda r: sum(len(a.source.data) for a in r.attachments)):
+    async with loading.written(request, "sim", lambda r: "".join(a.source.address for a in r.attachments).encode()):
         return sum(attachments.tokens("echo", a)[1] for a in attached)
 
 

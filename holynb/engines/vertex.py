@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from holynb.config import vertex_models
-from holynb.engines import codec, gemini, google_login, http
+from holynb.engines import codec, gemini, google_login, http, loading
 from holynb.engines.hosted import Traits, Wire
 from holynb.engines.logged_in import LoggedIn
 from holynb.engines.tokens import Tokens
@@ -65,14 +65,15 @@ class Vertex(LoggedIn):
             url = self._url(request, self._wire)
         except BadSetting as exc:  # the login's server was away when the run began, and its project is not known
             raise Fault("bad_request", str(exc), stops=True) from None
-        body = codec.dumps(self._wire.body(replace(request, tiers=()), traits))
-        headers = await self._request_headers(url, body, secret)
-        headers = [*headers, (TIER_HEADER, request.tiers[0].encode())] if request.tiers else headers
         if self._client is None:
             self._client = http.borrow(url)
-        return await self._client.send("POST", url, headers, body, connect=timeouts.connect)
+        untiered = replace(request, tiers=())
+        async with loading.written(untiered, "vertex", lambda ready: codec.dumps(self._wire.body(ready, traits))) as body:
+            headers = await self._request_headers(url, body, secret)
+            headers = [*headers, (TIER_HEADER, request.tiers[0].encode())] if request.tiers else headers
+            return await self._client.send("POST", url, headers, body, connect=timeouts.connect)
 
-    async def _request_headers(self, url: str, body: bytes, secret: Secret | None) -> list[tuple[bytes, bytes]]:
+    async def _request_headers(self, url: str, body: codec.Body, secret: Secret | None) -> list[tuple[bytes, bytes]]:
         headers = await super()._request_headers(url, body, secret)
         payer = self._login.quota_project
         return [*headers, (b"x-goog-user-project", payer.encode())] if payer else headers

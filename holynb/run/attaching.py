@@ -71,9 +71,8 @@ def notes(requests: Sequence[Request | None], options: Options, answered: Collec
         lines.append(f"Row {row}{more} {ends} without being sent: {first.name} {first.problem}.")
     bare = sum(not r.attachments for r in sent)
     if bare and (options.attach or bare < len(sent)):
-        lines.append(
-            f"{counted(bare, 'row')} of {len(sent):,} {'has' if bare == 1 else 'have'} no attachment, and {'goes' if bare == 1 else 'go'} without."
-        )
+        have, go = ("has", "goes") if bare == 1 else ("have", "go")
+        lines.append(f"{counted(bare, 'row')} of {len(sent):,} {have} no attachment, and {go} without.")
     return lines
 
 

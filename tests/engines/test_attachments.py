@@ -17,9 +17,9 @@ import pytest
 from google import genai
 from google.genai import types as genai_types
 from openai.types.responses import response_create_params
-from pictures import GIF, JPEG, MP3, PDF, PNG, WAV, attached, said_with
+from pictures import JPEG, MP3, PDF, PNG, WAV, attached, said_with
 from pydantic import TypeAdapter
-from servers import golden
+from servers import aws, golden
 from servers.asking import KEY, ask, endpoint, refuse, request
 from servers.exact import Exact, reply
 
@@ -38,10 +38,12 @@ def with_messages(*messages: Message, **options: Any) -> Request:
     return replace(request(**options), messages=messages)
 
 
-def loaded(sent: Request, wire: str) -> Request:
-    async def once() -> Request:
-        async with loading.written(sent, wire, lambda ready: ready) as ready:
-            return ready
+def body(sent: Request, wire: str, module: Any) -> Any:
+    """The JSON that goes out."""
+
+    async def once() -> Any:
+        async with loading.written(sent, wire, lambda ready: json.dumps(module.body(ready)).encode()) as written:
+            return json.loads(bytes(written))
 
     return asyncio.run(once())
 
@@ -90,8 +92,8 @@ def test_responses_parts_are_the_sdks():
 
     first, second = both("responses", with_messages(said_with(attached(PNG), attached(PDF, "b.pdf"))), theirs)
     assert first == second
-    body = responses.body(loaded(with_messages(said_with(attached(PNG), attached(PDF))), "responses"))
-    TypeAdapter(response_create_params.ResponseInputParam).validate_python(body["input"], strict=False)
+    sent = body(with_messages(said_with(attached(PNG), attached(PDF))), "responses", responses)
+    TypeAdapter(response_create_params.ResponseInputParam).validate_python(sent["input"], strict=False)
 
 
 def test_anthropic_parts_are_the_sdks_and_come_before_the_text():
@@ -113,10 +115,10 @@ def test_anthropic_parts_are_the_sdks_and_come_before_the_text():
 def test_turns_of_one_role_are_joined_with_their_attachments():
     from holynb.engines import anthropic as wire
 
-    sent = loaded(with_messages(Message("user", "a"), said_with(attached(PNG), text="b"), Message("user", "c")), "anthropic")
-    (turn,) = wire.body(sent)["messages"]
+    sent = with_messages(Message("user", "a"), said_with(attached(PNG), text="b"), Message("user", "c"))
+    (turn,) = body(sent, "anthropic", wire)["messages"]
     assert [block.get("text", block["type"]) for block in turn["content"]] == ["a", "image", "b", "c"]
-    (turn,) = bedrock.body(sent)["messages"]
+    (turn,) = body(sent, "bedrock", bedrock)["messages"]
     assert [block.get("text", next(iter(block))) for block in turn["content"]] == ["a", "image", "b\n\nc"]
 
 
@@ -167,19 +169,32 @@ def test_converse_parts_are_what_botocore_writes():
         {"modelId": "m", "messages": [{"role": "user", "content": content}]}, service.operation_model("Converse")
     )
     sent = with_messages(said_with(attached(PNG), attached(PDF, "a"), attached(PDF, "b"), attached(MP3)))
-    assert bedrock.body(loaded(sent, "bedrock")) == json.loads(theirs["body"])
+    assert body(sent, "bedrock", bedrock) == json.loads(theirs["body"])
 
 
 def test_an_address_is_sent_as_it_is_where_the_wire_takes_one_and_somebody_allowed_it():
     at = "https://example.com/a.png?x=1"
     sent = replace(with_messages(said_with(attached(at))), attach_urls=True)
-    assert openai.body(loaded(sent, "openai"))["messages"][0]["content"][-1] == {"type": "image_url", "image_url": {"url": at}}
-    assert responses.body(loaded(sent, "responses"))["input"][0]["content"][-1]["image_url"] == at
-    assert gemini.body(loaded(sent, "gemini"))["contents"][0]["parts"][0] == {"fileData": {"mimeType": "image/png", "fileUri": at}}
+    assert body(sent, "openai", openai)["messages"][0]["content"][-1] == {"type": "image_url", "image_url": {"url": at}}
+    assert body(sent, "responses", responses)["input"][0]["content"][-1]["image_url"] == at
+    assert body(sent, "gemini", gemini)["contents"][0]["parts"][0] == {"fileData": {"mimeType": "image/png", "fileUri": at}}
     paper = replace(with_messages(said_with(attached("https://example.com/b.PDF"))), attach_urls=True)
-    assert responses.body(loaded(paper, "responses"))["input"][0]["content"][0]["file_url"] == "https://example.com/b.PDF"
+    assert body(paper, "responses", responses)["input"][0]["content"][0]["file_url"] == "https://example.com/b.PDF"
     assert parts.as_address("openai", "https://example.com/b.pdf") is None
     assert parts.as_address("bedrock", at) is None
+
+
+@pytest.mark.parametrize("wire", [w for w in golden.WIRES if w.wire in parts.TAKES], ids=str)
+@pytest.mark.parametrize("size", [30, 700])
+def test_every_wire_sends_what_was_attached_small_and_large(wire: golden.Golden, size: int, monkeypatch: pytest.MonkeyPatch):
+    aws.set_keys(monkeypatch)
+    data = pictures.noise(size, size)
+    with Exact([reply(wire.whole)]) as server:
+        key = None if wire.wire == "bedrock" else KEY  # a signature is of the whole body
+        ask(endpoint(server.base + wire.path, wire.wire, options=wire.options), with_messages(said_with(attached(data))), key=key)
+        (came,) = server.asked
+    assert b64(data) in came.body.decode()
+    assert (len(came.body) >= loading.LEAST_MAPPED) is (size == 700)
 
 
 def test_every_wire_with_parts_is_known_to_take_them():
@@ -241,31 +256,25 @@ def test_a_file_that_changes_after_it_was_looked_at_is_not_sent(tmp_path: Path):
 
 
 def test_what_a_wire_does_not_take_goes_as_png_where_pillow_reads_it():
-    from PIL import Image
-
-    with open_gif() as image:
-        data = image
+    data = gif()
     assert attached(data).kind == "image/gif"
-    (part,) = (a.source for a in loaded(with_messages(said_with(attached(data))), "gemini").attachments)
-    assert (part.kind, part.data[:4]) == ("image/png", b"\x89PNG")
-    assert Image.MAX_IMAGE_PIXELS
-    assert GIF
+    part = body(with_messages(said_with(attached(data))), "gemini", gemini)["contents"][0]["parts"][0]["inlineData"]
+    assert (part["mimeType"], base64.b64decode(part["data"])[:4]) == ("image/png", b"\x89PNG")
 
 
-def open_gif() -> Any:
+def gif() -> bytes:
     import io
-    from contextlib import nullcontext
 
     from PIL import Image
 
     out = io.BytesIO()
     Image.new("RGB", (8, 8), "red").save(out, "GIF")
-    return nullcontext(out.getvalue())
+    return out.getvalue()
 
 
 def test_a_picture_is_scaled_before_it_is_sent():
-    sent = loaded(with_messages(said_with(attached(pictures.noise(400, 200), longest=100))), "openai")
-    assert attached(sent.attachments[0].source.data).pixels == (100, 50)
+    sent = body(with_messages(said_with(attached(pictures.noise(400, 200), longest=100))), "gemini", gemini)
+    assert attached(base64.b64decode(sent["contents"][0]["parts"][0]["inlineData"]["data"])).pixels == (100, 50)
 
 
 # -- memory --------------------------------------------------------------------------------------------------------------
@@ -278,10 +287,10 @@ def test_only_so_many_bytes_are_read_at_once(monkeypatch: pytest.MonkeyPatch):
         sent = with_messages(said_with(attached(pictures.noise(seed=i % 7))))
         if i == 5:  # given up while it waits: its place goes to the next
             with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0), loading.written(sent, "openai", lambda r: r):
+                async with asyncio.timeout(0), loading.written(sent, "openai", lambda r: b""):
                     pass
             return
-        async with loading.written(sent, "openai", lambda r: r):
+        async with loading.written(sent, "openai", lambda r: b""):
             now += 1
             most = max(most, now)
             await asyncio.sleep(0.001)
@@ -290,7 +299,7 @@ def test_only_so_many_bytes_are_read_at_once(monkeypatch: pytest.MonkeyPatch):
     async def all_of_them() -> None:
         await asyncio.gather(*map(one, range(20)))
         large = with_messages(said_with(attached(pictures.noise(200, 200))))
-        async with asyncio.timeout(5), loading.written(large, "openai", lambda r: r):
+        async with asyncio.timeout(5), loading.written(large, "openai", lambda r: b""):
             pass  # larger than all the room there is
 
     asyncio.run(all_of_them())

@@ -1,0 +1,194 @@
+"""What a cell of a column is as an attachment: its kind by content, its hash, its measures; and what is wrong with it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pictures
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pictures import GIF, JPEG, MP3, OTHERS, PDF, PNG, WAV, WEBP, attached
+
+from holynb.attached import Attachment, from_json
+from holynb.attachments import attachments_of, cells, kinds, measures, png, sources
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "measure"),
+    [
+        (PNG, "image/png", (40, 30)),
+        (JPEG, "image/jpeg", (40, 30)),
+        (GIF, "image/gif", (40, 30)),
+        (WEBP, "image/webp", (40, 30)),
+        (PDF, "application/pdf", 3),
+        (pictures.pdf(7, packed=True), "application/pdf", 7),
+        (b"\n" * 90 + PDF, "application/pdf", 3),
+        (WAV, "audio/wav", 2.0),
+        (MP3, "audio/mpeg", None),
+        (b"ID3\x04" + bytes(60), "audio/mpeg", None),
+        (b"fLaC" + bytes(60), "audio/flac", None),
+        (b"OggS" + bytes(60), "audio/ogg", None),
+        (b"\xff\xf1\x50\x80" + bytes(60), "audio/aac", None),
+        (b"\0\0\0\x20ftypM4A " + bytes(60), "audio/mp4", None),
+        (b"\0\0\0\x20ftypheic" + bytes(60), "image/heic", None),
+    ],
+)
+def test_a_kind_is_told_by_content_and_not_by_name(data: bytes, kind: str, measure: Any, tmp_path: Path):
+    path = tmp_path / "name.txt"
+    path.write_bytes(data)
+    for one in (attached(data), attached(str(path)), attached(path), attached({"bytes": data, "path": "x.bin"}), attached(bytearray(data))):
+        assert (one.kind, one.problem, one.size) == (kind, None, len(data))
+        assert measure in (one.pixels, one.pages, round(one.seconds, 1) if one.seconds else None)
+        assert one.digest == attached(data).digest
+
+
+@pytest.mark.parametrize("data", OTHERS, ids=OTHERS.values())
+def test_what_cannot_be_sent_is_called_by_its_name(data: bytes):
+    assert OTHERS[data] in (attached(data).problem or "")
+
+
+@pytest.mark.parametrize(
+    ("data", "locked"),
+    [
+        (pictures.pdf(trailer=b"/Encrypt 5 0 R"), True),
+        (pictures.pdf(trailer=b"/Encrypt<</Filter/Standard>>"), True),
+        (b"%PDF-1.7\n5 0 obj<</Type/XRef/Encrypt 4 0 R>>stream\n" + bytes(100_000) + b"\nstartxref\n9\n%%EOF", True),
+        (PDF, False),
+        (pictures.pdf(trailer=b"/EncryptMetadata false"), False),
+    ],
+)
+def test_a_pdf_with_a_password_is_refused(data: bytes, locked: bool):
+    assert ("password" in (attached(data).problem or "")) is locked
+
+
+def test_what_a_notebook_computes_is_a_picture(tmp_path: Path):
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 255, (30, 40, 3)).astype(np.uint8)
+    image = Image.fromarray(pixels)
+    for value in (pixels, image, pixels / 255, pixels[:, :, 0], pixels[:, :, 0] > 99, pixels.astype(np.int64)):
+        one = attached(value)
+        assert (one.kind, one.pixels, one.problem) == ("image/png", (40, 30), None)
+        with Image.open(io.BytesIO(one.source.read())) as read:
+            assert read.size == (40, 30)
+    with Image.open(io.BytesIO(attached(pixels).source.read())) as read:
+        assert (np.asarray(read) == pixels).all()
+    assert attached(pixels).digest == attached(pixels.copy()).digest != attached(pixels[::-1]).digest
+    assert attached(image).digest == attached(Image.fromarray(pixels)).digest
+    for value, words in ((pixels * 2.5, "from 0 to 1"), (pixels[0, 0], "of shape"), (np.zeros((2, 2, 7), np.uint8), "of shape")):
+        assert words in (attached(value).problem or "")
+
+
+def test_a_figure_and_its_axes_are_drawn_at_once():
+    class Figure:
+        drawn = 0
+
+        def savefig(self, out: Any, format: str) -> None:
+            self.drawn += 1
+            out.write(PNG)
+
+    class Axes:
+        figure = Figure()
+
+    assert attached(Axes()).digest == attached(Figure()).digest == attached(PNG).digest
+    assert Axes.figure.drawn == 1
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), pd.NA, pd.NaT, "", []])
+def test_a_missing_value_is_no_attachment(value: Any):
+    assert attachments_of(value, "photo") == []
+
+
+def test_a_list_is_several_each_with_what_is_wrong_with_it(tmp_path: Path):
+    paths = pictures.written(tmp_path, a_png=PNG)
+    found = attachments_of([paths["a_png"], None, tmp_path / "b.png", PDF, 3, tmp_path], "photo")
+    assert [a.kind for a in found] == ["image/png", "", "application/pdf", "", ""]
+    assert [a.problem and a.problem[:14] for a in found] == [None, "cannot be read", None, "is a int; an a", "is a folder"]
+    assert len(attachments_of(np.array([paths["a_png"], paths["a_png"]], object), "photo")) == 2
+    assert "at most" in str(attachments_of([PNG] * 101, "photo")[0].problem)
+
+
+def test_arrow_and_hugging_face_columns(tmp_path: Path):
+    import datasets
+    import pyarrow as pa
+
+    from holynb import files
+    from holynb.results import frame
+
+    cells_ = [{"bytes": PNG, "path": None}, {"bytes": None, "path": pictures.written(tmp_path, a_png=PNG)["a_png"]}, None]
+    features = datasets.Features({"image": datasets.Image(decode=False)})
+    table = files.given(datasets.Dataset.from_dict({"image": cells_}, features=features))
+    assert table is not None
+    for rows in (frame.records(table.frame()), frame.records(pa.table({"image": cells_}).to_pandas(types_mapper=pd.ArrowDtype))):
+        found = [attachments_of(row["image"], "image") for row in rows]
+        assert [[a.digest for a in of] for of in found] == [[attached(PNG).digest]] * 2 + [[]]
+    assert "is a struct of x" in str(attached({"x": 1}).problem)
+
+
+def test_a_relative_path_is_looked_for_beside_the_file_of_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "a.png").write_bytes(PNG)
+    monkeypatch.chdir(tmp_path)
+    assert attachments_of("a.png", "photo", folder="there")[0].problem is None
+    assert "no such file" in str(attached("a.png").problem)
+    assert attached("file://" + str(tmp_path / "there" / "a.png")).problem is None
+    assert attached("data:image/png;base64," + base64.b64encode(PNG).decode()).digest == attached(PNG).digest
+
+
+def test_a_file_is_looked_at_again_only_when_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "a.png"
+    path.write_bytes(PNG)
+    first = attached(path)
+    monkeypatch.setattr(cells, "_measured", lambda file: pytest.fail("it was read again"))
+    assert attached(path) == first
+
+
+def test_a_pipe_does_not_hold_the_cell(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    assert attached(tmp_path / "pipe").problem == "is no plain file"
+
+
+def test_the_log_keeps_what_is_known_and_no_bytes():
+    one = attached(PNG, at=3, longest=99)
+    kept = from_json(json.loads(json.dumps(one.to_json())))
+    assert kept == one
+    assert kept.source is None
+    assert "bytes" not in Attachment.__dataclass_fields__
+
+
+@settings(max_examples=80)
+@given(
+    st.binary(max_size=200),
+    st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF89a", b"RIFF....WEBP", b"%PDF-", b"RIFF....WAVEfmt "]),
+)
+def test_no_bytes_break_the_reader(data: bytes, mark: bytes):
+    one = attached(mark + data)
+    assert (one.problem is None) is (one.kind in kinds.SENT)
+
+
+@settings(max_examples=40)
+@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 2, 3, 4]))
+def test_png_is_read_back_as_it_was(width: int, height: int, channels: int):
+    from PIL import Image
+
+    array = np.random.default_rng(width).integers(0, 255, (height, width, channels)).astype(np.uint8)
+    with Image.open(io.BytesIO(png.encode(array))) as image:
+        assert (np.asarray(image).reshape(array.shape) == array).all()
+
+
+def test_sizes_of_large_and_broken_headers():
+    assert measures.pixels("image/png", io.BytesIO(PNG[:20])) is None
+    assert measures.pixels("image/jpeg", io.BytesIO(b"\xff\xd8\xff\xe0" + struct.pack(">H", 60000) + bytes(60000 - 2) + JPEG[8:])) == (
+        40,
+        30,
+    )
+    assert sources.MAX_BYTES == 50_000_000
