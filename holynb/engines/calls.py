@@ -48,7 +48,7 @@ class Calls:
         wire = self._wire.of(traits := self._traits())
         spoken = wire.name or self.endpoint.wire
         async with loading.written(request, spoken, lambda r: codec.dumps(around(wire.body(r, traits)))) as data:
-            return data
+            return bytes(data)
 
     def heard(self, value: Any) -> Completion:
         """A whole answer from its JSON, as `send` gives it. Raises Fault."""
