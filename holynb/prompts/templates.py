@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import Template, TemplateSyntaxError, UndefinedError, meta, nodes
 from jinja2.exceptions import SecurityError
 
+from holynb import files
 from holynb.bounded import MAX_BYTES, TooMuch
 from holynb.errors import BadPrompt, closest
 from holynb.prompts.arrays import kind_of
@@ -130,6 +131,13 @@ def compiled(text: str) -> Compiled:
     return Compiled(text)
 
 
+def _holder(scope: Mapping[str, Any], column: str) -> str | None:
+    """The variable that is a table with this column, where it is the only one."""
+    frames = [k for k, v in scope.items() if not k.startswith("_") and (files.is_table(v) or type(v).__name__ == "DataFrame")]
+    holders = [k for k in frames if column in files.column_names(scope[k])]
+    return holders[0] if len(holders) == 1 else None
+
+
 def _undefined(message: str, scope: Mapping[str, Any], suggestions: Iterable[str]) -> str:
     """The message for an undefined name or field, with the closest one that exists."""
     head, separator, name = message.rstrip("'").rpartition("' has no attribute '")
@@ -140,6 +148,8 @@ def _undefined(message: str, scope: Mapping[str, Any], suggestions: Iterable[str
     if not message.endswith("is undefined"):
         return f"The template failed: {message}"
     name = message.split("'")[1]
+    if "row" not in scope and (holder := _holder(scope, name)):
+        return f"There is no column or variable {name!r} for {{{{ {name} }}}}. {holder} has a column of this name: add --df {holder}."
     hint = closest(name, [k for k in suggestions if not k.startswith("_")])
     suggestion = hint.removeprefix(" Did you mean ").removesuffix("?")
     if hint and not suggestion.isidentifier():

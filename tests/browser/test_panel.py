@@ -196,6 +196,13 @@ def test_the_side_panel_and_the_commands_are_there(notebook: Any) -> None:
     page.command("holynb:dashboard")
     page.until(lambda: "Spending" in page.find("#holynb-side").inner_text(), 20, "the dashboard in the side panel")
     page.picture("side-panel")
+    page.page.set_viewport_size({"width": 1280, "height": 560})
+    page.page.get_by_role("tab", name="Panel").click()
+    page.until(lambda: page.there("#holynb-side .holynb-form textarea"), 20, "the form in the side panel")
+    page.page.wait_for_timeout(300)
+    assert max(page.ask(BUTTONS)) <= 560, "Run is in view"
+    assert page.ask(CUT) == []
+    page.picture("side-panel-ask")
 
 
 def test_tab_offers_routes_in_the_line_and_nothing_in_the_body(notebook: Any) -> None:

@@ -183,6 +183,14 @@ def test_a_column_whose_name_is_no_identifier_is_said_how_to_read(body: str, wor
     assert texts("{{ row['3'] }} {{ row['unit price'] }} {{ 3 + 0 }}", rows) == ["3 1 3"]
 
 
+def test_a_column_of_a_frame_that_was_not_given_names_the_frame() -> None:
+    reviews, other = pd.DataFrame({"text": ["a"]}), pd.DataFrame({"stars": [1]})
+    said = line(texts, "{{ text }}", reviews=reviews, other=other, _hidden=reviews)
+    assert said.startswith("There is no column or variable 'text' for {{ text }}. reviews has a column of this name: add --df reviews")
+    assert "add --df" not in line(texts, "{{ text }}", reviews=reviews, again=reviews), "which of two is not ours to say"
+    assert "add --df" not in line(texts, "{{ text }}", [{"stars": 1}], reviews=reviews), "the rows are chosen"
+
+
 def test_with_a_column_called_row_it_must_be_named_otherwise() -> None:
     assert line(texts, "{{ a-b }}", [{"a-b": 1, "row": 2}]).endswith("For the column 'a-b' name it otherwise.")
 

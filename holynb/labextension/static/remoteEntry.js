@@ -201,7 +201,7 @@
       const asked = SimplifiedOutputArea.execute(code, area, panel.sessionContext, { cellId: "holynb-side", deletedCells: [] });
       asked.catch((error) => (says.textContent = String(error.message ?? error)));
     };
-    const { list, mark } = tabs({ dash: "Dashboard", panel: "Ask" }, open);
+    const { list, mark } = tabs({ dash: "Dashboard", panel: "Panel" }, open);
     bar.node.append(list, says);
     side.addWidget(bar);
     /** What shows the work of this notebook's kernel. */

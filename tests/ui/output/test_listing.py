@@ -51,3 +51,4 @@ def test_text_stands_left_where_no_style_sheet_is_kept() -> None:
     page = re.sub(r"<style>.*?</style>", "", listing.as_html([WIDE]), flags=re.DOTALL)
     cells = re.findall(r"<t[hd] [^>]*>", page)
     assert ["text-align:left" in c for c in cells] == [True, False, False, True] * 3
+    assert all("vertical-align:top" in c for c in cells), "beside the beginning of what is wrapped"
