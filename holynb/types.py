@@ -152,10 +152,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds. `connect`: until the socket is connected. `silence`: longest wait without content; of a whole answer if not streamed.
-
-    `flex`: the longest silence at the service tier that answers when there is room; None: as at any other.
-    """
+    """Seconds: until the socket is connected, and of silence (of a whole answer if not streamed); `flex`: at that tier, None: as at others."""
 
     connect: float = 10.0
     silence: float = 60.0
@@ -244,9 +241,8 @@ class Completion:
 
     def on_tier(self, tier: str | None) -> Completion:
         """The same, served on this tier. For every answer: `replace` takes twice as long."""
-        return Completion(
-            self.text, self.finish_reason, self.model, self.usage, self.note, self.thinking, self.reasoning, tier, self.vectors
-        )
+        whole = self.text, self.finish_reason, self.model, self.usage, self.note, self.thinking, self.reasoning
+        return Completion(*whole, tier, self.vectors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,8 +274,8 @@ class Engine(Protocol):
 class Outcome:
     """How a row ended. `attempts` is the number of requests that servers received; `cost` is over all of them, in dollars.
 
-    `tier`: the service tier that served the answer, None where the server does not say it. `vector`: of `--embed`, in float32 of
-    little-endian bytes (of a request for several texts, theirs one after the other); `text` then says in words what it is.
+    `tier`: the service tier that served the answer, None where the server does not say it. `vector`: of `--embed`, little-endian float32
+    (several texts' in turn); `text` then says what it is. `score`, `score_reason`: a judge's, or why it gave none.
     """
 
     status: str
@@ -298,3 +294,5 @@ class Outcome:
     reasoning: str | None = None
     tier: str | None = None
     vector: bytes | None = None
+    score: int | None = None
+    score_reason: str | None = None

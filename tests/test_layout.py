@@ -20,7 +20,7 @@ from layout import ROOT, Function, Module, containers, cycles, imports_of_all_ki
 #: beside it in one layer it may not. Imports inside functions and for types alone count too. A new module needs a place here.
 LAYERS: dict[str, tuple[str, ...]] = {
     "holynb": (
-        "attached | bounded | cache_mark | efforts | loop | no_proxy | secret | thoughts | translation | units | usage | words",
+        "attached | bounded | cache_mark | efforts | loop | no_proxy | quality | secret | thoughts | translation | units | usage | words",
         "faults",
         "errors",
         "poolfields",
@@ -168,16 +168,22 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "row_fields",
         "render",
     ),
+    "holynb.quality": (
+        "intervals | matching",
+        "agreement | confusion | paired",
+        "assessment",
+    ),
     "holynb.results": ("costs | vectors", "cache_savings | columns", "frame", "summary"),
     "holynb.run": (
-        "attaching | batch_terms | chunk_plan | embedding | keys | long_row | pythoncode | request_fields",
+        "attaching | batch_terms | chunk_plan | embedding | judge | keys | labels | long_row | pythoncode | request_fields",
         "routing | service_tiers | shares | thinking_notes",
+        "reach",
         "plan",
         "pending | prompt_cache | session",
         "assembly",
         "packs | quote | recorder | reservation | resume | spec",
-        "batch_answers | batch_pieces | chunk_log",
-        "batch_queue | map_reduce",
+        "batch_answers | batch_pieces | chunk_log | judging",
+        "batch_queue | map_reduce | quality",
         "batched",
         "batch_setup | by_batch",
         "run",
@@ -238,10 +244,10 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "holynb.ui.output": (
         "page | svg | text",
-        "bars | helplines | html | listing | series",
-        "markdown | report",
+        "bars | crossed | helplines | html | listing | series",
+        "markdown | quality | report",
         "formats",
-        "compared | rows",
+        "compared | qualityview | rows",
         "static",
         "plots",
     ),

@@ -76,6 +76,10 @@ class Options:
     dimensions: int | None = None
     compare: tuple[str, ...] = ()
     samples: int | None = None
+    label: str | None = None
+    exact: bool = False
+    judge: str | None = None
+    rubric: str | None = None
     budget: float | None = None
     confirm: float | None = None
     price_as: str | None = None

@@ -21,8 +21,10 @@ TOKENS = ("tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning", "token
 DTYPES = {"string": "string", "integer": "Int64", "number": "Float64", "boolean": "boolean", "json": "object"}
 
 
-def of(rows: Sequence[Outcome | None], schema: Schema | None = None, embedding: Embedding | None = None) -> dict[str, Any]:
-    """The columns of these rows as arrays by name, those of `schema` last. Dtypes never depend on the outcome.
+def of(
+    rows: Sequence[Outcome | None], schema: Schema | None = None, embedding: Embedding | None = None, *, judged: bool = False
+) -> dict[str, Any]:
+    """The columns of these rows as arrays by name, those of `schema` last, a judge's before them. Dtypes never depend on the outcome.
 
     `embedding`: the answers are vectors, and what a row says in words of its own is no text of a model.
     """
@@ -48,6 +50,11 @@ def of(rows: Sequence[Outcome | None], schema: Schema | None = None, embedding: 
         "cached": pd.array(column("cached"), dtype="boolean"),
         "reasoning": pd.array(column("reasoning"), dtype="string"),
         **({"embedding": vectors.column(rows, embedding)} if embedding is not None else {}),
+        **(
+            {"score": pd.array(column("score"), dtype="Int64"), "score_reason": pd.array(column("score_reason"), dtype="string")}
+            if judged
+            else {}
+        ),
         **(of_schema(rows, schema) if schema is not None else {}),
     }
 

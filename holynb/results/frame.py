@@ -43,8 +43,11 @@ def build(
     schema: Schema | None = None,
     origin: Mapping[str, Any] | None = None,
     embedding: Embedding | None = None,
+    *,
+    judged: bool = False,
 ) -> pd.DataFrame:
-    """The result: one line per row, in input order, on `index` (default 0…n-1), with the columns of `schema` last.
+    """The result: one line per row, in input order, on `index` (default 0…n-1), with the columns of `schema` last, before
+    them a judge's where `judged`.
 
     embedding: its answers are vectors, in a column of their own.
 
@@ -54,7 +57,7 @@ def build(
     """
     import pandas as pd
 
-    data = result_columns.of(rows, schema, embedding)
+    data = result_columns.of(rows, schema, embedding, judged=judged)
     return _signed(pd.DataFrame(data, index=pd.RangeIndex(len(rows)) if index is None else index), origin)
 
 

@@ -85,6 +85,8 @@ def tiers(plan: Plan, endpoints: Mapping[Route, EndpointState]) -> list[Tier]:
     first = {r.route: None for r in plan.rows.requests if r is not None}
     first |= {plan.targets.escalate: None} if plan.targets.escalate else {}
     named = {_name(routes): [endpoints[r] for r in routes] for route in first for routes in plan.tiers(route)}
+    if plan.judge is not None:  # alone: a verdict of another model is another measure
+        named[str(plan.judge.route)] = [endpoints[plan.judge.route]]
     return [Tier(name, serving) for name, serving in named.items()]
 
 

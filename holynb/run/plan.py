@@ -7,18 +7,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from holynb import files, schema
-from holynb.config import Options, keys, settings, suggest
+from holynb.config import Options, keys, settings
 from holynb.config.model_traits import ModelTraits
-from holynb.engines.dialects import guidance, known_model
-from holynb.errors import BadOption, BadSetting
-from holynb.pricing import prices
+from holynb.errors import BadOption
 from holynb.prompts import chunking, render
 from holynb.results import frame
-from holynb.run import attaching, batch_terms, embedding, routing, service_tiers, thinking_notes
+from holynb.run import attaching, embedding, judge, labels, routing, service_tiers
 from holynb.run.chunk_plan import long_rows
 from holynb.run.keys import RequestKeys
+from holynb.run.reach import check_prices, reached, route_notes, traits
 from holynb.run.request_fields import check_extra, check_wires, with_schema
-from holynb.types import Endpoint, Outcome, Prompt, Request, Route, Sampling, Secret, Timeouts, Usage
+from holynb.types import Endpoint, Outcome, Prompt, Request, Route, Sampling, Secret, Timeouts
 
 __all__ = [
     "Continued",
@@ -73,7 +72,10 @@ class Continued:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything a run needs. `schema`: what answers are held to; `notes`: for a person to read. `keys` follow from the rest."""
+    """Everything a run needs. `schema`: what answers are held to; `notes`: for a person to read. `keys` follow from the rest.
+
+    `labels`: what answers are compared with; `judge`: who grades them.
+    """
 
     rows: Rows
     targets: Targets
@@ -81,6 +83,8 @@ class Plan:
     earlier: Continued = field(default_factory=Continued)
     schema: schema.Schema | None = None
     notes: Sequence[str] = ()
+    labels: labels.Labels | None = None
+    judge: judge.Judge | None = None
     keys: RequestKeys = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -98,6 +102,12 @@ class Plan:
         equal = [route, *(settings.route(r) for r in self.options.spread)]
         rest = [[settings.route(r)] for r in self.options.fallback]
         return [list(dict.fromkeys(equal)), *(r for r in rest if r[0] not in equal)]
+
+    @property
+    def extra(self) -> list[str]:
+        """Columns that stand beside the answers, and go along with `--into`."""
+        scores = ["score", "score_reason"] if self.judge else []
+        return [*([c.name for c in self.schema.columns] if self.schema else []), *scores]
 
     @property
     def price_as(self) -> Route | None:
@@ -146,8 +156,10 @@ def make(
     endpoints = reached([*routes, *([escalate] if escalate else [])], addressed or given, options)
     # A dry run says what a key is missing, among the rest; what a job costs is often asked before there is one.
     service_tiers.check(endpoints, options.tier)
-    secrets = {} if options.dry_run else {e.route: keys.resolve(e) for e in endpoints}
-    check_prices(endpoints, options)
+    graded = judge.of(options, held_to, traits)
+    everyone = endpoints if graded is None else reached([*(e.route for e in endpoints), graded.route], addressed or given, options)
+    secrets = {} if options.dry_run else {e.route: keys.resolve(e) for e in everyone}
+    check_prices(everyone, options)
     index = None if source is None else source.index
     if options.compare or options.samples:
         if options.into is not None:
@@ -159,36 +171,18 @@ def make(
     check_wires(endpoints, requests)
     attaching.check(requests, endpoints, options)
     long, chunk_notes = long_rows(requests, endpoints, options, secrets)
+    expected = labels.load(options, source, held_to, prompts=len(prompts), each=max(1, len(crossed) // max(1, len(prompts))))
+    notes = [*notes, *chunk_notes, *attaching.notes(requests, options), *route_notes(endpoints, requests)]
+    notes += [*labels.notes(expected, what, held_to), *judge.notes(graded, routes, attached=bool(options.attach))]
     return Plan(
         Rows([p for p, _, _ in crossed], requests, index, source, long, table),
-        Targets(endpoints, secrets, addressed or given, decisions, escalate),
+        Targets(everyone, secrets, addressed or given, decisions, escalate),
         options,
         schema=held_to,
-        notes=[*notes, *chunk_notes, *attaching.notes(requests, options), *route_notes(endpoints, requests)],
+        notes=notes,
+        labels=expected,
+        judge=graded,
     )
-
-
-def reached(routes: Sequence[Route], addressed: Route, options: Options) -> tuple[Endpoint, ...]:
-    """Every endpoint that some row may ask, the first row's first. The cell's address and key name hold for `addressed`'s provider."""
-    others = [settings.route(r) for r in (*options.spread, *options.fallback)]
-    all_routes = list(dict.fromkeys([*routes, *others]))
-    typed = options.api_base, options.api_key_name
-    if options.api_base is not None:
-        settings.endpoint(addressed, *typed)  # refused where its provider has no address, also when no row goes there
-        same = [r for r in all_routes if r.provider == addressed.provider]
-        if "/openai/deployments/" in options.api_base and len(same) > 1:
-            raise BadOption(
-                f"--api-base names one deployment, and {', '.join(map(str, same))} are several. Give the resource's address alone."
-            )
-    endpoints = tuple(settings.endpoint(r, *(typed if r.provider == addressed.provider else ())) for r in all_routes)
-    embedding.check_endpoints(endpoints, options)
-    return endpoints
-
-
-def route_notes(endpoints: Sequence[Endpoint], requests: Sequence[Request | None]) -> list[str]:
-    """What a person should know of where requests go: a project's file says so, a key goes unencrypted, a model ends, or cannot think."""
-    of_each = (line for e in endpoints for line in (*keys.notices(e), *settings.shutdowns(e)))
-    return list(dict.fromkeys((*of_each, *thinking_notes.notes(requests, endpoints), *embedding.notes(endpoints, requests))))
 
 
 def _routed(
@@ -204,25 +198,6 @@ def _routed(
     tasks = dict.fromkeys(rule.task for rule in routing.unused(router, decisions))
     notes = [f"A rule of --router {options.router} for {task} matched no row." for task in tasks]
     return decisions, notes, router.escalated(given)
-
-
-def check_prices(endpoints: Sequence[Endpoint], options: Options) -> None:
-    """A budget needs a price for every route that could be asked (`pool` spends nothing), `--price-as` for the one it names."""
-    if options.price_as and prices.price(other := settings.route(options.price_as), None, Usage(1, 1)) is None:
-        raise BadSetting(
-            f"--price-as needs a price for {other}, but none is known."
-            f"{suggest.model(other, settings.providers())} {prices.how_to_set(other)}"
-        )
-    batch_terms.check(endpoints, options)
-    for endpoint in endpoints:
-        prices.list_price(endpoint.route)  # a price of one's own that does not hold is found before the first row
-    if options.budget is None:
-        return
-    for route in (e.route for e in endpoints if e.wire != "pool"):
-        if prices.worst_case(route, (), 1) is None:
-            near = suggest.model(route, settings.providers())
-            raise BadSetting(f"--budget needs a price for {route}, but none is known.{near} {prices.how_to_set(route)}")
-    service_tiers.check_prices(endpoints, options.tier)
 
 
 def request(row: int, prompt: Prompt, route: Route, options: Options, sample: int, *, known: ModelTraits) -> Request | None:
@@ -249,14 +224,6 @@ def request(row: int, prompt: Prompt, route: Route, options: Options, sample: in
         default_limit=unsaid,
         attach_urls=options.attach_urls,
     )
-
-
-def traits(route: Route) -> ModelTraits:
-    """What follows from what is known of a route's model; of another's model that its wire serves under the same name, as Azure does."""
-    provider = settings.providers().get(route.provider)
-    wire = provider.wire if provider is not None else ""
-    known, guide = known_model(route, wire), guidance(route, wire)
-    return ModelTraits(known, pool=route.provider == "pool", control=guide.control if guide is not None and guide.thinks else None)
 
 
 def _source(options: Options, variables: Mapping[str, Any] | None) -> tuple[Any, files.Given | None]:

@@ -14,8 +14,11 @@ from holynb.pricing import Estimate, MeasuredAnswer, spending
 from holynb.pricing.estimate import estimate
 from holynb.results import dollars
 from holynb.run import assembly, attaching
-from holynb.run.pending import read
+from holynb.run.judge import Judge
+from holynb.run.pending import Pending, read
 from holynb.run.plan import Plan
+from holynb.runlog import VERDICTS_SUFFIX
+from holynb.scheduler import ResponseValidator
 from holynb.types import Message, Prompt, Request, Route
 from holynb.words import counted
 
@@ -32,6 +35,7 @@ class Quote:
     """What will be sent (`estimate`, whose rows are requests) for how many `rows`.
 
     `answered`: rows that the log, an earlier run or an equal row answers. `free`: every route is a pool. `due`: the requests themselves.
+    `verdicts`: how many answers a judge is asked about.
     """
 
     estimate: Estimate
@@ -39,6 +43,7 @@ class Quote:
     answered: int
     free: bool
     due: Sequence[Request] = field(default=(), repr=False)
+    verdicts: int = 0
 
     @property
     def range(self) -> tuple[Decimal, Decimal] | None:
@@ -59,16 +64,23 @@ def quote(plan: Plan) -> Quote:
     """The estimate of a plan, retries not counted. Where the log cannot be read, everything is taken as still to be sent."""
     try:
         log = runlog.log()
-        due = _to_send(plan)
+        due, left = _to_send(plan)
         parts = (p.messages for long in plan.rows.long.values() for p in long.parts)
         leads = {_lead(messages) for messages in (*(r.messages for r in plan.rows.requests if r is not None), *parts)}
         routes = {r.route for r in due}
         seen = [s for route in routes for s in spending.recent_answers(log, route) if _lead(s.messages) in leads]
     except sqlite3.Error:
-        due, seen = [r for r in plan.rows.requests if r is not None], []
+        due, seen, left = [r for r in plan.rows.requests if r is not None], [], None
     rest = [r for r in due if r.route.provider != "pool"]
     known = sum(r is not None for r in plan.rows.requests) - len(due)
-    return Quote(_estimated(plan, rest or due, _well_measured(seen)), len(rest or due), known, not rest, rest or due)
+    measured = _well_measured(seen)
+    if plan.judge is None:
+        return Quote(_estimated(plan, rest or due, measured), len(rest or due), known, not rest, rest or due)
+    judged = _judged_before(plan, plan.judge, left)
+    first = _estimated(plan, rest if plan.judge.route.provider != "pool" else rest or due, measured)
+    low, high = (_verdicts(plan, plan.judge, due, judged, out // max(1, len(due))) for out in estimate(due, measured).tokens_out)
+    free = not rest and (plan.judge.route.provider == "pool" or not high.rows)
+    return Quote(_sum(first, low, high), len(rest or due), known, free, rest or due, high.rows)
 
 
 def check(plan: Plan, ask: Callable[[str], bool] | None = None) -> None:
@@ -101,13 +113,43 @@ def _estimated(plan: Plan, rows: Sequence[Request], seen: Sequence[MeasuredAnswe
         return first
     answers = estimate(parts, seen).tokens_out
     low, high = (estimate(list(_joining(plan, long, out // len(parts))), seen, plan.billed) for out in answers)
+    return _sum(first, low, high)
+
+
+def _sum(first: Estimate, low: Estimate, high: Estimate) -> Estimate:
+    """What comes first, and what comes of it, were its answers as short or as long as they may be."""
     return replace(
         first,
         rows=first.rows + high.rows,
         tokens_in=(first.tokens_in[0] + low.tokens_in[0], first.tokens_in[1] + high.tokens_in[1]),
         tokens_out=(first.tokens_out[0] + low.tokens_out[0], first.tokens_out[1] + high.tokens_out[1]),
         cost=(first.cost[0] + low.cost[0], first.cost[1] + high.cost[1]) if first.cost and low.cost and high.cost else None,
+        unpriced=tuple(dict.fromkeys((*first.unpriced, *high.unpriced))),
     )
+
+
+def _judged_before(plan: Plan, judge: Judge, left: Pending | None) -> list[Request]:
+    """The verdicts still to be asked about answers that are there. Raises sqlite3.Error."""
+    if left is None:
+        return []
+    answers = {row: o for row, o in {**left.answers, **plan.earlier.kept}.items() if o.status == "ok"}
+    address = next(e.base_url for e in plan.targets.endpoints if e.route == judge.route)
+    verdicts = {}
+    for row, outcome in answers.items():
+        if (request := plan.rows.requests[row]) is not None:
+            verdict = judge.request(row, request.messages, outcome.text or "")
+            verdicts[verdict.key(address)] = verdict
+    log = runlog.log()
+    known = {key for key, _ in log.answers(f"{plan.earlier.run}{VERDICTS_SUFFIX}").values()} if plan.earlier.run else set()
+    known |= set(log.cached(list(verdicts))) if plan.options.cache and not plan.options.refresh else set()
+    return [verdict for key, verdict in verdicts.items() if key not in known]
+
+
+def _verdicts(plan: Plan, judge: Judge, due: Sequence[Request], judged: Sequence[Request], tokens: int) -> Estimate:
+    """The estimate of the verdicts, were each answer to come of so many tokens."""
+    filler = "word " * max(1, tokens)
+    validator = ResponseValidator.of(judge.schema, [e for e in plan.targets.endpoints if e.route == judge.route], {})
+    return estimate([validator.prepare(v, v.route) for v in (*judged, *(judge.request(r.row, r.messages, filler) for r in due))])
 
 
 def _joining(plan: Plan, rows: Sequence[Request], answer: int) -> Iterator[Request]:
@@ -126,12 +168,12 @@ def _joining(plan: Plan, rows: Sequence[Request], answer: int) -> Iterator[Reque
         yield from (replace(row, messages=p.messages) for p in prompts[key])
 
 
-def _to_send(plan: Plan) -> list[Request]:
+def _to_send(plan: Plan) -> tuple[list[Request], Pending]:
     """The requests that neither the plan's own earlier run, nor the cache, nor an equal row answers. Raises sqlite3.Error."""
     log = runlog.log()
     left = read(plan, log, log.answers(plan.earlier.run) if plan.earlier.run else {})
     requests = (plan.rows.requests[group[0]] for group in left.groups)
-    return [r for r in requests if r is not None and attaching.broken(r) is None]
+    return [r for r in requests if r is not None and attaching.broken(r) is None], left
 
 
 def _lead(messages: Sequence[Message]) -> tuple[str, str]:

@@ -47,6 +47,7 @@ class Recorder:
         self._keys: list[str | None] = [None] * len(journal.rows)
         self._own: frozenset[int] = frozenset()
         self._chunked: set[int] = set()
+        self._kept: set[int] = set()
 
     # -- a sink ----------------------------------------------------------------------------------------------------
     @property
@@ -57,6 +58,20 @@ class Recorder:
     def append(self, event: Event) -> Awaitable[None] | None:
         """To the journal and the log. Returns something to wait for where the event must be on disk first."""
         event = self._journal.add(event)
+        if self._log is None or (isinstance(event, Ended) and event.row in self._kept):
+            return None
+        return self._write(event)
+
+    def settle(self, row: int, outcome: Outcome) -> None:
+        """A row that needs no request ends now."""
+        self.append(Ended(row, outcome, time.time()))
+
+    def keep(self, event: Ended) -> Awaitable[None] | None:
+        """An answer to the log alone, whose row ends later, with more to say. Returns something to wait for until it is on disk."""
+        self._kept.add(event.row)
+        return None if self._log is None else self._write(event)
+
+    def _write(self, event: Event) -> Awaitable[None] | None:
         if self._log is None:
             return None
         if not isinstance(event, Ended):
@@ -179,11 +194,12 @@ class Recorder:
         if self._log is not None:
             self._guarded(self._log.add_requests(f"{self.run}{beside}", rows))
 
-    def keep_end(self, beside: str, event: Ended, key: str | None) -> Awaitable[None] | None:
-        """Keep the end of such a request. Returns something to wait for."""
+    def keep_end(self, beside: str, event: Ended, key: str | None, *, paid: bool = True) -> Awaitable[None] | None:
+        """Keep the end of such a request. Returns something to wait for. Not `paid`: its payment stands elsewhere."""
         if self._log is None:
             return None
-        self._pay_end(replace(event, row=event.row // PARTS_PER_ROW))
+        if paid:
+            self._pay_end(replace(event, row=event.row // PARTS_PER_ROW))
         shared = self._share and not event.outcome.cached
         return self._log.record(f"{self.run}{beside}", event, key, shared=shared, failed=self._write_failed)
 
@@ -204,7 +220,10 @@ class Recorder:
         labels = frame.labels(plan.rows.index) if plan.rows.index is not None else list(range(len(self._keys)))
         # What --only failed keeps stays beside the request that it answered: asked anew, it would be another question.
         requests = [r for r in plan.rows.requests if r and not (r.row in plan.earlier.kept and r.row in self._own)]
-        rows = [StoredRow(r.row, r.sample, self._keys[r.row], labels[r.row], r.messages, r.sampling, str(r.route)) for r in requests]
+        of = plan.labels.of if plan.labels is not None else lambda _: None
+        rows = [
+            StoredRow(r.row, r.sample, self._keys[r.row], labels[r.row], r.messages, r.sampling, str(r.route), of(r.row)) for r in requests
+        ]
         # A row that asks nothing has a place in the index all the same.
         rows += [StoredRow(i, 0, None, labels[i], (), Sampling(), record.route) for i, r in enumerate(plan.rows.requests) if r is None]
         return rows

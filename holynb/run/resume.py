@@ -11,8 +11,9 @@ from holynb import runlog, schema
 from holynb.config import Options, keys, settings
 from holynb.errors import BadOption, closest
 from holynb.results import frame
-from holynb.run import attaching, embedding, session
+from holynb.run import attaching, embedding, judge, session
 from holynb.run.chunk_plan import long_rows
+from holynb.run.labels import stored as stored_labels
 from holynb.run.plan import Continued, Plan, Rows, Targets, check_prices, reached, route_notes, traits
 from holynb.runlog import BrokenLog, RunRecord
 from holynb.types import Outcome, Prompt, Request
@@ -117,7 +118,8 @@ def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:
         requests[r.row] = replace(request, default_limit=_is_default(request, chosen))
     escalate = settings.route(record.spec["escalate"]) if held_to and "escalate" in record.spec else None
     routes = [r.route for r in requests if r] + ([escalate] if escalate else [])
-    endpoints = reached(list(dict.fromkeys([first, *routes])), given, chosen)
+    graded = judge.of(chosen, held_to, traits)
+    endpoints = reached(list(dict.fromkeys([first, *routes, *([graded.route] if graded else [])])), given, chosen)
     check_prices(endpoints, chosen)
     index = frame.restore_index(labels, record.spec.get("index"))
     if "index" not in record.spec and (chosen.compare or chosen.samples) and getattr(index, "nlevels", 1) > 2:  # an older log
@@ -132,6 +134,8 @@ def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:
         Continued(record.id),
         held_to,
         [*notes, *attaching.notes(requests, chosen, _answered(record.id, requests)), *route_notes(endpoints, requests)],
+        stored_labels(chosen, rows, record.n, held_to),
+        graded,
     )
 
 

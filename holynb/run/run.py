@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from holynb import files, loop
 from holynb.config import Options
-from holynb.errors import Fault, HolynbError, InferError
-from holynb.events import Ended
+from holynb.errors import HolynbError, InferError
 from holynb.journal import EventSink, Journal
 from holynb.results import Summary, frame, summarize, vectors
 from holynb.run import assembly, attaching, batch_setup, by_batch, chunk_log, embedding, session, spec
+from holynb.run.judging import JudgedRows, verdict_validator
 from holynb.run.map_reduce import MapReduce
 from holynb.run.packs import Packs
 from holynb.run.pending import from_log
@@ -63,6 +63,7 @@ class Run(by_batch.ByBatch):
         chunks = chunk_log.ChunkLog(plan, self._recorder)
         self._map_reduce = MapReduce(plan, self.journal, self._recorder, chunks) if plan.options.chunk else None
         self._packs = Packs(plan, self._recorder) if plan.options.embed else None
+        self._judging = JudgedRows(plan, plan.judge, self.journal, self._recorder) if plan.judge else None
 
     # -- reading ---------------------------------------------------------------------------------------------------
     @property
@@ -98,11 +99,12 @@ class Run(by_batch.ByBatch):
     def frame(self) -> pd.DataFrame:
         """The result so far, in input order, on the input's index; with `--into`, a copy of the input plus that column. Never raises."""
         result, source, into = self.result(), self.plan.rows.source, self.options.into
-        return result if into is None or source is None else frame.with_column(source, into, result, self._extra)
+        return result if into is None or source is None else frame.with_column(source, into, result, self.plan.extra)
 
     def result(self) -> pd.DataFrame:
         """All columns of the result, whatever `--into` says."""
-        return frame.build(self.rows(), self.plan.rows.index, self.plan.schema, spec.origin(self), embedding.of(self.options))
+        plan, embed = self.plan, embedding.of(self.options)
+        return frame.build(self.rows(), plan.rows.index, plan.schema, spec.origin(self), embed, judged=plan.judge is not None)
 
     def vectors(self) -> Any:
         """The vectors of `--embed` as float32 (rows, dimensions), NaN where a row has none. Never raises for a run with `--embed`."""
@@ -118,13 +120,9 @@ class Run(by_batch.ByBatch):
         if given is None:
             return self.frame()
         if into is not None:
-            return given.with_columns(frame.added(source, into, self.result(), self._extra))
+            return given.with_columns(frame.added(source, into, self.result(), self.plan.extra))
         result = self.result()  # on an index of places, which says something only where a row is asked several times
         return given.like(files.to_arrow(result if result.index.nlevels > 1 else result.reset_index(drop=True)))
-
-    @property
-    def _extra(self) -> list[str]:
-        return [c.name for c in self.plan.schema.columns] if self.plan.schema else []
 
     def chunks(self) -> pd.DataFrame:
         """The chunks of the rows that `--chunk` asks in chunks: each prompt, and the columns of its result; by row, round and part."""
@@ -132,9 +130,14 @@ class Run(by_batch.ByBatch):
 
     def summary(self) -> Summary:
         """Counts, tokens, dollars and seconds so far."""
-        return summarize(
-            self.rows(), self.elapsed, saved=self.saved, stopped=self.stopped, price_as=self.plan.price_as, batch=self.options.batch
-        )
+        elsewhere, batch = self.plan.price_as, self.options.batch
+        return summarize(self.rows(), self.elapsed, saved=self.saved, stopped=self.stopped, price_as=elsewhere, batch=batch)
+
+    def quality(self) -> Any:
+        """How good the answers are: against `--label`, by `--judge`, routes of `--compare` by each other. Shown, and read as frames."""
+        from holynb import ui
+
+        return ui.quality(self)
 
     def plot(self) -> Any:
         """The run's charts as plotly figures, by name; as the value of a cell they are drawn side by side."""
@@ -238,9 +241,11 @@ class Run(by_batch.ByBatch):
                 await self._batched.run(items, once=self._once)
                 return
             policy = Policy(self.plan.timeouts, self.options.retries, self.options.deadline, max_in_flight=self.options.concurrency)
-            sink: EventSink = self._map_reduce or self._packs or self._recorder
-            tiers = assembly.tiers(self.plan, endpoints)
-            self._scheduler = Scheduler(tiers, policy, sink, assembly.money(self.plan, self._warn_of), assembly.validator(self.plan))
+            sink: EventSink = self._map_reduce or self._packs or self._judging or self._recorder
+            tiers, money = assembly.tiers(self.plan, endpoints), assembly.money(self.plan, self._warn_of)
+            self._scheduler = Scheduler(tiers, policy, sink, money, verdict_validator(self.plan, assembly.validator(self.plan)))
+            if self._judging is not None:
+                self._judging.add = self._scheduler.add
             if self._map_reduce is not None:
                 items = await self._map_reduce.begin(items)
                 self._map_reduce.add = self._scheduler.add
@@ -258,26 +263,23 @@ class Run(by_batch.ByBatch):
     async def _begin(self) -> list[WorkItem]:
         """Write the run down and end the rows that need no request. Returns the others, those that ask the same as one item."""
         pending = await self._recorder.begin(self.plan, spec.record(self))
-        self.saved = pending.saved
+        self.saved, settle = pending.saved, (self._judging or self._recorder).settle
         for row, request in enumerate(self.plan.rows.requests):
             if (kept := self.plan.earlier.kept.get(row)) is not None:
-                self._settle(row, kept)
+                settle(row, kept)
             elif request is None:
-                self._settle(row, Outcome("skipped"))
+                settle(row, Outcome("skipped"))
             elif (answer := pending.answers.get(row)) is not None:
-                self._settle(row, from_log(answer))
+                settle(row, from_log(answer))
             elif (broken := attaching.broken(request)) is not None:
-                self._settle(row, broken)
+                settle(row, broken)
         chains = {e.route: assembly.chain(self.plan, e.route) for e in self.plan.targets.endpoints}
         items = []
         for first, *followers in pending.groups:
             request = self.plan.rows.requests[first]
             if request is not None and attaching.broken(request) is None:
                 items.append(WorkItem(request, chains[request.route], followers=followers))
-        return items
-
-    def _settle(self, row: int, outcome: Outcome) -> None:
-        self._recorder.append(Ended(row, outcome, time.time()))
+        return items if self._judging is None else [*items, *await self._judging.begin()]
 
     def _warn_of(self, text: str) -> None:
         self.journal.note(text, "warning")
@@ -288,9 +290,9 @@ class Run(by_batch.ByBatch):
 
     def _sweep(self) -> None:
         """Nothing is left without an end, whatever happened."""
-        fault = self.error if isinstance(self.error, Fault) else None
-        kind = fault.kind if fault else "bad_request" if isinstance(self.error, HolynbError) else "internal"
-        ending = Outcome("cancelled") if self.error is None else Outcome("error", error_type=kind, error=str(self.error))
+        if self._judging is not None:
+            self._judging.sweep()
+        ending = session.ending(self.error)
         for row, outcome in enumerate(self.journal.rows):
             if outcome is None:
-                self._settle(row, ending)
+                self._recorder.settle(row, ending)

@@ -12,14 +12,14 @@ from concurrent.futures import CancelledError
 from typing import NoReturn, Protocol, Self
 
 from holynb import runlog
-from holynb.errors import UserError
+from holynb.errors import Fault, HolynbError, UserError
 from holynb.journal import Journal
 from holynb.results import Summary
 from holynb.run.plan import Plan
 from holynb.types import Outcome, Prompt, Route
 from holynb.words import counted
 
-__all__ = ["InProcess", "SessionRun", "find", "last", "reason", "remember", "runs", "stop_all"]
+__all__ = ["InProcess", "SessionRun", "ending", "find", "last", "reason", "remember", "runs", "stop_all"]
 
 #: Longest wait at the end of a program for the runs that it leaves, seconds. A kernel that shuts down is given five.
 EXIT_WAIT_S = 4.5
@@ -88,6 +88,14 @@ def reason(failure: Exception) -> Exception:
     """Why a run broke off: Python's own error for work that it refuses at its end says nothing about what to do."""
     refused = isinstance(failure, RuntimeError) and "shutdown" in str(failure)
     return UserError(ENDING) if refused or (isinstance(failure, RuntimeError | CancelledError) and _is_ending()) else failure
+
+
+def ending(error: Exception | None) -> Outcome:
+    """How a row ends that the run left without an end."""
+    if error is None:
+        return Outcome("cancelled")
+    kind = error.kind if isinstance(error, Fault) else "bad_request" if isinstance(error, HolynbError) else "internal"
+    return Outcome("error", error_type=kind, error=str(error))
 
 
 def _is_ending() -> bool:

@@ -2,7 +2,7 @@
 
 from holynb.runlog.current import close, log
 from holynb.runlog.lease import Lease
-from holynb.runlog.ledger import PARTS_PER_ROW, PARTS_SUFFIX, WITHOUT_PARTS
+from holynb.runlog.ledger import PARTS_PER_ROW, PARTS_SUFFIX, VERDICTS_SUFFIX, WITHOUT_PARTS
 from holynb.runlog.pieces import StoredPiece
 from holynb.runlog.records import RunRecord, StoredRow, messages
 from holynb.runlog.store import BrokenLog, RunLog
@@ -10,6 +10,7 @@ from holynb.runlog.store import BrokenLog, RunLog
 __all__ = [
     "PARTS_PER_ROW",
     "PARTS_SUFFIX",
+    "VERDICTS_SUFFIX",
     "WITHOUT_PARTS",
     "BrokenLog",
     "Lease",

@@ -11,10 +11,12 @@ from typing import Any
 
 from holynb.journal import Payment
 
-__all__ = ["INSERT", "LEGACY_VIEW", "PARTS_PER_ROW", "PARTS_SUFFIX", "TABLE", "WITHOUT_PARTS", "to_row"]
+__all__ = ["INSERT", "LEGACY_VIEW", "PARTS_PER_ROW", "PARTS_SUFFIX", "TABLE", "VERDICTS_SUFFIX", "WITHOUT_PARTS", "owner", "to_row"]
 
 #: The parts of a run's long rows are stored under the run's id with this suffix; those of row i begin at row i * PARTS_PER_ROW.
 PARTS_SUFFIX, PARTS_PER_ROW = "/parts", 1_000_000
+#: A judge's verdicts on a run's answers, in the same way.
+VERDICTS_SUFFIX = "/verdicts"
 
 #: Condition on `answers a`: not a row that was sent in parts. The parts count instead: they are in the log from the moment they were paid.
 WITHOUT_PARTS = f"""NOT EXISTS (SELECT 1 FROM answers p WHERE p.run = a.run || '{PARTS_SUFFIX}'
@@ -38,6 +40,11 @@ PRAGMA user_version = 1;
 #: The same for a reader of an older log, which may not write to it.
 LEGACY_VIEW = f"CREATE TEMP VIEW payments({COLUMNS}, tokens_reasoning) AS SELECT *, NULL FROM ({LEGACY_PAYMENTS})"  # noqa: S608
 INSERT = f"INSERT INTO payments({COLUMNS}, tokens_reasoning) VALUES(?,?,?,?,?,?,?,?,?,?)"
+
+
+def owner(run: str) -> str:
+    """The id of the run that what is kept beside it belongs to."""
+    return run.removesuffix(PARTS_SUFFIX).removesuffix(VERDICTS_SUFFIX)
 
 
 def to_row(run: str, payment: Payment) -> Sequence[Any]:

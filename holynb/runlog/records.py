@@ -57,7 +57,10 @@ class RunRecord:
 
 @dataclass(frozen=True, slots=True)
 class StoredRow:
-    """A request as it was sent, to send it again. `label`: of the index, as JSON; no `messages`: skipped; `route`: None in older logs."""
+    """A request as it was sent, to send it again. `label`: of the index, as JSON; no `messages`: skipped; `route`: None in older logs.
+
+    `expected`: what `--label` says that its answer should be.
+    """
 
     row: int
     sample: int
@@ -66,6 +69,7 @@ class StoredRow:
     messages: tuple[Message, ...]
     sampling: Sampling
     route: str | None = None
+    expected: str | None = None
 
 
 def printable(row: Sequence[Any]) -> tuple[Any, ...]:
@@ -112,6 +116,7 @@ def _body(r: StoredRow) -> str:
             "seed": s.seed,
             "extra": dict(s.extra),
             **({} if s.think is None else {"think": s.think}),
+            **({} if r.expected is None else {"expected": r.expected}),
         }
     )
 
@@ -132,7 +137,8 @@ def stored_row(row: int, sample: int, key: str | None, label: str | None, body: 
     """A request from its columns."""
     fields = json.loads(body)
     turns, route = messages(fields.pop("messages")), fields.pop("route", None)
-    return StoredRow(row, sample, key, json.loads(label or "null"), turns, Sampling(**{**fields, "stop": tuple(fields["stop"])}), route)
+    expected, sampling = fields.pop("expected", None), Sampling(**{**fields, "stop": tuple(fields["stop"])})
+    return StoredRow(row, sample, key, json.loads(label or "null"), turns, sampling, route, expected)
 
 
 def answer_row(run: str, event: Ended, key: str | None, *, shared: bool) -> tuple[Any, ...]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from holynb.runlog.ledger import PARTS_SUFFIX
+from holynb.runlog.ledger import PARTS_SUFFIX, VERDICTS_SUFFIX
 from holynb.runlog.statements import Batch, Statement, merged
 
 __all__ = ["Written"]
@@ -52,7 +52,7 @@ class Written:
         for run, script in missing:
             # A copy of the file may hold a part of it: added to, its tokens and dollars would count twice.
             for table in ("answers", "attempts", "payments"):
-                db.execute(f"DELETE FROM {table} WHERE run IN (?, ?) AND at >= ?", (*_names(run), script.since))  # noqa: S608 - names of ours
+                db.execute(f"DELETE FROM {table} WHERE run IN (?, ?, ?) AND at >= ?", (*_names(run), script.since))  # noqa: S608 - names of ours
             for sql, rows in (*script.written, *script.after):
                 db.executemany(sql, rows)
         return bool(missing) or db.execute("SELECT 1 FROM runs LIMIT 1").fetchone() is None
@@ -66,10 +66,10 @@ def _by_run(statements: Iterable[Statement]) -> dict[tuple[str, bool], list[Stat
     return groups
 
 
-def _names(run: str) -> tuple[str, str]:
-    return run, f"{run}{PARTS_SUFFIX}"
+def _names(run: str) -> tuple[str, str, str]:
+    return run, f"{run}{PARTS_SUFFIX}", f"{run}{VERDICTS_SUFFIX}"
 
 
 def _has(db: sqlite3.Connection, run: str, script: _Script) -> bool:
-    count = db.execute("SELECT count(*) FROM answers WHERE run IN (?, ?) AND at >= ?", (*_names(run), script.since)).fetchone()[0]
+    count = db.execute("SELECT count(*) FROM answers WHERE run IN (?, ?, ?) AND at >= ?", (*_names(run), script.since)).fetchone()[0]
     return count >= sum(map(len, script.answers.values())) and db.execute("SELECT 1 FROM runs WHERE id = ?", (run,)).fetchone() is not None

@@ -120,7 +120,7 @@ class RunLog:
         self._writer.close()
 
     def _put(self, run: str, sql: str, rows: list[tuple[Any, ...]]) -> None:
-        self._writer.add(Statement(sql, rows, run=run.removesuffix(ledger.PARTS_SUFFIX)))
+        self._writer.add(Statement(sql, rows, run=ledger.owner(run)))
 
     def _write(
         self, run: str, sql: str, rows: Collection[Sequence[Any]], failed: OnFailure | None = None, **facts: Any
@@ -131,7 +131,7 @@ class RunLog:
             promises = self._promises = Promises(loop)
         future: asyncio.Future[None] = loop.create_future()
         resolve = functools.partial(promises.resolve, future, failed)
-        self._writer.add(Statement(sql, rows, resolve, run.removesuffix(ledger.PARTS_SUFFIX), **facts))
+        self._writer.add(Statement(sql, rows, resolve, ledger.owner(run), **facts))
         return future
 
     def _tell(self, what: str, why: Exception | None) -> None:
@@ -212,7 +212,9 @@ class RunLog:
             f"sum({tables.UNSETTLED})",
             "group_concat(CASE WHEN a.route LIKE 'sim/%' THEN a.cost END)",
         )
-        columns = ", ".join(f"(SELECT {count} FROM answers a WHERE a.run=r.id)" for count in counts)  # noqa: S608 - of ours, as `clauses` is
+        paid = f"a.run IN (r.id, r.id || '{ledger.VERDICTS_SUFFIX}')"
+        where = {"group_concat(a.cost)": paid}
+        columns = ", ".join(f"(SELECT {c} FROM answers a WHERE {where.get(c, 'a.run=r.id')})" for c in counts)  # noqa: S608 - of ours, as `clauses` is
         sql = f"SELECT id, name, route, n, started, ended, status, spec, {columns} FROM runs r {clauses}"  # noqa: S608
         with self.reading() as db:
             return [records.run_record(row) for row in db.execute(sql, args)]

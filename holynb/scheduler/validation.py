@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 from holynb.errors import Fault
 from holynb.scheduler.failover import WorkItem
@@ -60,7 +60,7 @@ class ResponseValidator:
     escalations: Mapping[Route, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, schema: Schema, endpoints: Iterable[Endpoint], escalations: Mapping[Route, str]) -> ResponseValidator:
+    def of(cls, schema: Schema, endpoints: Iterable[Endpoint], escalations: Mapping[Route, str]) -> Self:
         """A judge that knows which of these endpoints take a schema."""
         return cls(schema, {e.route for e in endpoints if not supports_schema(e)}, escalations)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from holynb.run import Run, SessionRun
 
-__all__ = ["figures", "show"]
+__all__ = ["figures", "quality", "show"]
 
 # What a run imports from above it.
 
@@ -17,6 +17,13 @@ def figures(run: SessionRun) -> dict[str, Any]:
     from holynb.ui.output import plots
 
     return plots.figures(run)
+
+
+def quality(run: SessionRun) -> Any:
+    """How good a run's answers are. For `run.quality()`."""
+    from holynb.ui.output import qualityview, report
+
+    return qualityview.QualityView(report.assessed(run))
 
 
 def show(run: Run) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from holynb.ui.live.runinfo import RunInfo
-from holynb.ui.output import report
+from holynb.ui.output import crossed, report
 
 if TYPE_CHECKING:
     from holynb.journal import Journal
@@ -51,11 +51,11 @@ class RunSource:
         self.run = run
         self.name = run.name or run.id
         self.journal = run.journal
-        index, variants = run.plan.rows.index, report.variants(run.plan.rows.index)
+        index, variants = run.plan.rows.index, crossed.variants(run.plan.rows.index)
         labels: Sequence[object] | None = None if index is None else frame.labels(index)
         if variants:
-            labels = [(*_levels(label), variants[i % len(variants)]) for i, label in enumerate(report.prompt_labels(index))]
-        compared = report.compared_routes(run.plan.rows.index)
+            labels = [(*_levels(label), variants[i % len(variants)]) for i, label in enumerate(crossed.prompt_labels(index))]
+        compared = crossed.compared_routes(run.plan.rows.index)
         self.info = RunInfo(
             [p.text for p in run.prompts],
             labels,

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from holynb.errors import BadOption
 from holynb.events import Noted
+from holynb.quality.assessment import Assessment
 from holynb.types import Prompt
-from holynb.ui.output import series
+from holynb.ui.output import crossed, series
 from holynb.ui.output.text import clip, one_line, shared_prefix
 
 if TYPE_CHECKING:
     from holynb.events import Event
     from holynb.results import Summary
     from holynb.run import SessionRun
+    from holynb.runlog import StoredRow
     from holynb.schema import Schema
     from holynb.types import Outcome
 
@@ -25,15 +27,12 @@ __all__ = [
     "MAX_ROWS",
     "Report",
     "answered_by",
-    "compared_routes",
     "error_text",
     "fallbacks",
     "load",
     "notes",
     "of",
-    "prompt_labels",
     "title",
-    "variants",
 ]
 
 #: Rows of a table, characters of a prompt in a cell.
@@ -44,8 +43,6 @@ MAX_ERROR_CHARS = 4_000
 MAX_SCHEMA_COLUMNS = 6
 #: Of a frame that answers go into; the value has the others.
 MAX_INPUT_COLUMNS = 4
-#: The index levels that `--compare` and `--samples` add.
-VARIANT_LEVELS = ["asked_route", "sample"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +66,12 @@ class Report:
     variants: tuple[str, ...] = ()
     format: str = "text"
     compared: tuple[str, ...] = ()
-    """The routes of the rows of one prompt, as `compared_routes` has them."""
+    """The routes of the rows of one prompt, as `crossed.compared_routes` has them."""
     run: str = ""
     value: str = ""
     into: str = ""
     source: Any = None
+    quality: Assessment = field(default_factory=Assessment)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -139,8 +137,8 @@ def of(run: SessionRun) -> Report:
     from holynb.results import frame
 
     events, _ = run.journal.events_since(0)
-    index, run_variants = run.plan.rows.index, variants(run.plan.rows.index)
-    names = prompt_labels(index) if run_variants else None if index is None else frame.labels(index)
+    index, run_variants = run.plan.rows.index, crossed.variants(run.plan.rows.index)
+    names = crossed.prompt_labels(index) if run_variants else None if index is None else frame.labels(index)
     return Report(
         title(run),
         [p.text for p in run.prompts],
@@ -153,11 +151,23 @@ def of(run: SessionRun) -> Report:
         run.plan.schema,
         run_variants,
         run.plan.options.format,
-        compared_routes(index),
+        crossed.compared_routes(index),
         run=run.name or run.id,
         into=run.plan.options.into or "",
         source=run.plan.rows.source if run.plan.options.into else None,
+        quality=assessed(run),
     )
+
+
+def assessed(run: SessionRun) -> Assessment:
+    """How good the run's answers are; empty where nobody asked."""
+    from holynb.run import quality
+
+    plan = run.plan
+    if plan.labels is None and plan.judge is None and not crossed.variants(plan.rows.index):
+        return Assessment()
+    variants = crossed.pairs(plan.rows.index) or [(str(run.route), 0)]
+    return quality.assessment(run.rows(), variants, plan.labels, plan.schema, plan.judge.scale if plan.judge else None)
 
 
 def load(name: str | None = None) -> Report:
@@ -180,15 +190,16 @@ def _from_log(name: str) -> Report:
     from holynb import runlog, schema
     from holynb.config import settings
     from holynb.results import summarize
-    from holynb.run import resume
+    from holynb.run import quality, resume
 
-    stored = resume.stored(name)
+    stored, log = resume.stored(name), runlog.log()
     rows: list[Outcome | None] = [None] * stored.n
-    for row, (_, outcome) in runlog.log().answers(stored.id).items():
-        if row < stored.n:
-            rows[row] = outcome
+    answers, scale = quality.with_verdicts(log, stored, {row: o for row, (_, o) in log.answers(stored.id).items() if row < stored.n})
+    for row, outcome in answers.items():
+        rows[row] = outcome
     prompts, labels = [""] * stored.n, list[object](range(stored.n))
-    for request in runlog.log().requests(stored.id):
+    requests = log.requests(stored.id)
+    for request in requests:
         prompts[request.row] = Prompt(request.messages).text
         labels[request.row] = request.label
     elsewhere = stored.spec.get("options", {}).get("price_as")
@@ -199,6 +210,8 @@ def _from_log(name: str) -> Report:
         price_as=settings.route(elsewhere) if elsewhere else None,
     )
     answer_schema = schema.load(stored.spec["schema"]) if "schema" in stored.spec else None
+    expected = quality.labels_of_log(stored, requests, answer_schema)
+    pairs = _pairs(requests) if stored.spec.get("options", {}).keys() & {"compare", "samples"} else []
     notes = _unfinished(stored.status, rows, stored.name or stored.id)
     return Report(
         f"{stored.name or stored.id} on {stored.routes}",
@@ -211,7 +224,15 @@ def _from_log(name: str) -> Report:
         schema=answer_schema,
         format=stored.spec.get("options", {}).get("format", "text"),
         run=stored.name or stored.id,
+        quality=quality.assessment(rows, pairs or [(stored.route, 0)], expected, answer_schema, scale)
+        if expected is not None or scale is not None or len(pairs) > 1
+        else Assessment(),
     )
+
+
+def _pairs(requests: Sequence[StoredRow]) -> list[tuple[str, int]]:
+    """Route and sample of the rows of one prompt, in the order that they were asked."""
+    return list(dict.fromkeys((r.route or "", r.sample) for r in requests if r.messages))
 
 
 def _unfinished(status: str, rows: list[Outcome | None], name: str) -> list[str]:
@@ -222,39 +243,10 @@ def _unfinished(status: str, rows: list[Outcome | None], name: str) -> list[str]
     return [f"{missing:,} {has} no answer in the run log ({status}). %infer resume {name} sends {'it' if missing == 1 else 'them'}."]
 
 
-def variants(index: Any) -> tuple[str, ...]:
-    """Routes, samples, or both, from the levels that a crossed index ends in; `()` of any other index, or where there is one."""
-    if index is None or list(index.names[-2:]) != VARIANT_LEVELS or not len(index):
-        return ()
-    pairs = list(dict.fromkeys(label[-2:] for label in index.tolist()))
-    if len(pairs) == 1:
-        return ()
-    routes, samples = {r for r, _ in pairs}, {k for _, k in pairs}
-    if len(samples) == 1:
-        return tuple(str(r) for r, _ in pairs)
-    return tuple(f"sample {k}" if len(routes) == 1 else f"{r}, sample {k}" for r, k in pairs)
-
-
-def compared_routes(index: Any) -> tuple[str, ...]:
-    """The route of each of the rows of one prompt, which follow each other, where `--compare` sent it to several; else `()`."""
-    if not variants(index):
-        return ()
-    pairs = list(dict.fromkeys(label[-2:] for label in index.tolist()))
-    routes = tuple(str(route) for route, _ in pairs)
-    return routes if len(set(routes)) > 1 else ()
-
-
-def prompt_labels(index: Any) -> list[object]:
-    """The index labels of the input, one per row, of an index that has `variants`."""
-    from holynb.results import frame
-
-    return [label[0] if len(label) == len(VARIANT_LEVELS) + 1 else tuple(label[: -len(VARIANT_LEVELS)]) for label in frame.labels(index)]
-
-
 def title(run: SessionRun) -> str:
     """`NAME on ROUTE, …`; where others answered, `NAME, 48 by fallback ROUTE`."""
     index = run.plan.rows.index
-    first = list(dict.fromkeys(str(label[-2]) for label in index.tolist())) if variants(index) else [str(run.route)]
+    first = list(dict.fromkeys(str(label[-2]) for label in index.tolist())) if crossed.variants(index) else [str(run.route)]
     answered = Counter(o.route for o in run.rows() if o is not None and o.status == "ok" and o.route)
     by = answered_by(first, fallbacks(run), answered.most_common())
     return f"{run.name or run.id}{', ' if by[:1].isdecimal() else ' on '}{by}"

@@ -12,7 +12,7 @@ from holynb import units
 from holynb.events import Failed, Noted
 from holynb.results import dollars
 from holynb.translation import say
-from holynb.ui.output import compared, formats, rows, series, svg
+from holynb.ui.output import compared, formats, quality, rows, series, svg
 from holynb.ui.output.html import OPEN_TAG, safe
 from holynb.ui.output.report import MAX_ROWS, Report, error_text
 from holynb.ui.output.text import clean, clip, grid, one_line, price, seconds, status, thought
@@ -68,6 +68,7 @@ def as_html(report: Report, show: str = "all") -> str:
         body.append(_answer(report) if len(report.rows) == 1 else _html_table(report))
     if show in ("all", "charts") and (svgs := charts(report)):
         body.append(f'<div class="holynb-charts">{"".join(map(svg.picture, svgs.values()))}</div>')
+    body.append(quality.as_html(report.quality))
     return f'{OPEN_TAG}{STYLE}{_summary(report)}<div class="holynb-body">{"".join(body)}</div></div>'
 
 
@@ -76,7 +77,9 @@ def as_text(report: Report, show: str = "all") -> str:
     parts = []
     if show in ("all", "table") and not report.failed_alike:
         parts.append(_plain_answer(report) if len(report.rows) == 1 else _plain_table(report))
-    lines = [report.summary.line(), *(reasons(report) if len(report.rows) > 1 else ()), *(clean(n) for n in report.notes)]
+    parts.append(f"{text}\n" if (text := quality.as_text(report.quality)) else "")
+    figures = quality.lines(report.quality)
+    lines = [report.summary.line(), *figures, *(reasons(report) if len(report.rows) > 1 else ()), *(clean(n) for n in report.notes)]
     return "\n".join(p for p in (*parts, *map(say, lines)) if p)
 
 
@@ -125,6 +128,7 @@ def _summary(report: Report) -> str:
     for line in more:
         kind = "bad" if line == report.summary.failures() else "note"
         out.append(f'<div class="holynb-head holynb-{kind}">{safe(say(line))}</div>')
+    out += [f'<div class="holynb-head" dir="auto">{safe(line)}</div>' for line in quality.lines(report.quality)]
     if len(report.rows) > 1:
         out += [f'<div class="holynb-head holynb-note" dir="auto">{safe(say(r))}</div>' for r in reasons(report)]
     out += [f'<div class="holynb-head holynb-note" dir="auto">{safe(say(n))}</div>' for n in report.notes]

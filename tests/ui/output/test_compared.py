@@ -10,7 +10,7 @@ import pytest
 import holynb
 from holynb.results.frame import cross_index
 from holynb.ui.live.source import RunSource
-from holynb.ui.output import compared, report, rows, static
+from holynb.ui.output import compared, crossed, report, rows, static
 
 pytestmark = pytest.mark.usefixtures("no_project", "ended")
 
@@ -25,14 +25,14 @@ pytestmark = pytest.mark.usefixtures("no_project", "ended")
     ],
 )
 def test_what_stands_beside_each_other_is_named_by_what_differs(routes: list[str], samples: int, names: tuple[str, ...]) -> None:
-    assert report.variants(cross_index(None, 2, routes, samples)) == names
+    assert crossed.variants(cross_index(None, 2, routes, samples)) == names
 
 
 def test_an_index_of_ones_own_is_no_comparison() -> None:
-    assert report.variants(pd.RangeIndex(3)) == ()
-    assert report.variants(None) == ()
+    assert crossed.variants(pd.RangeIndex(3)) == ()
+    assert crossed.variants(None) == ()
     index = pd.MultiIndex.from_tuples([("a", 1), ("b", 2)], names=["x", "y"])
-    assert report.prompt_labels(cross_index(index, 2, ["a/x", "b/y"], 1)) == [("a", 1), ("a", 1), ("b", 2), ("b", 2)]
+    assert crossed.prompt_labels(cross_index(index, 2, ["a/x", "b/y"], 1)) == [("a", 1), ("a", 1), ("b", 2), ("b", 2)]
 
 
 def test_each_prompt_is_one_line_and_text_is_escaped() -> None:
