@@ -152,7 +152,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds: until the socket is connected, and of silence (of a whole answer if not streamed); `flex`: at that tier, None: as at others."""
+    """Seconds: until the socket is connected; of silence (of a whole answer if not streamed); `flex`: at that tier, None: as at others."""
 
     connect: float = 10.0
     silence: float = 60.0
