@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from browser.lab import Page
+from browser.lab import PATIENCE, Page
 
 #: How long a way may take from its last key to what was wanted.
 PATIENCE_S = 30
@@ -56,7 +56,7 @@ class Hands:
 
         self.clicks += 1
         try:
-            what.first.click(timeout=1000 * seconds)
+            what.first.click(timeout=PATIENCE * 1000 * seconds)
         except Error as exc:
             raise NotPossibleError(str(exc).splitlines()[0]) from exc
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from browser.cells import endless
 
 pytestmark = pytest.mark.browser
 
@@ -41,10 +42,10 @@ def findings(page: Any, where: str, *rules: str) -> tuple[list[str], int]:
     return list(dict.fromkeys(lines)), sum(len(v["nodes"]) for v in found["passes"] if v["id"] == "color-contrast")
 
 
-def opened(notebook: Any) -> Any:
+def opened(notebook: Any, recording: str) -> Any:
     """A notebook with everything that holynb draws: what stays, the panel, the dashboard, and a live view with a row opened; all in sight."""
     page = notebook(
-        ROWS, ENDED, ONE, COMPARED, "%infer panel --df df", "%infer dash", "%infer show --replay flaky --speed 0.5", size=(1280, 4400)
+        ROWS, ENDED, ONE, COMPARED, "%infer panel --df df", "%infer dash", f"%infer show --replay {recording}", size=(1280, 4400)
     )
     page.page.evaluate(TALL)
     for cell in range(1, LIVE):
@@ -61,8 +62,8 @@ def opened(notebook: Any) -> Any:
     return page
 
 
-def test_axe_finds_nothing_serious_in_light_and_dark(notebook: Any) -> None:
-    page = opened(notebook)
+def test_axe_finds_nothing_serious_in_light_and_dark(notebook: Any, lab: Any) -> None:
+    page = opened(notebook, endless(lab.root))
     everything, pools = ".jp-Notebook .jp-OutputArea", ".jp-Notebook .jp-OutputArea .widget-tab"
     found = {}
     try:

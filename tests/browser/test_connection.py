@@ -17,9 +17,10 @@ pytestmark = pytest.mark.browser
 SAID = "() => [...document.querySelectorAll('.hn-kernel:not([hidden])')].map(e => e.innerText)"
 SEEN = """() => [...window.jupyterapp.shell.currentWidget.node.querySelectorAll('.jp-OutputArea-child')].filter(e => e.offsetHeight > 0)
     .map(e => e.innerText)"""
-#: Notes when the front end says that the kernel restarts, and when the view says so.
+#: Notes when the front end says that the kernel restarts or is cut off, and when the view says so.
 NOTE = """() => { const context = window.jupyterapp.shell.currentWidget.sessionContext; window.noted = {};
     context.statusChanged.connect((_, s) => { if (/restarting/.test(s)) window.noted.front ??= performance.now(); });
+    context.connectionStatusChanged.connect((_, s) => { if (s !== 'connected') window.noted.front ??= performance.now(); });
     new MutationObserver(() => { if (document.querySelector('.hn-kernel:not([hidden])')) window.noted.view ??= performance.now(); })
         .observe(document.body, {subtree: true, attributes: true, childList: true}); return null; }"""
 
@@ -77,7 +78,7 @@ def test_a_saved_notebook_says_what_was_there_and_a_restart_is_told(notebook: An
 
 
 def test_a_cut_a_crash_and_a_shutdown_are_told_and_a_reload_finds_the_run(notebook: Any, lab: Any) -> None:
-    page = notebook(ROWS % (90, 90), STREAM + " -c 4 --max-tokens 60 --bg" + ASK, "%infer dash", "import os; os.getpid()", fresh=True)
+    page = notebook(ROWS % (900, 900), STREAM + " -c 4 --max-tokens 60 --bg" + ASK, "%infer dash", "import os; os.getpid()", fresh=True)
     for cell in (1, 2, 3):
         page.run(cell)
     pid = int(page.run(4))
@@ -95,14 +96,17 @@ def test_a_cut_a_crash_and_a_shutdown_are_told_and_a_reload_finds_the_run(notebo
     page.page.route_web_socket("**/channels*", connect)
     page.reload()
     live(page)
-    page.until(lambda: re.match(r"[1-9]\d* of 90", page.find(".hn-done").inner_text()), 20, "the run that goes on")
+    page.until(lambda: re.match(r"[1-9]\d* of 900", page.find(".hn-done").inner_text()), 20, "the run that goes on")
     assert page.ask(SAID) == []
     assert not any("infer show" in text or "opens it again" in text for text in page.ask(SEEN)), "hidden while there is a kernel"
 
+    page.ask(NOTE)
     cut = True
     for socket in sockets:
         socket.close(code=1011)
-    page.until(lambda: ["No connection" in said for said in page.ask(SAID)] == [True, True], 2, "the loss")
+    page.until(lambda: ["No connection" in said for said in page.ask(SAID)] == [True, True], 20, "the loss")
+    noted = page.ask("() => window.noted")
+    assert noted["view"] - noted["front"] < 2000
     assert page.find(".hn-stop").is_disabled()
     done, cut = page.find(".hn-done").inner_text(), False
     page.until(lambda: not page.ask(SAID), 20, "the connection")
@@ -124,10 +128,11 @@ def test_a_cut_a_crash_and_a_shutdown_are_told_and_a_reload_finds_the_run(notebo
 
 
 def test_a_kernel_that_says_nothing_is_doubted_until_it_speaks(notebook: Any) -> None:
-    """Without holynb's extension of JupyterLab; its seconds are hundredths here."""
-    page = notebook(ROWS % (60, 60), STREAM + " -c 4 --max-tokens 60 --bg" + ASK, "import time; time.sleep(3)", fresh=True)
+    """Without holynb's extension of JupyterLab; its seconds are a fifth here."""
+    silent = "import time; from pathlib import Path\nwhile not Path('speak').exists(): time.sleep(0.05)"
+    page = notebook(ROWS % (900, 900), STREAM + " -c 4 --max-tokens 60 --bg" + ASK, silent, fresh=True)
     page.ask("""() => { window.holynbTells = undefined; const real = window.setInterval;
-        window.setInterval = (call, pause, ...more) => real(call, pause === 1000 ? 60 : pause, ...more); return null; }""")
+        window.setInterval = (call, pause, ...more) => real(call, pause === 1000 ? 200 : pause, ...more); return null; }""")
     page.run(1)
     page.run(2)
     live(page)
@@ -135,6 +140,7 @@ def test_a_kernel_that_says_nothing_is_doubted_until_it_speaks(notebook: Any) ->
     page.until(lambda: any("No word from the kernel for 15 s" in said for said in page.ask(SAID)), 10, "the doubt")
     assert page.find(".hn-stop").is_disabled()
     assert not page.find(".hn-figure-eta").is_visible(), "nothing looks alive"
+    (page.path.parent / "speak").touch()
     page.idle()
     page.until(lambda: not page.ask(SAID), 10, "its end")
     assert page.find(".hn-stop").is_enabled()

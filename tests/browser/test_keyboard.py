@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+from browser.cells import endless
 
 pytestmark = pytest.mark.browser
 
@@ -120,8 +121,8 @@ def test_the_panel_is_filled_in_run_and_stopped_by_keyboard(notebook: Any) -> No
     assert page.ask(OUT_OF_REACH, ".widget-tab") == []
 
 
-def test_the_live_table_is_sorted_opened_and_stopped_by_keyboard(notebook: Any) -> None:
-    page = notebook("%infer show --replay flaky --speed 2")
+def test_the_live_table_is_sorted_opened_and_stopped_by_keyboard(notebook: Any, lab: Any) -> None:
+    page = notebook(f"%infer show --replay {endless(lab.root)} --speed 2")
     page.start(1)
     page.until(lambda: page.there(".hn .hn-is-ok") and page.find(".hn-tab-failed .hn-count").inner_text() != "0", 30, "a failed row")
     keys = reader(page, 1, ".hn")

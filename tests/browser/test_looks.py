@@ -6,12 +6,19 @@ import re
 from typing import Any
 
 import pytest
+from browser.cells import HELD, WHOLE, allow, endless
 from browser.colours import contrast
 from browser.figures import MANY, many
 
 pytestmark = pytest.mark.browser
 
-REPLAY = "%infer show --replay flaky --speed 2"
+REPLAY = "%infer show --replay flaky-endless.jsonl.gz --speed 2"
+
+
+@pytest.fixture(autouse=True)
+def recording(lab: Any) -> None:
+    """It goes on until its test has ended."""
+    endless(lab.root)
 
 
 def playing(notebook: Any, **more: Any) -> Any:
@@ -69,9 +76,7 @@ def test_it_is_two_columns_and_one_where_there_is_no_room(notebook: Any) -> None
     assert right[0] >= left[2]
     assert abs(right[1] - left[1]) < 4
     page.page.set_viewport_size({"width": 620, "height": 900})
-    page.page.wait_for_timeout(600)
-    left, right = page.ask(box, ".hn-left"), page.ask(box, ".hn-charts")
-    assert right[1] >= left[3], "the charts are below the table"
+    page.until(lambda: page.ask(box, ".hn-charts")[1] >= page.ask(box, ".hn-left")[3], 10, "the charts below the table")
     page.picture("live-narrow")
     wide = page.ask("() => { const e = document.querySelector('.hn'); return e.scrollWidth - e.clientWidth; }")
     assert wide <= 1, "nothing sticks out"
@@ -90,11 +95,14 @@ def test_on_a_narrow_page_what_stays_is_legible(notebook: Any) -> None:
     """JupyterLab breaks what is preformatted anywhere, in letters of one width; four charts in 560 pixels lie over each other."""
     one, three = "%%infer sim/stream --max-tokens 15\nOne?", "%%infer sim/stream --max-tokens 40 --lines\nTwo?\nThree?\nFour?"
     page = notebook(one, three, size=(700, 900))
+    page.say(HELD)
+    allow(page, 5)
     page.start(1)
     page.until(lambda: page.there(".hn pre.hn-answer"), 20, "the answer as it comes")
     assert page.ask(STYLE, [".hn pre.hn-answer", "wordBreak"]) == "normal"
     letters = page.ask(STYLE, [".hn pre.hn-answer", "fontFamily"])
     assert letters == page.ask("() => getComputedStyle(document.documentElement).getPropertyValue('--jp-content-font-family').trim()")
+    allow(page, WHOLE)
     page.idle()
     assert page.ask(STYLE, ["pre.holynb-answer", "wordBreak"]) == "normal"
     page.run(2)
@@ -255,11 +263,14 @@ BASELINES = """cells => [...document.querySelectorAll(cells)].map(cell => { if (
 def test_rows_of_every_script_share_the_baseline(notebook: Any) -> None:
     """JupyterLab sets the line height of a table's cells to normal: a font that is taller than the others then moves its cell down."""
     mixed = ["배송이 빨라요", "plain latin", "日本語のレビュー", "🎉 great", "שלום"]
-    page = notebook(f"mixed = {mixed!r}", "%%infer sim/echo --df mixed -p latency=3 --no-cache\n{{ text }}")
+    page = notebook(f"mixed = {mixed!r}", "%%infer sim/echo --df mixed --no-cache\n{{ text }}")
     page.run(1)
+    page.say(HELD)
+    allow(page, 0)
     page.say("import pandas as pd; mixed = pd.DataFrame({'text': mixed})")
     page.start(2)
     page.until(lambda: page.there(".hn .hn-sizer .hn-row"), 20, "the live view")
     assert len(set(page.ask(BASELINES, ".hn-sizer .hn-row:not([hidden]) .hn-cell"))) == 1
+    allow(page, WHOLE)
     page.idle()
     assert len(set(page.ask(BASELINES, ".holynb-rows tbody td"))) == 1

@@ -7,6 +7,7 @@ from typing import Any
 
 import nbformat
 import pytest
+from browser.cells import HELD, WHOLE, allow
 
 pytestmark = pytest.mark.browser
 
@@ -95,10 +96,11 @@ def exported(notebook: dict[str, Any]) -> str:
 
 
 def test_a_row_in_full_is_rendered_where_somebody_asks_for_it(notebook: Any) -> None:
-    cell = "%%infer kept << sim/echo --df rows --no-cache -c 1 -p latency=1\n{{ x }}"
-    page = notebook(SETUP, "import pandas as pd\nrows = pd.DataFrame({'x': [answer, *map(str, range(8))]})", cell, size=(1100, 1000))
+    cell = "%%infer kept << sim/echo --df rows --no-cache -c 1\n{{ x }}"
+    page = notebook(SETUP + HELD, "import pandas as pd\nrows = pd.DataFrame({'x': [answer, *map(str, range(8))]})", cell, size=(1100, 1000))
     page.run(1)
     page.run(2)
+    allow(page, 0, 1)
     page.start(3)
     page.until(lambda: page.there(".hn .hn-is-ok"), 20, "an answer")
     page.find(".hn .hn-is-ok").first.click()
@@ -110,6 +112,7 @@ def test_a_row_in_full_is_rendered_where_somebody_asks_for_it(notebook: Any) -> 
     page.picture("markdown-row")
     page.find(".hn-detail .hn-formats").select_option("text")
     page.until(lambda: not page.there(".hn-detail .holynb-markdown"), 10, "the answer as text")
+    allow(page, WHOLE)
     page.idle()
 
 

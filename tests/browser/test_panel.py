@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from browser.cells import HELD, WHOLE, allow
 from browser.colours import contrast
 
 pytestmark = pytest.mark.browser
@@ -13,8 +14,9 @@ FRAME = 'import pandas as pd\nreviews = pd.DataFrame({"text": ["good film", "dul
 
 
 def test_from_the_form_to_a_frame_without_a_magic(notebook: Any) -> None:
-    page = notebook(FRAME, "%infer panel --df reviews")
+    page = notebook(FRAME + HELD, "%infer panel --df reviews")
     page.run(1)
+    allow(page, 0)
     page.run(2)
     page.page.get_by_placeholder("provider/model or an alias").fill("sim/stream")
     page.page.get_by_placeholder("What to ask").fill("Rate this:")
@@ -25,6 +27,7 @@ def test_from_the_form_to_a_frame_without_a_magic(notebook: Any) -> None:
     page.page.get_by_role("button", name="Run", exact=True).click()
     page.until(lambda: page.there(".hn .hn-is-running"), 10, "the live view in the panel")
     page.picture("panel-running")
+    allow(page, WHOLE)
     page.until(lambda: "answers holds a DataFrame of 3 rows" in page.text(2), 20, "the end")
     assert "3 rows" in page.text(2)
     assert page.say("print(list(answers.status), len(answers.text[0].split()))") == "['ok', 'ok', 'ok'] 60"
@@ -160,8 +163,11 @@ def test_the_dashboard_shows_runs_pools_and_spending(notebook: Any) -> None:
     page.run(1)
     page.run(2)
     page.until(lambda: "first" in page.text(2) and "No pool runs" in page.text(2) and "sim/echo" in page.text(2), 10, "the dashboard")
+    page.say(HELD)
+    allow(page, 0)
     page.start(3)
     page.until(lambda: "second" in page.text(2) and "running" in page.text(2), 15, "the run that goes on")
+    allow(page, WHOLE)
     page.idle()
     page.picture("dashboard")
     size = page.page.viewport_size

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from browser.cells import ASK, ROWS, STREAM, live
+from browser.cells import ASK, HELD, ROWS, STREAM, WHOLE, allow, live
 
 pytestmark = pytest.mark.browser
 
@@ -20,19 +20,22 @@ def kinds(saved: dict[str, Any], cell: int) -> list[set[str]]:
 
 
 def test_it_fills_row_by_row_and_leaves_something_static(notebook: Any) -> None:
-    page = notebook(ROWS % (12, 12), STREAM + " -c 4 --max-tokens 30" + ASK)
+    page = notebook(ROWS % (12, 12) + HELD, STREAM + " -c 4 --max-tokens 30" + ASK)
     page.run(1)
+    allow(page, 5)
     began = time.monotonic()
     page.start(2)
     page.until(lambda: page.there(".hn"), 10, "the live view")
     assert time.monotonic() - began > 0.9, "nothing flashes in the first second"
     live(page)
     first = page.until(lambda: page.find(".hn-is-running .hn-said").first.inner_text(), 10, "words")
-    page.until(lambda: page.find(".hn-is-running .hn-said").first.inner_text() != first, 5, "more words")
+    allow(page, 10, 4)
+    page.until(lambda: page.find(".hn-is-running .hn-said").first.inner_text() not in ("", first), 5, "more words")
     page.until(lambda: "4 of 12" in page.find(".hn-done").inner_text(), 20, "four rows")
     assert page.find(".hn-sizer .hn-row").first.locator(".hn-cell").first.inner_text() == "r0", "rows bear the index of the frame"
     page.until(lambda: page.there(".hn-chart canvas") >= 3, 5, "the charts")
     page.picture("live-light")
+    allow(page, WHOLE)
     page.idle(40)
     assert page.there(".hn") == 0
     page.until(lambda: page.there(".js-plotly-plot .main-svg"), 20, "plotly charts")
@@ -60,42 +63,41 @@ def test_a_run_under_a_second_shows_only_its_end(notebook: Any) -> None:
 
 
 def test_one_prompt_streams_its_answer(notebook: Any) -> None:
-    page = notebook("%%infer sim/stream --no-cache --max-tokens 30\nTell me a story")
-    page.start(1)
+    page = notebook(HELD, "%%infer sim/stream --no-cache --max-tokens 30\nTell me a story")
+    page.run(1)
+    allow(page, 5)
+    page.start(2)
     page.until(lambda: page.there(".hn .hn-answer"), 10)
     first = page.until(lambda: page.find(".hn-answer").inner_text(), 10)
+    allow(page, 10)
     later = page.until(lambda: (t := page.find(".hn-answer").inner_text()) != first and t, 5)
     assert later.startswith(first)
+    allow(page, WHOLE)
     page.idle()
-    assert page.text(1).count(later) == 1
+    assert page.text(2).count(later) == 1
 
 
 def test_stop_keeps_what_is_there(notebook: Any) -> None:
-    """The click is handled while the cell runs: the kernel notes when."""
+    """The click is handled while the cell runs: its other rows would never end."""
     page = notebook(
-        ROWS % (40, 40),
-        "import holynb.run, time\n_cancel = holynb.run.Run.cancel\ndef cancel(self):\n    global stopped_at\n    stopped_at = time.time()\n"
-        "    return _cancel(self)\nholynb.run.Run.cancel = cancel",
+        ROWS % (40, 40) + HELD,
         "%%infer kept << sim/stream --df df --stream --no-cache -c 8 --max-tokens 25" + ASK,
     )
     page.run(1)
-    page.run(2)
-    page.start(3)
+    allow(page, 5, 8)
+    page.start(2)
     live(page)
     page.until(lambda: "8 of 40" in page.find(".hn-done").inner_text(), 20, "eight rows")
-    clicked = page.ask("() => { const b = document.querySelector('.hn-stop'); const t = Date.now() / 1000; b.click(); return t; }")
+    page.find(".hn-stop").click()
     page.idle(20)
-    assert "stopped" in page.text(3)
-    took = float(page.say(f"print(stopped_at - {clicked!r})"))
-    version = page.say("import ipykernel; print(ipykernel.__version__)")
-    print(f"\nStop handled after {1000 * took:.0f} ms, ipykernel {version}")
-    assert took < 2, "not at the end of the cell"
-    assert 8 <= int(page.say("print((kept.status == 'ok').sum())")) < 40
+    assert "stopped" in page.text(2)
+    assert page.say("print((kept.status == 'ok').sum())") == "8"
 
 
 def test_an_interrupt_keeps_what_is_there_and_ends_the_cell(notebook: Any) -> None:
-    page = notebook(ROWS % (40, 40), "%%infer kept << sim/stream --df df --stream --no-cache -c 8" + ASK, "print('must not run')")
+    page = notebook(ROWS % (40, 40) + HELD, "%%infer kept << sim/stream --df df --stream --no-cache -c 8" + ASK, "print('must not run')")
     page.run(1)
+    allow(page, 5)
     page.start(2)
     live(page)
     page.start(3)
@@ -110,15 +112,15 @@ def test_an_interrupt_keeps_what_is_there_and_ends_the_cell(notebook: Any) -> No
 
 
 def test_a_second_interrupt_ends_at_once(notebook: Any) -> None:
-    patient = "\nfrom functools import partial\nimport holynb.run.run\nholynb.run.run.Policy = partial(holynb.run.run.Policy, grace=60.0)"
+    patient = "\nfrom functools import partial\nimport holynb.run.run\nholynb.run.run.Policy = partial(holynb.run.run.Policy, grace=3600.0)"
     page = notebook(ROWS % (8, 8) + patient, "%%infer sim/echo --df df --no-cache -p fault=stall" + ASK)
     page.run(1)
     page.start(2)
     live(page)
     page.interrupt()
-    page.page.wait_for_timeout(300)
+    page.until(lambda: page.find(".hn-head").get_attribute("data-state") == "stopping", 10, "the first one's effect")
     page.interrupt()
-    page.idle(20)  # the first one would have waited a minute for the rows in flight
+    page.idle(20)  # the first one would have waited an hour for the rows in flight
     assert "Interrupted" in page.text(2)
 
 
@@ -132,8 +134,9 @@ def test_what_models_say_is_text(notebook: Any) -> None:
         "\ud83d half",
     ]
     rows = f"import pandas as pd, json\ndf = pd.DataFrame({{'x': [*json.loads({json.dumps(json.dumps(hostile))}), 'x' * 1_000_000]}}, dtype=object)"
-    page = notebook(rows, "%%infer sim/echo --df df --no-cache -p latency=5 --max-tokens 5000000\n{{ x }}")
+    page = notebook(rows + HELD, "%%infer sim/echo --df df --no-cache --max-tokens 5000000\n{{ x }}")
     page.run(1)
+    allow(page, 0)
     page.start(2)
     live(page)
     for text in ("<script>window.pwned", "שלום עולם", "한국어 텍스트"):
@@ -147,6 +150,7 @@ def test_what_models_say_is_text(notebook: Any) -> None:
         == "rtl"
     )
     page.picture("hostile")
+    allow(page, WHOLE)
     page.idle(30)
     assert "<script>window.pwned" in page.text(2)
     assert "it cost $5, not $6" in page.text(2), "dollars are no formula"

@@ -5,30 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from browser.cells import ROWS
+from browser.cells import HELD, ROWS, WHOLE, allow
 from browser.colours import contrast
 
 pytestmark = pytest.mark.browser
 
-#: A model says no more than the file allows, so that a busy machine sees each state, too.
-HELD = """
-import asyncio, holynb.engines.sim as sim
-from pathlib import Path
-send = sim.Sim.send
-async def held(self, request, timeouts):
-    said = 0
-    async for event in send(self, request, timeouts):
-        while said >= int(Path("allowed").read_text() or 0): await asyncio.sleep(0.05)
-        said += 1
-        yield event
-sim.Sim.send = held
-"""
 THINKS = "%%infer sim/stream --stream --no-cache -p thoughts={n}{more}\nSay what you think of it"
-
-
-def allow(page: Any, words: int) -> None:
-    """So many words of each row, from now on."""
-    (page.path.parent / "allowed").write_text(str(words), encoding="utf-8")
 
 
 @pytest.mark.parametrize(("theme", "width"), [("JupyterLab Light", 1280), ("JupyterLab Dark", 620)])
@@ -54,7 +36,7 @@ def test_one_prompt_thinks_and_then_answers(notebook: Any, theme: str, width: in
         getComputedStyle(document.querySelector('.jp-Notebook')).backgroundColor]"""
     )
     assert contrast(ink, back) >= 4.5
-    allow(page, 99)
+    allow(page, WHOLE)
     page.idle()
     kept = page.find(".holynb-thoughts")
     page.until(kept.is_visible, 10, "what stays")
@@ -88,5 +70,5 @@ def test_rows_that_think_say_so_and_one_in_full_shows_it_folded(notebook: Any) -
     page.until(lambda: part.locator("pre").inner_text() > before, 10, "more of what it thinks")
     assert part.locator("pre").is_visible(), "it stays open while it grows"
     page.picture("row-in-full-dark-620")
-    allow(page, 99)
+    allow(page, WHOLE)
     page.idle()

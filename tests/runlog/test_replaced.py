@@ -253,8 +253,8 @@ def test_a_file_that_is_still_there_costs_a_commit_next_to_nothing(tmp_path: Pat
 
     file = LogFile(tmp_path / "runs.sqlite", tables.SCHEMA)
     file.open(1.0)
-    started = time.perf_counter()
+    started = time.process_time()
     assert all(file.is_current() for _ in range(1000))
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 1.0
     file.close()
     assert threading.active_count() < 50
