@@ -58,9 +58,17 @@ class Calls:
             self._describe(fault, self._secret)
             raise fault from None
 
-    def refused(self, request: Request, status: int, value: Any) -> Fault:
-        """The Fault of a request that was refused with this JSON. What it teaches is learned: the next one is written differently."""
-        traits = self._traits()
+    @property
+    def written_with(self) -> Traits:
+        """What requests are written with now: the traits of the model as far as they are known."""
+        return self._traits()
+
+    def refused(self, request: Request, status: int, value: Any, used: Traits | None) -> Fault:
+        """The Fault of a request that was refused with this JSON. What it teaches is learned: the next one is written differently.
+
+        `used`: what it was written with; None: an earlier kernel wrote it, which knew what the provider's settings say.
+        """
+        traits = self._wire.traits(self.endpoint) if used is None else used
         fault: Fault = self._wire.of(traits).classify(status, {}, codec.dumps(value))
         self._adapt(fault, traits, request)
         self._describe(fault, self._secret)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Mapping
 from dataclasses import replace
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from holynb.batches import Answered
 from holynb.errors import Fault
@@ -24,7 +24,15 @@ from holynb.types import Completion, Done, Outcome, Request, Route
 if TYPE_CHECKING:
     from holynb.engines.hosted import Hosted
 
-__all__ = ["BatchAnswers"]
+__all__ = ["BatchAnswers", "Origin"]
+
+
+class Origin(NamedTuple):
+    """The batch that a result is of: when it was submitted, and the traits that its requests were written with."""
+
+    at: float
+    written_with: frozenset[str] | None = None
+
 
 #: The service tier that answers of a batch are priced at.
 TIER = "batch"
@@ -49,18 +57,18 @@ class BatchAnswers:
         route = item.request.route
         return item.request if self._validator is None else self._validator.prepare(item.request, route, item.repair_messages)
 
-    def take(self, item: WorkItem, answered: Answered, since: float) -> bool:
-        """End the row by what came of it; returns whether it is to be asked again instead. `since`: when its batch was submitted."""
+    def take(self, item: WorkItem, answered: Answered, origin: Origin) -> bool:
+        """End the row by what came of it; returns whether it is to be asked again instead."""
         item.attempts += 1
         if answered.what in ("expired", "cancelled"):
             self._settle(item, Decimal(0))
             self.end(item, self._unanswered(item, answered.what))
             return False
         try:
-            completion = self._completion(item, answered)
+            completion = self._completion(item, answered, origin)
         except Fault as fault:
-            return self._failed(item, fault, since)
-        self._pay(item, completion, since)
+            return self._failed(item, fault, origin.at)
+        self._pay(item, completion, origin.at)
         self.end(item, replace(ok_outcome(item, item.request.route, completion, (0.0, None)), latency_s=None))
         return False
 
@@ -80,12 +88,12 @@ class BatchAnswers:
             await asyncio.shield(asyncio.ensure_future(write))
 
     # -- inside ----------------------------------------------------------------------------------------------------
-    def _completion(self, item: WorkItem, answered: Answered) -> Completion:
+    def _completion(self, item: WorkItem, answered: Answered, origin: Origin) -> Completion:
         """The answer. Raises Fault, also for an empty answer and one that does not fit the schema."""
         route, sent = item.request.route, self.sent(item)
         try:
             if answered.what == "error":
-                raise self._engines[route].refused(sent, answered.status, answered.value)
+                raise self._engines[route].refused(sent, answered.status, answered.value, origin.written_with)
             completion = self._engines[route].heard(answered.value).on_tier(TIER)
             check_empty(item, sent, Done(completion), traits(route))
         except Fault as fault:

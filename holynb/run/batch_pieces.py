@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from holynb.batches import MARK_CHARS, Standing, custom_id, row_of
 from holynb.errors import BadSetting
+from holynb.run.batch_answers import Origin
 from holynb.run.plan import Plan
 from holynb.runlog import RunLog, StoredPiece
 from holynb.scheduler import WorkItem
@@ -23,13 +24,21 @@ __all__ = ["OpenBatch", "PieceLog"]
 
 @dataclass(slots=True, eq=False)
 class OpenBatch:
-    """One batch. `items`: by row, those that have not ended; `read`: its results are, and only what is asked again keeps it open."""
+    """One batch. `items`: by row, those that have not ended; `read`: its results are, and only what is asked again keeps it open.
+
+    `written_with`: the traits that its requests were written with, None where an earlier kernel wrote them.
+    """
 
     stored: StoredPiece
     items: dict[int, WorkItem] = field(default_factory=dict)
     standing: Standing | None = None
     read: bool = False
+    written_with: frozenset[str] | None = None
     held: tuple[str, ...] = ()
+
+    @property
+    def origin(self) -> Origin:
+        return Origin(self.stored.at, self.written_with)
 
     @property
     def route(self) -> Route:

@@ -50,6 +50,7 @@ class BatchQueue:
         self.moved: Callable[[], None] = lambda: None
         self.direct: Callable[[Sequence[WorkItem]], Awaitable[None]] | None = None
         self._recorder, self._money, self._answers, self._retries = recorder, money, answers, plan.options.retries
+        self._engines = engines
         self._vendors = {r: batches.of(e, batches.table()[r.provider]) for r, e in engines.items() if r.provider in batches.table()}
         self._waits, self._unreached = Pace(), 0
         self._texts: set[str] = set()
@@ -128,6 +129,7 @@ class BatchQueue:
             self.due += cut.items
             return
         piece = await self.log.begin(route, cut.items, again=again)
+        piece.written_with = self._engines[route].written_with
         self.open.append(piece)
         try:
             standing = await self._vendors[route].submit(piece.stored.key, self._answers.sent(cut.items[0]), cut.entries)

@@ -190,14 +190,14 @@ class Batched:
         """Read the results. Where that breaks off, what has been read stays, and the rest is read at the next look."""
         n = 0
         async for answered in vendor.read(standing):
-            if (item := piece.item(answered.custom_id)) is not None and self._answers.take(item, answered, piece.stored.at):
+            if (item := piece.item(answered.custom_id)) is not None and self._answers.take(item, answered, piece.origin):
                 self._queue.due.append(item)
             n += 1
             if n % ROWS_PER_TURN == 0:
                 await asyncio.sleep(0)
         missing = {"error": {"message": "the results of its batch have no line for this row", "type": "server_error"}}
         for item in piece.items.values():
-            if self._answers.take(item, Answered("", standing.rest, missing, 500), piece.stored.at):
+            if self._answers.take(item, Answered("", standing.rest, missing, 500), piece.origin):
                 self._queue.due.append(item)
         piece.items.clear()
         piece.read = True

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from servers.batches import USAGE, Batches
+from servers.batches import USAGE, Batches, Job
 
 import holynb
 from holynb import runlog
-from holynb.batches import pace
+from holynb.batches import limits, pace
+from holynb.errors import BadOption, BadSetting, InferError
 from holynb.events import Noted
 from holynb.pricing import prices
-from holynb.run import Run
-from holynb.types import Route, Usage
+from holynb.run import Run, resume
+from holynb.types import Message, Route, Usage
 
 pytestmark = pytest.mark.usefixtures("ended")
 KEY = "sk-test-0123456789abcdef"
@@ -84,3 +86,205 @@ def test_rows_come_back_in_input_order_at_the_price_of_a_batch(vendor: str) -> N
     with Batches(vendor) as again:
         run = ask(server, 7)
         assert run.wait(10).summary().cached == 7 and not again.asked
+
+
+@pytest.fixture
+def settled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request whose reply was lost is on its way no longer."""
+    known = {name: replace(provider, settles_s=0.0) for name, provider in limits.table().items()}
+    monkeypatch.setattr("holynb.batches.table", lambda: known)
+
+
+@VENDORS
+def test_a_batch_whose_reply_was_lost_is_found_and_not_sent_again(vendor: str, settled_at_once: None) -> None:
+    with Batches(vendor, lose=1) as server:
+        run = ask(server, 5)
+        until(lambda: "got lost" in notes(run))
+        if vendor == "anthropic":  # carries no key: what was created since is held until it can be read
+            until(lambda: "are held" in notes(run))
+            time.sleep(0.1)
+        server.work()
+        frame = run.wait(10).frame()
+    assert list(frame["status"]) == ["ok"] * 5 and len(server.jobs) == 1
+    assert set(server.submitted().values()) == {1}
+
+
+@VENDORS
+def test_a_batch_that_never_arrived_is_sent_once_more(vendor: str, settled_at_once: None) -> None:
+    with Batches(vendor, late=1, at_once=True) as server:
+        assert set(ask(server, 5).wait(10).frame()["status"]) == {"ok"}
+    assert set(server.submitted().values()) == {1}
+
+
+def test_anothers_batch_of_as_many_rows_is_told_from_ours_by_its_rows(settled_at_once: None) -> None:
+    theirs = [{"custom_id": f"theirs-{i}", "params": {"model": "x", "messages": [{"role": "user", "content": "?"}]}} for i in range(3)]
+    with Batches("anthropic", late=1) as server:
+        server.jobs["msgbatch_x"] = Job("msgbatch_x", theirs)
+        run = ask(server, 3)
+        until(lambda: "as anthropic's msgbatch_x may be it: nothing is submitted twice" in notes(run))
+        assert len(server.jobs) == 1, "held until its rows can be read"
+        assert "held until msgbatch_x can be read" in run.batches()[0]
+        server.work("msgbatch_x")
+        until(lambda: len(server.jobs) == 2)
+        server.work()
+        assert set(run.wait(10).frame()["text"].str.contains("answer")) == {True}
+
+
+@VENDORS
+def test_too_much_enqueued_waits_and_is_submitted_again(vendor: str) -> None:
+    with Batches(vendor, most=3) as server:
+        server.jobs["other"] = Job("other", [{"custom_id": "x", "metadata": {"key": "x"}, "body": {"messages": [{"content": "other"}]}}])
+        run = ask(server, 3)
+        until(lambda: "waits for room" in notes(run))
+        server.jobs["other"].state = "ended"
+        until(lambda: len([j for j in server.jobs.values() if j.state == "working"]) == 1)
+        server.work()
+        assert set(run.wait(10).frame()["status"]) == {"ok"}
+    assert set(server.submitted().values()) == {1}
+
+
+@VENDORS
+def test_rows_that_expired_or_failed_stay_for_only_failed(vendor: str) -> None:
+    refusal = {"anthropic": {"type": "error", "error": {"type": "invalid_request_error", "message": "no such thing"}}}.get(
+        vendor, {"error": {"message": "no such thing", "type": "invalid_request_error", "code": 400, "status": "INVALID_ARGUMENT"}}
+    )
+
+    def answer(body: Any, id_: str) -> Any:
+        return (400, refusal) if "-0-" in id_ else f"answer {id_}"
+
+    with Batches(vendor, answer=answer) as server:
+        run = ask(server, 4, name="again")
+        until(lambda: run.accepted)
+        server.work(share=0.5, end="expired")
+        until(lambda: run.done)
+        frame = run.frame()
+        if vendor == "gemini":  # its expired jobs have no results
+            assert set(frame["error_type"]) == {"timeout"}
+        else:
+            assert list(frame["status"]) == ["error", "ok", "error", "error"]
+            assert frame["error"][0].endswith("no such thing") and frame["error_type"][0] in ("bad_request", "server")
+            assert frame["error_type"][2] == "timeout" and frame["cost"][2] == 0
+        server.answer = lambda body, id_: "well"
+        done = ask(server, 4, name="again", only="failed")
+        until(lambda: done.accepted)
+        server.work()
+        assert list(done.wait(10).frame()["status"]) == ["ok"] * 4
+    sent = server.submitted()
+    assert sent["p2"] == 2 and sent["p1"] == (2 if vendor == "gemini" else 1)
+
+
+@VENDORS
+def test_a_stop_cancels_there_and_what_was_answered_is_kept(vendor: str) -> None:
+    with Batches(vendor) as server:
+        run = ask(server, 4, name="stopped")
+        until(lambda: run.accepted)
+        if vendor in ("openai", "azure"):
+            first = next(iter(server.jobs.values()))
+            first.results[first.rows[0]["custom_id"]] = ("ok", "early")
+        run.cancel()
+        until(lambda: run.done)
+        assert run.summary().cancelled >= 3 and run.stopped
+        assert all(job.state == "cancelled" for job in server.jobs.values())
+        again = Run(resume.resumed("stopped")).start()
+        until(lambda: again.accepted or again.done)
+        server.work()
+        assert list(again.wait(10).frame()["status"]) == ["ok"] * 4
+        if vendor in ("openai", "azure"):
+            assert again.frame()["text"][0] == "early"
+
+
+SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": False}
+
+
+@VENDORS
+def test_answers_that_miss_the_schema_are_repaired_by_a_second_batch(vendor: str) -> None:
+    with Batches(vendor, answer=lambda body, id_: "none" if "-1-1-" in id_ else '{"n": 1}', at_once=True) as server:
+        run = ask(server, 3, schema=SCHEMA).wait(10)
+    assert list(run.frame()["n"]) == [1, 1, 1]
+    assert list(run.frame()["attempts"]) == [1, 2, 1] and len(server.jobs) == 2
+    assert run.summary().cost == 4 * price_of(vendor, "batch"), "both attempts are paid"
+    assert len(list(server.jobs.values())[1].rows) == 1
+
+
+def test_with_a_fallback_repairs_go_out_directly() -> None:
+    def answer(body: Any, id_: str) -> str:
+        return '{"n": 7}' if id_ == "direct" else "none" if "-1-1-" in id_ else '{"n": 1}'
+
+    with Batches("openai", answer=answer, at_once=True) as server:
+        run = ask(server, 3, schema=SCHEMA, fallback=("openai/gpt-6-sol",)).wait(10)
+    assert list(run.frame()["n"]) == [1, 7, 1] and len(server.jobs) == 1
+    assert run.frame()["route"][1] == "openai/gpt-6-sol"
+    assert sum(a.path.endswith("/chat/completions") for a in server.asked) == 1
+
+
+def test_what_is_asked_again_in_other_words_goes_into_another_batch() -> None:
+    def answer(body: Any, id_: str) -> Any:
+        words = "Unsupported parameter: 'temperature' is not supported with this model."
+        return (
+            (400, {"error": {"message": words, "type": "invalid_request_error", "param": "temperature", "code": "unsupported_parameter"}})
+            if "temperature" in body
+            else "ok"
+        )
+
+    with Batches("openai", answer=answer, at_once=True) as server:
+        run = ask(server, 2, temperature=0.5).wait(10)
+    assert set(run.frame()["status"]) == {"ok"} and len(server.jobs) == 2
+
+
+def test_a_deployment_that_is_none_for_batches_is_refused_by_name() -> None:
+    error = {"error": {"message": "The deployment type Standard does not support batch; use GlobalBatch.", "code": "BadRequest"}}
+    with Batches("azure", refuse=lambda what, rows: (400, error)) as server:
+        with pytest.raises(InferError, match="gpt-6-luna is no batch deployment: create one of type Global Batch or Data Zone Batch"):
+            ask(server, 2).wait(10)
+        assert [p.state for p in runlog.log().batches(only_open=False)] == ["refused"]
+
+
+def test_a_key_that_is_refused_ends_the_run_in_one_line() -> None:
+    error = {"error": {"message": f"Incorrect API key provided: {KEY}", "type": "invalid_request_error", "code": "invalid_api_key"}}
+    with Batches("openai", refuse=lambda what, rows: (401, error)) as server, pytest.raises(InferError, match="refused the key") as caught:
+        ask(server, 2).wait(10)
+    assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("route", "options", "says"),
+    [
+        ("openai/gpt-6-luna", {"stream": True}, "--batch with --stream: the answers of a batch come when it is done"),
+        ("openai/gpt-6-luna", {"tier": "flex"}, "--batch with --tier"),
+        ("openai/gpt-6-luna", {"chunk": "auto"}, "--batch with --chunk"),
+        ("openai/gpt-6-luna", {"spread": "openai/gpt-6-sol"}, "--batch with --spread"),
+        ("openai/gpt-6-luna", {"deadline": "1h"}, "--batch with --deadline"),
+        ("openai/gpt-6-luna", {"rpm": 5}, "--batch with --rpm"),
+        ("deepseek/deepseek-v4-flash", {}, "deepseek has no batch API that holynb speaks. openai, azure, anthropic, gemini have one"),
+        ("sim/echo", {}, "sim has no batch API"),
+    ],
+)
+def test_what_a_batch_cannot_be_is_refused_in_one_line(
+    route: str, options: dict[str, Any], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEEPSEEK_API_KEY", KEY)
+    with pytest.raises(BadOption, match=says):
+        holynb.infer("x", route, batch=True, **options)
+
+
+def test_a_budget_is_reserved_at_the_price_of_a_batch() -> None:
+    with pytest.raises(BadSetting, match="--budget needs a price for openai/unheard-of"):
+        holynb.infer("x", "openai/unheard-of", batch=True, budget=1)
+    with Batches("openai", at_once=True) as server:
+        each = prices.worst_case(Route.parse(ROUTES["openai"]), (Message("user", "p0"),), 100, tiers=("batch",))
+        assert each is not None
+        run = ask(server, 4, max_tokens=100, budget=float(each) * 2.5).wait(10)
+        # Two fit at once; what they cost leaves room for the others, one by one.
+        assert set(run.frame()["status"]) == {"ok"} and [len(job.rows) for job in server.jobs.values()] == [2, 1, 1]
+        assert run.summary().cost == 4 * price_of("openai", "batch")
+        with pytest.raises(InferError, match="could cost up to"):
+            ask(server, 4, max_tokens=100, budget=float(each) / 2, refresh=True).wait(10)
+
+
+def test_rows_are_cut_to_what_the_provider_takes_and_one_that_is_too_large_ends_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holynb.batches.pieces.MOST_BYTES", 2_000)
+    with Batches("openai", at_once=True) as server:
+        run = holynb.infer([*(f"p{i}" for i in range(40)), "x" * 9_000], ROUTES["openai"], batch=True, api_base=server.base).wait(10)
+    assert len(server.jobs) > 2 and run.summary().ok == 40
+    assert run.frame()["error"][40] == "this row alone is 9 kB, more than a batch takes"
+    assert set(server.submitted().values()) == {1}

@@ -145,7 +145,7 @@ class Batches(Threaded):
             if job is None:
                 return 404, {"error": {"message": "No batch found", "type": "invalid_request_error"}}
             if match[2] and job.state == "working":
-                self.work(job.id, 0.0 if not job.results else 1.0, "cancelled")
+                job.state = "cancelled"
             return 200, self._as_openai(job)
         if path == "/batches":
             listed = sorted(self.jobs.values(), key=lambda j: -j.created)
