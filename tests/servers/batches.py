@@ -40,7 +40,7 @@ class Job:
 class Batches(Threaded):
     """`with Batches("openai") as server:`. answer: of a row's body and id, its text, or (status, error); most: rows enqueued at once.
 
-    lose: of the next submissions, how many are done without a reply; `late`: how many are neither done nor answered; at_once: a batch is done when it is submitted.
+    hook: called when a request came, was done, was answered. lose: of the next submissions, how many are done without a reply; `late`: how many are neither done nor answered; at_once: a batch is done when it is submitted.
     """
 
     vendor: str
@@ -55,7 +55,7 @@ class Batches(Threaded):
     files: dict[str, bytes] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
     refuse: Callable[[str, Any], tuple[int, Any] | None] = lambda what, value: None
-    on_submit: Callable[[int], None] = lambda n: None
+    hook: Callable[[str, Asked], None] = lambda when, asked: None
 
     # -- for tests -----------------------------------------------------------------------------------------------------
     @property
@@ -92,9 +92,10 @@ class Batches(Threaded):
                 writer.close()
                 return
             before = len(self.jobs)
+            self.hook("came", asked)
             status, body = self.handle(asked)
+            self.hook("done", asked)
             if submits and len(self.jobs) > before:
-                self.on_submit(len(self.jobs))
                 if self.at_once:
                     self.work()
                 if self.lose:
@@ -105,6 +106,7 @@ class Batches(Threaded):
             kind = b"application/octet-stream" if isinstance(body, bytes) else b"application/json"
             writer.write(b"HTTP/1.1 %d X\r\ncontent-type: %s\r\ncontent-length: %d\r\n\r\n" % (status, kind, len(data)) + data)
             await writer.drain()
+            self.hook("answered", asked)
 
     def handle(self, asked: Asked) -> tuple[int, Any]:
         parts = urlsplit(asked.path)
