@@ -297,7 +297,7 @@ class Batches(Threaded):
             job = Job(f"batches/b{len(self.jobs)}", rows, batch["displayName"], path=path.partition("/models/")[2].partition(":")[0])
             self.jobs[job.id] = job
             return 200, self._as_gemini(job)
-        name = path.removeprefix("/v1beta/")
+        name = path.removeprefix("/v1beta/").removeprefix("/v1/")
         if name == "batches":
             listed = sorted(self.jobs.values(), key=lambda j: -j.created)
             start = int(query.get("pageToken") or 0)

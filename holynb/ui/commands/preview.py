@@ -56,10 +56,11 @@ def text(plan: Plan) -> str:
 
 
 def _destination(plan: Plan) -> str:
+    by = "by batch " if plan.options.batch else ""
     if plan.targets.decisions:
-        return "where their task sends them"
+        return f"{by}where their task sends them"
     address = plan.targets.endpoints[0].base_url
-    return f"to {plan.route}" + (f" at {address}" if address else "")
+    return f"{by}to {plan.route}" + (f" at {address}" if address else "")
 
 
 def _address_lines(plan: Plan) -> list[str]:
