@@ -18,7 +18,6 @@ WITHOUT = {
     "tier": "a batch is a tier of its own, at its own price. Leave one of them out.",
     "spread": "a batch goes to one route. Name it alone, or run without --batch.",
     "chunk": "the parts of a row that is too long follow each other, each after the last answer. Run without --batch.",
-    "embed": "vectors are not asked for by batch. Leave --batch out: many rows go into one request as it is.",
     "deadline": "a batch takes as long as its provider takes, up to a day. %infer stop cancels it there.",
     "rpm": "a batch is not held to limits a minute. Leave one of them out.",
     "tpm": "a batch is not held to limits a minute. Leave one of them out.",

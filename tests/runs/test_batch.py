@@ -255,6 +255,8 @@ def test_a_key_that_is_refused_ends_the_run_in_one_line() -> None:
         ("openai/gpt-6-luna", {"spread": "openai/gpt-6-sol"}, "--batch with --spread"),
         ("openai/gpt-6-luna", {"deadline": "1h"}, "--batch with --deadline"),
         ("openai/gpt-6-luna", {"rpm": 5}, "--batch with --rpm"),
+        ("openai/gpt-6-luna", {"embed": True}, "--embed gives vectors, and --batch"),
+        ("openai/gpt-6-luna", {"judge": "openai/gpt-6-sol"}, "--judge asks about each answer"),
         ("deepseek/deepseek-v4-flash", {}, "deepseek has no batch API that holynb speaks. openai, azure, anthropic, gemini have one"),
         ("sim/echo", {}, "sim has no batch API"),
     ],
