@@ -52,7 +52,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "holynb.attachments": (
         "kinds | measures | pillow | png | tokens",
         "sources",
-        "cells | content",
+        "cells | content | thumbnails",
     ),
     "holynb.config": (
         "converters | dotenv | embedding_models | logins | model_entries | option_words | vertex_models",
@@ -234,7 +234,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "holynb.ui.live": (
         "protocol",
-        "assets | buckets | in_flight | memory | only_row | recording | servers | timer | totals",
+        "assets | buckets | in_flight | memory | only_row | pictures | recording | servers | timer | totals",
         "timeseries",
         "runinfo",
         "heading",
@@ -246,8 +246,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "holynb.ui.output": (
         "page | svg | text",
         "bars | crossed | helplines | html | listing | series",
-        "markdown | quality | report",
-        "formats",
+        "markdown | pictures",
+        "formats | quality | report",
         "compared | qualityview | rows",
         "static",
         "plots",

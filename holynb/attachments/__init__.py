@@ -4,6 +4,21 @@ from holynb.attachments.cells import attachments_of, known, renewed
 from holynb.attachments.content import Loaded, loaded, weight
 from holynb.attachments.pillow import installed
 from holynb.attachments.sources import MAX_BYTES, Url
+from holynb.attachments.thumbnails import described, ready, thumbnail
 from holynb.attachments.tokens import tokens
 
-__all__ = ["MAX_BYTES", "Loaded", "Url", "attachments_of", "installed", "known", "loaded", "renewed", "tokens", "weight"]
+__all__ = [
+    "MAX_BYTES",
+    "Loaded",
+    "Url",
+    "attachments_of",
+    "described",
+    "installed",
+    "known",
+    "loaded",
+    "ready",
+    "renewed",
+    "thumbnail",
+    "tokens",
+    "weight",
+]

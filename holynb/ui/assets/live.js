@@ -66,7 +66,7 @@ function render({ model, el }) {
     if (message.kind === "snapshot") begin(message);
     seq = message.seq;
     const rows = message.rows.map(decodeRow);
-    table.update(rows, message.prompts, message.head);
+    table.update(rows, message.prompts, message.head, message.pictures);
     head.update(message.head);
     root.dataset.state = message.head.state;
     if (message.points) charts?.update(message.points);

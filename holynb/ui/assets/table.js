@@ -30,7 +30,7 @@ function sortKey(row, field) {
 
 /** hooks: open(row) a row was chosen, visible(first, last) rows came into sight. */
 function makeTable(hooks) {
-  const data = { n: 0, rows: [], prompts: [], labels: null, ended: [], list: null, last: 0, labelChars: 4, sharedPrefix: "" };
+  const data = { n: 0, rows: [], prompts: [], labels: null, pictures: {}, ended: [], list: null, last: 0, labelChars: 4, sharedPrefix: "" };
   let [fit, rowPx] = ["", 28];
   Object.assign(data, { order: "input", filter: "all", follow: true, chosen: -1, find: "", by: 0, down: true });
   const node = make("div", "hn-table");
@@ -144,16 +144,19 @@ function makeTable(hooks) {
     if (pool[i]) return pool[i];
     const row = make("div", "hn-row", null, { role: "row" });
     const cells = COLUMNS.map((name, c) => make("div", kind(name), "", { role: "gridcell", "aria-colindex": c + 1 }));
+    cells[1].append(make("span", "hn-asked"));
     cells[2].append(make("span", "hn-said"));
     cells[3].append(make("span", "hn-state"));
     const glyph = make("span", "hn-glyph", "", { "aria-hidden": "true" });
     const words = cells.map((c) => c.firstChild ?? c);
     cells[3].prepend(glyph);
+    const picture = make("img", "hn-picture", null, { alt: "" });
+    cells[1].prepend(picture);
     for (const c of [1, 2]) words[c].dir = "auto";
     row.append(...cells);
     row.addEventListener("click", () => choose(row.index, true));
     sizer.append(row);
-    return (pool[i] = Object.assign(row, { words, glyph, index: -1 }));
+    return (pool[i] = Object.assign(row, { words, glyph, picture, index: -1 }));
   }
 
   function fill(node, place, row) {
@@ -168,6 +171,9 @@ function makeTable(hooks) {
     const state = [status, attempts > 1 && `×${attempts}`, cached && "cached"].filter(Boolean).join(" ");
     const texts = [data.labels?.[row] ?? String(row), data.prompts[row] ?? "…", text, state, tokens_in, tokens_out, cost, latency_s];
     texts.forEach((t, c) => say(node.words[c], t));
+    const picture = data.pictures[row] ?? "";
+    if (node.picture.dataset.row !== picture && (node.picture.dataset.row = picture)) node.picture.src = picture;
+    show(node.picture, picture !== "");
     say(node.glyph, GLYPHS[status] ?? "");
     if (node.glyph.parentNode.title !== state) node.glyph.parentNode.title = state;
   }
@@ -250,10 +256,11 @@ function makeTable(hooks) {
     reset(n, id, sharedPrefix) {
       say(beginning, sharedPrefix);
       show(shared, sharedPrefix !== "");
-      Object.assign(data, { n, id, sharedPrefix, rows: [], prompts: [], labels: null, ended: [], list: null, last: 0 });
+      Object.assign(data, { n, id, sharedPrefix, rows: [], prompts: [], labels: null, pictures: {}, ended: [], list: null, last: 0 });
     },
-    /** rows: decoded; ranges: PromptRange; head: Head. */
-    update(rows, ranges, head) {
+    /** rows: decoded; ranges: PromptRange; head: Head; pictures: [row, address]. */
+    update(rows, ranges, head, pictures = []) {
+      for (const [row, address] of pictures) data.pictures[row] = address;
       for (const { first, labels, prompts } of ranges) {
         if (labels && !data.labels) data.labels = [];
         prompts.forEach((p, i) => (data.prompts[first + i] = p));

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from holynb import attachments
 from holynb.events import Ended, Event, Failed, Started
 from holynb.results import captioned, cost_text
 from holynb.types import Outcome
 from holynb.ui.live.protocol import AttemptLine, DetailMessage, DetailPart
-from holynb.ui.output import clean, count, formats, seconds, thinking, thought
+from holynb.ui.output import clean, count, formats, pictures, seconds, thinking, thought
 
 if TYPE_CHECKING:
     from holynb.ui.live.source import ViewSource
@@ -43,6 +44,9 @@ def _parts(source: ViewSource, row: int, events: list[Started | Failed | Ended])
     outcome = source.journal.rows[row]
     for message in source.messages(row):
         yield _part(ROLE_TITLES.get(message.role, "Earlier answer"), message.content)
+        if message.attachments:
+            words = "\n".join(map(attachments.described, message.attachments))
+            yield {**_part("Attached", words), "html": pictures.as_html(message.attachments, height=72)}
     if outcome is None:
         if thoughts := source.journal.partial_thoughts(row):
             yield _part(thinking(*source.journal.thinking().get(row, (len(thoughts), None))), thoughts, "thought")

@@ -14,6 +14,7 @@ from holynb.types import Outcome
 from holynb.ui.live.heading import Heading
 from holynb.ui.live.in_flight import InFlightRow, preview
 from holynb.ui.live.only_row import OnlyRow
+from holynb.ui.live.pictures import Pictures
 from holynb.ui.live.protocol import (
     Answer,
     DeltaMessage,
@@ -73,7 +74,8 @@ class Feed:
         self._changed: dict[int, None] = {}
         self._streamed: dict[int, None] = {}
         self._prompts_sent = 0
-        self._visible = range(0)
+        self._visible = self._seen = range(0)
+        self._pictures = Pictures(info.attached, self.n)
         self._only = OnlyRow()
         self._thoughts = ""
         self._prefix_chars = shared_prefix(info.prompts)
@@ -122,7 +124,7 @@ class Feed:
     # -- messages --------------------------------------------------------------------------------------------------
     def set_visible(self, first: int, last: int) -> None:
         """The rows that are in sight, `last` exclusive: they are sent first."""
-        self._visible = range(max(0, first), min(self.n, last, first + MAX_VISIBLE_ROWS))
+        self._visible = self._seen = range(max(0, first), min(self.n, last, first + MAX_VISIBLE_ROWS))
 
     def head(self, elapsed: float, state: RunState = "running") -> Head:
         """The numbers above the table, `elapsed` seconds into the run."""
@@ -144,6 +146,7 @@ class Feed:
             "shared_prefix": self._shared_prefix(),
             "view": view,
             **self._update(head, UNLIMITED if whole else MAX_FIRST_MESSAGE_CHARS, self.series.points.all()),
+            "pictures": self._pictures.all(),
         }
 
     def _shared_prefix(self) -> str:
@@ -158,7 +161,7 @@ class Feed:
     @property
     def drained(self) -> bool:
         """Whether nothing is left to send."""
-        return self._prompts_sent >= self.n and not (self._failed or self._changed or self._streamed)
+        return self._prompts_sent >= self.n and not (self._failed or self._changed or self._streamed or self._pictures.pending)
 
     def row(self, row: int) -> Row:
         """A line of the table, as it stands."""
@@ -191,6 +194,7 @@ class Feed:
             "answer": self._answer() if self.n == 1 else None,
             "thoughts": self._thoughts_of_one() if self.n == 1 else None,
             "points": points,
+            "pictures": self._pictures.take(self._seen),
         }
 
     def _rows(self, max_chars: int) -> Iterator[EncodedRow]:

@@ -150,6 +150,8 @@ class Update(TypedDict):
     answer: Answer | None
     thoughts: Thoughts | None
     points: Points | None
+    pictures: list[tuple[int, str]]
+    """Rows and the small picture of what goes along with each, as a data: address."""
 
 
 class DeltaMessage(Update):

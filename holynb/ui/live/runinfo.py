@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from holynb.attached import Attachment
 from holynb.ui.live.timeseries import Price
 from holynb.ui.output import clip, one_line
 
@@ -32,6 +33,8 @@ class RunInfo:
     compared: tuple[str, ...] = ()
     fallbacks: frozenset[str] = frozenset()
     grace_s: float = 0.0
+    attached: Callable[[int], Sequence[Attachment]] | None = None
+    """What goes along with a row; None where nothing does."""
     timed: bool = True
     """Whether it is known when its rows began and ended."""
 

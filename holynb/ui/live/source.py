@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from holynb.ui.live.runinfo import RunInfo
-from holynb.ui.output import crossed, report
+from holynb.ui.output import crossed, pictures, report
 
 if TYPE_CHECKING:
+    from holynb.attached import Attachment
     from holynb.journal import Journal
     from holynb.run import Run
     from holynb.types import Message
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from holynb.ui.live.timeseries import Price
 
 __all__ = ["RunSource", "ViewSource"]
+
+#: Prompts that are looked through for an attachment of the template's own.
+LOOKED_AT = 200
 
 
 class ViewSource(Protocol):
@@ -67,6 +71,7 @@ class RunSource:
             compared=compared,
             fallbacks=report.fallbacks(run),
             grace_s=Policy().grace,
+            attached=_attached(run),
         )
 
     @property
@@ -84,6 +89,13 @@ class RunSource:
 
     def cancel(self) -> None:
         self.run.cancel()
+
+
+def _attached(run: Run) -> Callable[[int], Sequence[Attachment]] | None:
+    """What goes along with each row; None where nothing does."""
+    if not run.options.attach and not any(pictures.attached_of(p.messages) for p in run.prompts[:LOOKED_AT]):
+        return None
+    return lambda row: pictures.attached_of(run.prompts[row].messages)
 
 
 def _levels(label: object) -> tuple[object, ...]:

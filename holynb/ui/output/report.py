@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,11 @@ from holynb.errors import BadOption
 from holynb.events import Noted
 from holynb.quality.assessment import Assessment
 from holynb.types import Prompt
-from holynb.ui.output import crossed, series
+from holynb.ui.output import crossed, pictures, series
 from holynb.ui.output.text import clip, one_line, shared_prefix
 
 if TYPE_CHECKING:
+    from holynb.attached import Attachment
     from holynb.events import Event
     from holynb.results import Summary
     from holynb.run import SessionRun
@@ -72,6 +73,8 @@ class Report:
     into: str = ""
     source: Any = None
     quality: Assessment = field(default_factory=Assessment)
+    attached: Callable[[int], Sequence[Attachment]] = lambda row: ()
+    """What goes along with a row."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -156,6 +159,7 @@ def of(run: SessionRun) -> Report:
         into=run.plan.options.into or "",
         source=run.plan.rows.source if run.plan.options.into else None,
         quality=assessed(run),
+        attached=lambda row: pictures.attached_of(run.prompts[row].messages),
     )
 
 

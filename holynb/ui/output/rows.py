@@ -6,11 +6,11 @@ What does not fit is cut, never left out in silence: a line says which code show
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from holynb.results import cost_text
-from holynb.ui.output import formats
+from holynb.ui.output import formats, pictures
 from holynb.ui.output.html import CELL_STYLE, PROSE_STYLE, number_cell, safe
 from holynb.ui.output.report import MAX_PROMPT_CHARS, Report
 from holynb.ui.output.text import clean, clip, count, one_line, price, seconds, status, thought
@@ -62,10 +62,11 @@ def as_html(report: Report, max_bytes: int = MAX_TABLE_BYTES) -> str:
     """The table: the first MAX_ROWS rows and every failed one, each with its texts as long as all of them fit."""
     prompts = report.prompt_previews()
     first = range(len(prompts))
+    images = pictures.for_rows(report.attached, first)
     late = [i for i in range(len(prompts), len(report.rows)) if _failed(report.rows[i])]
-    lines = _fitting(report, first, prompts, int(max_bytes * FIRST_SHARE) if late else max_bytes)
+    lines = _fitting(report, first, prompts, images, int(max_bytes * FIRST_SHARE) if late else max_bytes)
     if late and len(lines) == len(first):
-        lines += _fitting(report, late[:MAX_FAILED], prompts, max_bytes - sum(len(line.encode()) for line in lines))
+        lines += _fitting(report, late[:MAX_FAILED], prompts, {}, max_bytes - sum(len(line.encode()) for line in lines))
     left = len(late) - max(0, len(lines) - len(prompts))
     notes = [more_rows(len(lines), len(report.rows)) if not late else _more(report, len(lines), len(prompts), left)]
     style = STYLE + (formats.STYLE if report.format != "text" else "")
@@ -91,22 +92,24 @@ def latency(outcome: Outcome | None) -> str:
 
 
 # -- inside --------------------------------------------------------------------------------------------------------
-def _fitting(report: Report, shown: Sequence[int], prompts: Sequence[str], max_bytes: int) -> list[str]:
+def _fitting(report: Report, shown: Sequence[int], prompts: Sequence[str], images: Mapping[int, str], max_bytes: int) -> list[str]:
     """The lines of these rows with their texts as long as all fit; where not even the shortest do, as many as fit."""
     lines: list[str] = []
     for limits in LIMITS:
-        lines = _within(report, shown, prompts, limits, max_bytes)
+        lines = _within(report, shown, prompts, images, limits, max_bytes=max_bytes)
         if len(lines) == len(shown):
             break
     return lines
 
 
-def _within(report: Report, shown: Sequence[int], prompts: Sequence[str], limits: tuple[int, int], max_bytes: int) -> list[str]:
+def _within(
+    report: Report, shown: Sequence[int], prompts: Sequence[str], images: Mapping[int, str], limits: tuple[int, int], *, max_bytes: int
+) -> list[str]:
     """The lines of these rows, as many as fit."""
     lines: list[str] = []
     size = 0
     for row in shown:
-        lines.append(_row(report, row, prompts[row] if row < len(prompts) else report.prompt_preview(row), limits))
+        lines.append(_row(report, row, prompts[row] if row < len(prompts) else report.prompt_preview(row), limits, images.get(row, "")))
         size += len(lines[-1].encode())
         if size > max_bytes:
             return lines[:-1]
@@ -135,7 +138,7 @@ def _head(report: Report) -> str:
     return f'<tr><th class="n"></th>{names}{numbers}</tr>'
 
 
-def _row(report: Report, row: int, prompt: str, limits: tuple[int, int]) -> str:
+def _row(report: Report, row: int, prompt: str, limits: tuple[int, int], image: str = "") -> str:
     outcome, (most, full) = report.rows[row], limits
     bad = " holynb-bad" if _failed(outcome) else ""
     answers = report.answer_cells(outcome)
@@ -145,6 +148,7 @@ def _row(report: Report, row: int, prompt: str, limits: tuple[int, int]) -> str:
     place = cells if len(cells) == 1 and cells[0] else inputs
     if full:
         place[0] = _opens(place[0], _full(report, row, full))
+    inputs[0] = image + inputs[0]
     colspan = f' colspan="{len(report.columns)}"' if len(cells) < len(report.columns) else ""
     input_html = "".join(f'<td class="p" dir="auto"{PROSE_STYLE}>{text}</td>' for text in inputs)
     answer = "".join(f'<td class="p{bad}" dir="auto"{PROSE_STYLE}{colspan}>{text}</td>' for text in cells)

@@ -12,7 +12,7 @@ from holynb import units
 from holynb.events import Failed, Noted
 from holynb.results import dollars
 from holynb.translation import say
-from holynb.ui.output import compared, formats, quality, rows, series, svg
+from holynb.ui.output import compared, formats, pictures, quality, rows, series, svg
 from holynb.ui.output.html import OPEN_TAG, safe
 from holynb.ui.output.report import MAX_ROWS, Report, error_text
 from holynb.ui.output.text import clean, clip, grid, one_line, price, seconds, status, thought
@@ -141,7 +141,8 @@ def _answer(report: Report) -> str:
     body = formats.switched(outcome.text, report.format) if outcome is not None and outcome.text else ""
     if outcome is not None and outcome.status not in ("ok", "cancelled"):
         body += f'<div class="holynb-bad" dir="auto">{safe(error_text(outcome))}</div>'
-    return f'<div style="flex:1 1 460px;min-width:0">{_thoughts(outcome)}{body}</div>'
+    seen = pictures.for_rows(report.attached, (0,), 72).get(0, "")
+    return f'<div style="flex:1 1 460px;min-width:0">{seen and f"<div>{seen}</div>"}{_thoughts(outcome)}{body}</div>'
 
 
 def _thoughts(outcome: Outcome | None) -> str:
