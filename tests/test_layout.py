@@ -186,7 +186,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "batch_pieces | map_reduce | quality",
         "batch_queue",
         "batched",
-        "batch_setup | by_batch",
+        "batch_setup | by_batch | prefix_order",
         "run",
         "bench | function",
     ),

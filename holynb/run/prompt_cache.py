@@ -69,6 +69,8 @@ def terms(plan: Plan, endpoint: Endpoint, validator: ResponseValidator | None) -
 def line(plan: Plan, due: Sequence[Request], validator: ResponseValidator | None) -> str:
     """What a dry run says of it: which part is read from the cache by how many rows, and what that saves; empty where nothing is kept."""
     lines = []
+    if plan.options.batch:
+        return ""  # its rows go together, in whatever order the provider takes them
     for endpoint in plan.targets.endpoints:
         cache, rows = terms(plan, endpoint, validator), sum(r.route == endpoint.route for r in due)
         if cache is None or cache.head is None or not cache.pays(rows - 1, hour=False):

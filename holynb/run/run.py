@@ -19,7 +19,7 @@ from holynb.config import Options
 from holynb.errors import HolynbError, InferError
 from holynb.journal import EventSink, Journal
 from holynb.results import Summary, frame, summarize, vectors
-from holynb.run import assembly, attaching, batch_setup, by_batch, chunk_log, embedding, session, spec
+from holynb.run import assembly, attaching, batch_setup, by_batch, chunk_log, embedding, prefix_order, session, spec
 from holynb.run.judging import JudgedRows, verdict_validator
 from holynb.run.map_reduce import MapReduce
 from holynb.run.packs import Packs
@@ -253,7 +253,7 @@ class Run(by_batch.ByBatch):
                 items = self._packs.begin(items)
                 self._packs.add = self._scheduler.add
             if not self.stopped:
-                await self._scheduler.run(items)
+                await self._scheduler.run(prefix_order.arranged(items))
             self.error = self._scheduler.error
             assembly.remember(self.plan, endpoints)
         finally:

@@ -6,6 +6,7 @@ import random
 import re
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,16 @@ from servers.exact import END, Asked, Exact, Step, chunk, reply, sse, stream_hea
 from servers.prompt_caches import PromptCaching, bill, uncached
 
 import holynb
+from holynb.cache_mark import CacheMark
 from holynb.config import Options
 from holynb.engines import hosted
-from holynb.results import dollars
+from holynb.events import Ended
+from holynb.results import dollars, summarize
+from holynb.run import assembly
 from holynb.run import plan as plans
+from holynb.types import Outcome, Usage
 from holynb.ui.commands import preview
+from holynb.ui.live.totals import Totals
 
 WORDS = ("the", "invoice", "refund", "customer", "policy", "agent", "returns", "shipping", "warranty", "delivery", "seller", "buyer")
 
@@ -177,3 +183,97 @@ def test_a_first_row_that_fails_leaves_its_place_to_the_next():
     assert list(run.frame()["status"]) == ["ok"] * 8
     assert sum(u["cache_creation_input_tokens"] > 0 for u in server.usages) == 1
     assert sum(u["cache_read_input_tokens"] > 0 for u in server.usages) == 7
+
+
+class Chat:
+    """A server of chat completions that writes what is marked, or where nothing says otherwise the whole prompt."""
+
+    def __init__(self) -> None:
+        self.bodies: list[Any] = []
+        self.known: set[str] = set()
+        self.written = self.read = self.total = 0
+
+    def __call__(self, asked: Asked, number: int) -> Sequence[Step]:
+        body = asked.json
+        self.bodies.append(body)
+        contents = [m["content"] for m in body["messages"]]
+        blocks = [b for c in contents for b in ([{"text": c}] if isinstance(c, str) else c)]
+        marks = [i for i, b in enumerate(blocks) if "prompt_cache_breakpoint" in b]
+        marks += [len(blocks) - 1] if body.get("prompt_cache_options", {}).get("mode") != "explicit" else []
+        total, read, written = sum(len(b["text"]) for b in blocks) // 4, 0, 0
+        for mark in marks:
+            head = "".join(b["text"] for b in blocks[: mark + 1])
+            if len(head) // 4 >= 1024:
+                read, written = (len(head) // 4, written) if head in self.known else (read, len(head) // 4)
+                self.known.add(head)
+        self.written, self.read, self.total = self.written + written, self.read + read, self.total + total
+        details = {"cached_tokens": read, "cache_write_tokens": written}
+        usage = {"prompt_tokens": total, "completion_tokens": 1, "total_tokens": total + 1, "prompt_tokens_details": details}
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "ok"}}
+        return [reply({"model": body["model"], "choices": [choice], "usage": usage})]
+
+
+@pytest.mark.parametrize(("shared", "options"), [(True, {}), (False, {}), (True, {"prompt_cache": False})])
+def test_openai_s_newer_models_write_what_is_shared_once_and_nothing_of_what_is_not(
+    shared: bool, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+):
+    """Unasked they write every row's whole prompt, at a quarter more."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789abcdef")
+    rows = pd.DataFrame({"question": [text(i, 40 if shared else 1_500) for i in range(8)]})
+    with Exact(server := Chat()) as at:
+        template = TEMPLATE if shared else "{{ question }}"
+        run = holynb.infer(template, "openai/gpt-6-luna", df=rows, api_base=at.base, max_tokens=640, **options).wait()
+    if options:
+        assert server.written == server.total
+        assert run.summary().prompt_cache_saved < 0
+        assert "more for the prompt cache" in run.summary().line()
+    elif shared:
+        assert len({body["prompt_cache_key"] for body in server.bodies}) == 1
+        assert 2_000 <= server.written <= 2_010
+        assert server.read == 7 * server.written
+    else:
+        assert (server.written, server.read) == (0, 0)
+
+
+def test_each_of_several_routes_has_a_beginning_of_its_own():
+    with Exact(server := Caching()) as at:
+        other = "anthropic/claude-opus-4-8"
+        run = holynb.infer(TEMPLATE, MODEL, df=questions(24), spread=[other], api_base=at.base, max_tokens=64, concurrency=4).wait()
+    assert list(run.frame()["status"]) == ["ok"] * 24
+    wrote = [body["model"] for body, usage in zip(server.bodies, server.usages, strict=True) if usage["cache_creation_input_tokens"]]
+    assert sorted(wrote) == ["claude-opus-4-8", "claude-sonnet-4-6"]
+    assert sum(map(bill, server.usages)) < 0.4 * sum(map(uncached, server.usages))
+
+
+def test_a_budget_holds_what_writing_may_cost():
+    plan = plans.make(TEMPLATE, MODEL, Options(df=questions(2), max_tokens=64, budget=1.0))
+    worst = assembly.money(plan, lambda _: None).worst_case
+    row = plan.rows.requests[0]
+    assert row is not None
+    size = sum(len(m.content) for m in row.messages) + 64
+    out = 64 * 15
+    assert worst(row, row.route) * 10**6 == pytest.approx(Decimal(size) * Decimal("3.75") + out)
+    hour = replace(row, cache=CacheMark(0, 10, "k", hour=True))
+    assert worst(hour, row.route) * 10**6 == pytest.approx(Decimal(size) * 6 + out)
+
+
+def test_a_stopped_run_has_paid_for_one_write_at_most():
+    with Exact(server := Caching(slow=0.3)) as at:
+        run = holynb.infer(TEMPLATE, MODEL, df=questions(8), api_base=at.base, max_tokens=64)
+        deadline = time.monotonic() + 10
+        while not server.came and time.monotonic() < deadline:
+            time.sleep(0.01)
+        run.cancel()
+        run.wait()
+    assert len(server.came) == 1
+    assert sum(map(bill, server.usages)) - sum(map(uncached, server.usages)) <= 0.25 * 2_010
+
+
+def test_the_live_view_s_head_says_what_was_saved():
+    totals = Totals(3)
+    usage = Usage(2_100, 5, 2_000, None)
+    outcome = Outcome("ok", "a", route=MODEL, model="claude-sonnet-4-6", attempts=1, usage=usage, cost=Decimal("0.01"))
+    totals.fold([Ended(0, outcome, 1.0), Ended(1, replace(outcome, cached=True), 1.0), Ended(2, replace(outcome, route="pool/x"), 1.0)])
+    saved = totals.summary(1.0).prompt_cache_saved
+    assert saved == 2_000 * (Decimal(3) - Decimal("0.3")) / 1_000_000
+    assert saved == summarize([outcome], 1.0).prompt_cache_saved
