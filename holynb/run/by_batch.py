@@ -20,7 +20,7 @@ class ByBatch(session.InProcess):
 
     _batched: Batched | None = None
     _future: Future[None] | None = None
-    _once = _leaves = False
+    _once = _leaves = stopped = False
 
     if TYPE_CHECKING:
 
@@ -35,6 +35,11 @@ class ByBatch(session.InProcess):
         self._once = True
         self._future = loop.submit(self._main())
         return self
+
+    def end_there(self) -> Self:
+        """Ask the provider for the end of what an earlier kernel submitted, read what is there, and end. Returns at once."""
+        self.stopped = True
+        return self.look_once()
 
     def release(self) -> None:
         """Let go without a stop: what is in a batch goes on there, and any later kernel collects it. A run without --batch is stopped."""

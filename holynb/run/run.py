@@ -238,6 +238,8 @@ class Run(by_batch.ByBatch):
             self._warn()
             if self.options.batch:
                 self._batched = batch_setup.batched(self.plan, self._recorder, engines, self._warn_of)
+                if self.stopped:
+                    self._batched.stop()
                 await self._batched.run(items, once=self._once)
                 return
             policy = Policy(self.plan.timeouts, self.options.retries, self.options.deadline, max_in_flight=self.options.concurrency)

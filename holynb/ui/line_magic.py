@@ -139,10 +139,14 @@ def _show(magic: Host, args: Sequence[str]) -> None:
 
 def _stop(magic: Host, args: Sequence[str]) -> None:
     from holynb.run import session
+    from holynb.ui.commands import active
 
     running = [r for r in session.runs() if not r.done]
     if args:
         chosen = [r for r in running if _meant(magic, args[0]) in (r.id, r.name)]
+        if not chosen and (batches := active.stopped(_meant(magic, args[0]))) is not None:
+            print(batches)
+            return
         if not chosen:
             names = [name for r in running for name in (r.name, r.id) if name]
             raise BadOption(f"No run {args[0]!r} is active in this session.{closest(args[0], names)} %infer status shows the active ones.")

@@ -8,7 +8,7 @@ from holynb.errors import HolynbError
 from holynb.results import captioned
 from holynb.words import counted
 
-__all__ = ["lines"]
+__all__ = ["lines", "stopped"]
 
 #: Longest wait for the providers of batches that an earlier kernel submitted, seconds in all.
 LOOK_S = 30.0
@@ -32,6 +32,23 @@ def lines() -> list[str]:
             run.look_now()
             parts += [f"  {line}" for line in run.batches()]
     return parts + _elsewhere({run.id for run in going})
+
+
+def stopped(name: str) -> str | None:
+    """Cancel the batches of a run of an earlier kernel, and say so; None where it has none."""
+    from holynb import runlog
+    from holynb.run import Run, resume
+
+    with suppress(runlog.BrokenLog):
+        record = runlog.log().find(name)
+        if record is None or not runlog.log().batches(record.id):
+            return None
+        run = Run(resume.resumed(record.id)).end_there()
+        with suppress(TimeoutError, HolynbError):  # how it ended is said, and in the log
+            run.wait(LOOK_S)
+        left = "".join(f"\n  {line}" for line in run.batches())
+        return f"Stopped {record.name or record.id} at its provider. {run.summary().line()}{left}"
+    return None
 
 
 def _elsewhere(here: set[str]) -> list[str]:

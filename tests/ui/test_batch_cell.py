@@ -1,0 +1,79 @@
+"""A cell with `--batch`: it gives the run once all is accepted, a kernel that ends leaves it at its provider, and lines collect it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from servers.batches import Batches
+from ui.shells import Here
+
+from holynb import runlog
+from holynb.batches import pace
+from holynb.run import Run
+
+KEY = "sk-test-0123456789abcdef"
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Batches]:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setattr(pace, "FIRST_S", 0.02)
+    monkeypatch.setattr(pace, "MOST_S", 0.1)
+    with Batches("openai") as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.base)
+        yield server
+
+
+def until(true: Callable[[], object]) -> None:
+    end = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < end, "it did not come to that in time"
+        time.sleep(0.01)
+
+
+def test_the_cell_gives_the_run_and_a_kernel_that_ends_leaves_it_there(here: Here, server: Batches) -> None:
+    here.shell.user_ns["df"] = pd.DataFrame({"a": ["x", "y"]})
+    result = here("%%infer openai/gpt-6-luna --df df --batch --name mine\nsay {{ a }}")
+    run = result.value
+    assert isinstance(run, Run) and not run.done
+    assert "Run mine on openai/gpt-6-luna: 0 of 2 rows" in result.out
+    status = here("%infer status").out
+    assert "run mine on openai/gpt-6-luna: 0 of 2 rows" in status and "batch_0 at openai: 2 rows, fetch before 20" in status
+    assert "2 pending" in here("%infer show mine").out
+    bound = here("%%infer out << openai/gpt-6-luna --batch --name other\nsay z")
+    assert bound.value is None and isinstance(here["out"], Run)
+
+    here("%unload_ext holynb")
+    assert {job.state for job in server.jobs.values()} == {"working"}, "nothing was cancelled there"
+    here("%load_ext holynb")
+    assert here("%infer runs").out.count("pending") == 2
+    server.work("batch_0")
+    status = here("%infer status").out
+    assert "run mine on openai/gpt-6-luna: 2 of 2 rows. %infer show mine" in status
+    assert "run other on openai/gpt-6-luna: 0 of 1 row. %infer resume other waits for the rest" in status
+    assert here("%infer resume mine").value["status"].tolist() == ["ok", "ok"]
+    assert "Stopped other at its provider. stopped · 0 of 1 row · 1 cancelled" in here("%infer stop other").out
+    assert server.jobs["batch_1"].state == "cancelled" and len(server.jobs) == 2
+    assert not runlog.log().batches()
+    assert KEY not in status + result.out
+
+
+def test_a_program_that_ends_leaves_its_batches_and_says_so(home: Path, server: Batches) -> None:
+    code = """
+import time, holynb
+run = holynb.infer(["a", "b"], "openai/gpt-6-luna", batch=True, name="night")
+while not run.accepted:
+    time.sleep(0.01)
+"""
+    env = {**os.environ, "HOLYNB_HOME": str(home), "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr == 'holynb: night goes on by batch: 0 rows of 2 ended. resume="night" collects the rest.\n'
+    assert [job.state for job in server.jobs.values()] == ["working"]
+    assert [p.state for p in runlog.log().batches()] == ["accepted"]
