@@ -69,7 +69,8 @@ STORY = (  # noqa: SIM905 - prose reads better as prose
 def check(route: Route) -> None:
     """Raises BadRoute for a model that the simulator does not have."""
     if route.model not in MODELS:
-        raise BadRoute(f"There is no {route}.{closest(route.model, MODELS)} The simulator has {', '.join(f'sim/{m}' for m in MODELS)}.")
+        near = closest(route.model, MODELS).replace("mean ", "mean sim/")
+        raise BadRoute(f"There is no {route}.{near} The simulator has {', '.join(f'sim/{m}' for m in MODELS)}.")
 
 
 class Sim:

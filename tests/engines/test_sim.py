@@ -207,7 +207,7 @@ def test_flaky_meets_everything_in_its_share_and_is_the_same_each_time(monkeypat
 
 
 def test_an_unknown_model_is_named_before_anything_is_sent():
-    with pytest.raises(BadRoute, match=r"sim/ecko.*Did you mean echo"):
+    with pytest.raises(BadRoute, match=r"sim/ecko.*Did you mean sim/echo"):
         connect("ecko")
 
 

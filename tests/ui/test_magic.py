@@ -135,7 +135,7 @@ def test_a_dry_run_needs_no_key_and_says_so(here: Here) -> None:
         ("%%infer sim/echo --modle x\nhi", "There is no option --modle"),
         ("%%infer sim/echo --max-tokns 5\nhi", "Did you mean --max-tokens"),
         ("%%infer sim/echo --max-tokens five\nhi", "--max-tokens takes a whole number"),
-        ("%%infer sim/ecko\nhi", "Did you mean echo"),
+        ("%%infer sim/ecko\nhi", "Did you mean sim/echo"),
         ("%%infer smi/echo\nhi", "Did you mean sim"),
         ("%%infer nothing\nhi", "neither an alias nor a route"),
         ("%%infer sim/echo --df dff\n{{ a }}", "Did you mean df"),

@@ -90,6 +90,7 @@ def cost(magic: Host, args: Sequence[str]) -> None:
     """`%infer cost [--month]`."""
     from holynb import runlog
     from holynb.pricing import spending
+    from holynb.results import is_pool
 
     if list(args) not in ([], ["--month"]):
         raise BadOption(f"%infer cost takes --month, not {' '.join(args)!r}.{closest(args[-1], ['--month'])}")
@@ -101,8 +102,10 @@ def cost(magic: Host, args: Sequence[str]) -> None:
         lines = spending.by_day(log, first.timestamp())
         by_route = [spending.total([s for s in lines if s.route == r], route=r) for r in dict.fromkeys(s.route for s in lines)]
         by_route.sort(key=lambda s: s.cost or -1, reverse=True)
-        everything = spending.total([s for s in lines if s.provider != "sim"], route="all but sim")
-        shown = _table([*by_route, everything], day=False) if lines else "No requests this month."
+        real = [s for s in lines if s.provider != "sim"]
+        everything = spending.total(real, route="all but sim")
+        pooled = [is_pool(s.route) for s in real if s.rows]
+        shown = _table([*by_route, everything], day=False, free=all(pooled)) if lines else "No requests this month."
     else:
         since = dt.datetime.combine(now.date() - dt.timedelta(days=DAYS_LISTED - 1), dt.time())
         lines = spending.by_day(log, since.timestamp())
@@ -110,23 +113,25 @@ def cost(magic: Host, args: Sequence[str]) -> None:
     said.show(magic.shell, shown, _month_text(month))
 
 
-def _table(lines: Sequence[SpendingLine], *, day: bool) -> Listing:
+def _table(lines: Sequence[SpendingLine], *, day: bool, free: bool = False) -> Listing:
+    """free: what the last line sums is of pools alone."""
     thought = any(s.tokens_reasoning is not None for s in lines)
     counts = ["rows", "failed", "cached", "tokens in", "tokens out", *(["thought"] if thought else [])]
     rows = []
     for s in lines:
         names = [str(s.day), s.route or "?", s.model or ""] if day else [s.route or "?"]
         figures = [s.rows, s.failed, s.cached, s.tokens_in, s.tokens_out, *([s.tokens_reasoning] if thought else [])]
-        rows.append([*names, *map(count, figures), _spent(s)])
+        rows.append([*names, *map(count, figures), _spent(s, free=free and s is lines[-1])])
     names = ["day", "route", "model"] if day else ["route"]
     return Listing([*names, *counts, "cost"], rows, range(len(names), len(names) + len(counts) + 1))
 
 
-def _spent(line: SpendingLine) -> str:
-    """What a line cost; nothing where nothing was answered."""
+def _spent(line: SpendingLine, *, free: bool) -> str:
+    """What a line cost; nothing where nothing was answered. free: pools alone answered, whatever the line is called."""
     from holynb.results import cost_text
 
-    return cost_text(line.cost, line.route, unknown=line.unknown) if line.cost is not None or line.unknown or line.rows else ""
+    route = "pool/" if free else line.route
+    return cost_text(line.cost, route, unknown=line.unknown) if line.cost is not None or line.unknown or line.rows else ""
 
 
 def _month_text(month: Month) -> str:

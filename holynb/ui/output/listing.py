@@ -26,7 +26,7 @@ font-weight:400;white-space:normal;overflow-wrap:anywhere;max-width:44em}
 .holynb-list thead :is(th,td){font-weight:600;overflow-wrap:normal}
 .holynb-list .n{text-align:end!important;white-space:nowrap;font-variant-numeric:tabular-nums}
 .holynb-list .k{white-space:nowrap}
-.holynb-list .n+:not(.n){border-left:8px solid transparent}
+.holynb-list table .n+:not(.n){padding-left:8px!important}
 .holynb-list tbody tr{border-top:1px solid var(--jp-border-color2,#9e9e9e60)}"""
 #: On each cell of text: a notebook that JupyterLab does not trust keeps no style sheet, and JupyterLab sets tables flush right
 #: and in the middle of their rows.
@@ -35,7 +35,7 @@ LEFT, TOP = ' style="vertical-align:top;text-align:left"', ' style="vertical-ali
 STACKED = """@container (max-width:{px}px){{.holynb-list .hs{px},.hs{px} tbody{{display:block}}
 .holynb-list .hs{px} thead{{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}}
 .holynb-list .hs{px} tbody tr{{display:flex;flex-wrap:wrap;gap:1px 14px;padding:6px 4px}}
-.holynb-list .hs{px} tr :is(th,td){{display:block;padding:0!important;border-left:0!important;text-align:start!important;white-space:normal!important;max-width:none}}
+.holynb-list .hs{px} tr :is(th,td,.n+:not(.n)){{display:block;padding:0!important;text-align:start!important;white-space:normal!important;max-width:none}}
 .holynb-list .hs{px} tbody th{{flex:1 1 100%;font-weight:600}}
 .holynb-list .hs{px} td.e{{display:none}}
 .holynb-list .hs{px} td.w{{flex:1 1 100%}}

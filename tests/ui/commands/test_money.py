@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import datetime as dt
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,8 @@ from ui.shells import Here
 import holynb
 from holynb import runlog
 from holynb.config.options import Options
+from holynb.pricing import spending
+from holynb.pricing.spending import SpendingLine
 from holynb.prompts import saved
 
 
@@ -102,6 +106,17 @@ def test_cost_by_day_and_by_month(here: Here, home: Path) -> None:
     assert month.splitlines()[1].split()[1:4] == ["4", "0", "2"]
     assert "takes --month" in here.refused("%infer cost --mont")
     assert "Did you mean --month" in here.refused("%infer cost --mont")
+
+
+def test_what_pools_alone_answered_is_free_in_the_sum_too(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    def line(route: str, cost: str | None, unknown: int = 0) -> SpendingLine:
+        return SpendingLine(dt.date(2026, 11, 1), route, "m", 9, 0, 0, 90, 90, cost and Decimal(cost), unknown)  # type: ignore[arg-type]
+
+    pool, sim = line("pool/m", None), line("sim/echo", "0.5")
+    for lines, ends in (([pool, sim], "free"), ([pool, line("vllm/m", None, 9)], "?"), ([pool, line("a/b", "0.5")], "$0.50")):
+        monkeypatch.setattr(spending, "by_day", lambda *_, listed=lines, **__: listed)
+        (last,) = [text for text in here("%infer cost --month").out.splitlines() if text.startswith("all but sim")]
+        assert last.split()[-1] == ends
 
 
 def test_the_cache_is_counted_and_cleared(here: Here) -> None:
