@@ -150,6 +150,10 @@ class Endpoint:
     login: str | None = None
 
 
+#: Made once: `json.dumps` would make one for each row.
+_identity_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
+
+
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """Seconds: until the socket is connected; of silence (of a whole answer if not streamed); `flex`: at that tier, None: as at others."""
@@ -201,13 +205,11 @@ class Request:
         """
         s = self.sampling
         sampling: list[Any] = [s.max_tokens, s.temperature, s.top_p, list(s.stop), s.seed, dict(sorted(s.extra.items()))]
-        if s.think is not None:
-            sampling.append(s.think)  # keys of requests without it stay what they were
+        sampling += [] if s.think is None else [s.think]  # keys of requests without it stay what they were
         identity = [base_url, str(self.route), [m.identity for m in self.messages], sampling, self.sample, self.schema]
         if self.embedding is not None:
             identity.append({"embedding": self.embedding.dimensions})
-        text = json.dumps(identity, ensure_ascii=False, separators=(",", ":"), default=str)
-        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+        return hashlib.sha256(_identity_json(identity).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class Delta(NamedTuple):
@@ -226,7 +228,7 @@ class Completion:
     """One answer. `model` as the server named it; `finish_reason` in our words; `note`: for the user; `thinking`: tokens went to it.
 
     `reasoning`: what was thought, None where the server does not say it; `tier`: the service tier that the server says it used.
-    `vectors`: of an `embedding`, one for each of its messages, in float32 of little-endian bytes.
+    `vectors`: of an `embedding`, one for each message: float32, little-endian.
     """
 
     text: str

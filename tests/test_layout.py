@@ -179,7 +179,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "routing | service_tiers | shares | thinking_notes",
         "reach",
         "plan",
-        "pending | prompt_cache | session",
+        "pack | pending | prompt_cache | session",
         "assembly",
         "packs | quote | recorder | reservation | resume | spec",
         "batch_answers | chunk_log | judging",

@@ -9,57 +9,22 @@ refusal of everything costs three requests, and not one for each row.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
-from holynb.config import embedding_models
 from holynb.events import Ended, Event, Failed, Started
 from holynb.journal import EventSink, Payment
+from holynb.run.pack import Own, Pack, added, limits, packed
 from holynb.run.plan import Plan
-from holynb.run.shares import Share, shares
 from holynb.scheduler import WorkItem, shared_outcome
-from holynb.types import Message, Outcome, Request, Usage
+from holynb.types import Outcome, Request, Usage
 
 __all__ = ["Packs"]
 
-#: Most rows, bytes and (where a wire's limit is not lower) tokens of one request: what one failure may cost, and one reply hold.
-MAX_ROWS, MAX_BYTES, MAX_TOKENS = 256, 4 * 2**20, 250_000
 #: Faults that may be about one text of many.
 ABOUT_A_TEXT = ("bad_request", "context_length", "content_filter")
 #: Rows that are asked alone where nothing was answered yet: with so many refused, everything is.
 SCOUTS = 2
-#: More tokens of a byte than most texts have; a request that is too large all the same is refused, and cut.
-TOKENS_PER_BYTE = 0.4
-
-
-@dataclass(slots=True, eq=False)
-class Unit:
-    """A row, those that ask the same, and what its earlier requests came to."""
-
-    row: int
-    message: Message
-    followers: list[int]
-    size: int
-    spent: Share = (Usage(), None)
-
-
-@dataclass(slots=True, eq=False)
-class Pack:
-    """A request for several rows. `attempts`: how often they were sent before, in larger ones; `refusal`: how the last of those ended.
-
-    `alone`: it is one row, asked to see whether everything is refused.
-    """
-
-    units: list[Unit]
-    chain: Sequence[str]
-    attempts: int = 0
-    alone: bool = False
-    refusal: Outcome | None = None
-    weights: list[int] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.weights = [u.size + 1 for u in self.units]
 
 
 class Packs:
@@ -76,32 +41,15 @@ class Packs:
         self._request: Request | None = None
         self._dimensions = plan.options.dimensions
         self._given_length = plan.options.dimensions is not None
-        self._max_rows, self._max_tokens = _limits(plan)
+        self._most = limits(plan)
         self._answered = self._hopeless = False
         self._held: list[Pack] = []
 
     def begin(self, items: Sequence[WorkItem]) -> list[WorkItem]:
         """The requests to send first: rows in order, as many together as may be."""
-        packs: list[Pack] = []
-        room, tokens = 0, 0.0
-        for item in items:
-            request = self._request = item.request
-            message = request.messages[0]
-            size = len(message.content.encode("utf-8", "surrogatepass"))
-            cost = TOKENS_PER_BYTE * size + 2
-            last = packs[-1] if packs else None
-            if (
-                last is None
-                or last.chain != item.chain
-                or len(last.units) >= self._max_rows
-                or room + size > MAX_BYTES
-                or tokens + cost > self._max_tokens
-            ):
-                packs.append(Pack([], item.chain))
-                room, tokens = 0, 0.0
-            packs[-1].units.append(Unit(request.row, message, item.followers, size))
-            room, tokens = room + size, tokens + cost
-        return [self._item(Pack(p.units, p.chain)) for p in packs]
+        if items:
+            self._request = items[0].request
+        return [self._item(pack) for pack in packed(items, self._most)]
 
     def _item(self, pack: Pack) -> WorkItem:
         """A request for these rows, under a new number."""
@@ -123,10 +71,11 @@ class Packs:
             return self._sink.append(event)
         pack = self._packs[event.row]
         if isinstance(event, Started):
+            attempt = pack.attempts + event.attempt
             for unit in pack.units:
-                self._sink.append(replace(event, row=unit.row, attempt=pack.attempts + event.attempt))
+                self._sink.append(Started(unit.row, attempt, event.route, event.at))
             return None
-        parts = None if event.usage is None else shares(event.usage, None, pack.weights)
+        parts = None if event.usage is None else pack.shares(event.usage, None)
         for i, unit in enumerate(pack.units):
             usage = None if parts is None else parts[i][0]
             # What the server sent is kept once, not for each row.
@@ -138,8 +87,9 @@ class Packs:
     def record_payment(self, payment: Payment) -> None:
         """What a request came to, as its rows' shares."""
         pack = self._packs[payment.row]
-        for unit, (usage, cost) in zip(pack.units, shares(payment.usage, payment.cost, pack.weights), strict=True):
-            self._sink.record_payment(replace(payment, row=unit.row, usage=usage, cost=cost))
+        at, route, model, what = payment.at, payment.route, payment.model, payment.what
+        for unit, (usage, cost) in zip(pack.units, pack.shares(payment.usage, payment.cost), strict=True):
+            self._sink.record_payment(Payment(unit.row, at, route, model, what, usage, cost))
 
     def append_text(self, row: int, text: str) -> None:
         """Nothing: a vector comes whole."""
@@ -159,7 +109,7 @@ class Packs:
     def _ended(self, pack: Pack, outcome: Outcome) -> Awaitable[None] | None:
         refused = outcome.status == "error" and outcome.error_type in ABOUT_A_TEXT
         if outcome.status == "ok":
-            promise = self._end_rows(pack, outcome, list(self._vectors(pack, outcome)))
+            promise = self._answer(pack, outcome)
             self._answered = True
             return self._release() or promise
         if refused and not pack.alone and not self._hopeless and len(pack.units) > 1:
@@ -235,21 +185,34 @@ class Packs:
     # -- the ends of rows --------------------------------------------------------------------------------------------
     def _spend(self, pack: Pack, outcome: Outcome) -> None:
         """Keep with each row what the request came to that gave it no end."""
-        for unit, share in zip(pack.units, shares(outcome.usage, outcome.cost, pack.weights), strict=True):
-            unit.spent = _sum(unit.spent, share)
+        for unit, share in zip(pack.units, pack.shares(outcome.usage, outcome.cost), strict=True):
+            unit.spent = added(unit.spent, share)
 
-    def _end_rows(self, pack: Pack, outcome: Outcome, own: Sequence[Mapping[str, Any]] = ()) -> Awaitable[None] | None:
+    def _end_rows(self, pack: Pack, outcome: Outcome, own: Sequence[Own] = ()) -> Awaitable[None] | None:
         """End each row. Returns what to wait for: the log writes in order, so the last is on disk after all others."""
         now, promise = time.time(), None
-        parts = shares(outcome.usage, outcome.cost, pack.weights)
+        parts, attempts = pack.shares(outcome.usage, outcome.cost), pack.attempts + outcome.attempts
+        status, kind, error = outcome.status, outcome.error_type, outcome.error
+        text, vector = outcome.text, None
         for i, unit in enumerate(pack.units):
-            usage, cost = _sum(unit.spent, parts[i])
-            ended = replace(
-                outcome,
-                usage=usage,
-                cost=cost,
-                attempts=pack.attempts + outcome.attempts,
-                **(own[i] if own else {"vector": None}),
+            usage, cost = parts[i] if unit.spent is None else added(unit.spent, parts[i])
+            if own:
+                vector, text = own[i]
+            ended = Outcome(
+                status,
+                text,
+                kind,
+                error,
+                outcome.route,
+                outcome.model,
+                attempts,
+                usage,
+                cost,
+                outcome.latency_s,
+                None,
+                outcome.finish_reason,
+                tier=outcome.tier,
+                vector=vector,
             )
             promise = self._sink.append(Ended(unit.row, ended, now)) or promise
             if unit.followers:
@@ -258,8 +221,8 @@ class Packs:
                     promise = self._sink.append(Ended(row, same, now)) or promise
         return promise
 
-    def _vectors(self, pack: Pack, outcome: Outcome) -> Iterator[Mapping[str, Any]]:
-        """Of each row: its vector, and what it is in words; an error where its length is another than that of the rows before."""
+    def _answer(self, pack: Pack, outcome: Outcome) -> Awaitable[None] | None:
+        """End the rows of an answer with their vectors, or as errors where those are of another length than the ones before."""
         import numpy as np
 
         whole, n = outcome.vector or b"", len(pack.units)
@@ -270,21 +233,7 @@ class Packs:
         if length != self._dimensions:
             others = f"--dimensions asks for {self._dimensions:,}" if self._given_length else f"those before have {self._dimensions:,}"
             error = f"the vector has {length:,} dimensions, and {others}: vectors of several lengths cannot stand in one column"
-            yield from [{"status": "error", "error_type": "invalid_output", "error": error, "text": None, "vector": None}] * n
-            return
-        norms = np.linalg.norm(np.frombuffer(whole, "<f4").reshape(n, length), axis=1)
-        for i, norm in enumerate(norms.tolist()):
-            yield {"vector": whole[i * size : (i + 1) * size], "text": f"{length:,} dimensions, norm {norm:.4g}"}
-
-
-def _sum(one: Share, other: Share) -> Share:
-    costs = [c for c in (one[1], other[1]) if c is not None]
-    return one[0] + other[0], sum(costs[1:], costs[0]) if costs else None
-
-
-def _limits(plan: Plan) -> tuple[int, float]:
-    """Most rows and tokens of one request, which any route of the run must take."""
-    known = [embedding_models.find(embedding_models.wire_of(e) or "", e.route.model) for e in plan.targets.endpoints]
-    items = min([MAX_ROWS, *(m.items for m in known if m.items is not None)])
-    tokens = min([MAX_TOKENS, *(m.tokens for m in known if m.tokens is not None), *([plan.options.tpm] if plan.options.tpm else [])])
-    return items, tokens
+            return self._end_rows(pack, replace(outcome, status="error", error_type="invalid_output", error=error, text=None))
+        norms = np.linalg.norm(np.frombuffer(whole, "<f4").reshape(n, length), axis=1).tolist()
+        words = f"{length:,} dimensions, norm"
+        return self._end_rows(pack, outcome, [(whole[i * size : (i + 1) * size], f"{words} {norm:.4g}") for i, norm in enumerate(norms)])

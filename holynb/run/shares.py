@@ -6,17 +6,20 @@ The parts add up exactly to the whole. What a server did not say stays unknown f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from decimal import ROUND_DOWN, Decimal
 from itertools import accumulate
 from typing import Any
 
 from holynb.types import Usage
+from holynb.usage import NO_USAGE
 
 __all__ = ["Share", "shares"]
 
 #: Of one text: its tokens, and its dollars.
 Share = tuple[Usage, Decimal | None]
+
+_FIELDS = tuple(f.name for f in fields(Usage))
 
 #: Where a share of dollars is cut off; the last text has the rest.
 CENTS = Decimal("1e-12")
@@ -24,23 +27,21 @@ CENTS = Decimal("1e-12")
 
 def shares(usage: Usage, cost: Decimal | None, weights: Sequence[int]) -> list[Share]:
     """The share of each text. `weights`: their lengths."""
-    out = [Usage()] * len(weights)
-    if len(weights) == 1:
+    n = len(weights)
+    if n == 1:
         return [(usage, cost)]
-    for name in (f.name for f in fields(Usage)):
-        if (whole := getattr(usage, name)) is not None:
-            parts = _seconds(whole, weights) if isinstance(whole, float) else _whole(whole, weights)
-            out = [_with(u, name, part) for u, part in zip(out, parts, strict=True)]
+    columns = [_parts(getattr(usage, name), weights) for name in _FIELDS]
+    usages = [Usage(*values) for values in zip(*columns, strict=True)] if usage != NO_USAGE else [NO_USAGE] * n
     if cost is None:
-        return [(u, None) for u in out]
-    tokens = [u.tokens_in for u in out]
-    known = [t for t in tokens if t is not None]
-    by = known if len(known) == len(out) and any(known) else weights
-    return list(zip(out, _dollars(cost, by), strict=True))
+        return [(one, None) for one in usages]
+    tokens = columns[0] if usage.tokens_in else weights
+    return list(zip(usages, _dollars(cost, tokens), strict=True))
 
 
-def _with(usage: Usage, name: str, part: Any) -> Usage:
-    return replace(usage, **{name: part})
+def _parts(number: Any, weights: Sequence[int]) -> Sequence[Any]:
+    if not number:
+        return [number] * len(weights)
+    return _seconds(number, weights) if isinstance(number, float) else _whole(number, weights)
 
 
 def _whole(number: int, weights: Sequence[int]) -> list[int]:
@@ -53,6 +54,9 @@ def _seconds(number: float, weights: Sequence[int]) -> list[float]:
 
 
 def _dollars(amount: Decimal, weights: Sequence[int]) -> list[Decimal]:
-    whole = sum(weights)
-    parts = [(amount * w / whole).quantize(CENTS, ROUND_DOWN).normalize() for w in weights[:-1]]
+    each, known = amount / sum(weights), dict[int, Decimal]()  # texts are often as long as others
+    for w in weights:
+        if w not in known:
+            known[w] = (each * w).quantize(CENTS, ROUND_DOWN).normalize()
+    parts = [known[w] for w in weights[:-1]]
     return [*parts, amount - sum(parts, Decimal(0))]
