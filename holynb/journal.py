@@ -1,21 +1,25 @@
 """The events of a run, in order, and the text of its rows in flight. Written by the io thread alone; read by any thread without a lock.
 
 The list of events only grows, and appending and slicing it are atomic, so a slow reader delays nobody. The text of rows in
-flight is kept beside it, not in it: an hour of streaming must not become an hour of events.
+flight is kept beside it, not in it: an hour of streaming must not become an hour of events. What a large run holds lies in a spool.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from pathlib import Path
 from typing import Protocol
 
+from holynb.event_log import EventLog
 from holynb.events import Ended, Event, Failed, Noted
+from holynb.outcome_rows import OutcomeRows
+from holynb.spool import MANY, Spool
 from holynb.types import Outcome, Usage
 
-__all__ = ["EventSink", "Journal", "PartialThought", "Payment", "payment_at_end"]
+__all__ = ["EventSink", "Journal", "PartialThought", "Payment", "has_ended", "payment_at_end"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ class EventSink(Protocol):
     """Where a scheduler writes. `rows[i]` is the outcome of row i, None until it ends."""
 
     @property
-    def rows(self) -> list[Outcome | None]: ...
+    def rows(self) -> Sequence[Outcome | None]: ...
 
     def append(self, event: Event) -> Awaitable[None] | None:
         """Add an event. Returns an awaitable where the event must be on disk before the next step."""
@@ -82,11 +86,18 @@ CLOCK_SET_BACK_S = 5.0
 
 
 class Journal:
-    """The events of one run of `n` rows. `rows[i]` is the outcome of row i, None until it ends."""
+    """The events of one run of `n` rows. `rows[i]` is the outcome of row i, None until it ends.
 
-    def __init__(self, n: int) -> None:
-        self.rows: list[Outcome | None] = [None] * n
-        self._events: list[Event] = []
+    `folder`: where what a large run holds lies on the disk.
+    """
+
+    def __init__(self, n: int, folder: Path | None = None) -> None:
+        self.rows: list[Outcome | None] | OutcomeRows = [None] * n
+        self._events: list[Event] | EventLog = []
+        if n >= MANY:
+            spool = Spool(folder)
+            self.rows = OutcomeRows(n, spool)
+            self._events = EventLog(self.rows, spool)
         self._texts: dict[int, list[str]] = {}
         self._thinking: dict[int, PartialThought] = {}
         self.ended = 0
@@ -108,7 +119,7 @@ class Journal:
             event = replace(event, at=event.at + self._clock_offset)
         self._last_at = event.at
         if isinstance(event, Ended):
-            if self.rows[event.row] is not None:
+            if has_ended(self.rows, event.row):
                 raise RuntimeError(f"row {event.row} ended twice")
             self.rows[event.row] = event.outcome
             self.ended += 1
@@ -117,6 +128,12 @@ class Journal:
             self._forget(event.row)
         self._events.append(event)
         return event
+
+    def end_rest(self, outcome: Outcome) -> int:
+        """End all rows of a large run that have not ended, without an event for each. Returns how many."""
+        filled = self.rows.fill(outcome) if isinstance(self.rows, OutcomeRows) else 0
+        self.ended += filled
+        return filled
 
     def _forget(self, row: int) -> None:
         self._texts.pop(row, None)
@@ -161,9 +178,22 @@ class Journal:
 
     # -- reading: any thread -------------------------------------------------------------------------------------------
     def events_since(self, cursor: int) -> tuple[list[Event], int]:
-        """The events after `cursor` (0 at first) and the next cursor. Never blocks."""
-        events = self._events[cursor:]
+        """The events after `cursor` (0 at first) and the next cursor. Never blocks.
+
+        Of a large run it is a part of them where the reader is far behind: the next call goes on.
+        """
+        events = self._events.since(cursor) if isinstance(self._events, EventLog) else self._events[cursor:]
         return events, cursor + len(events)
+
+    def events(self) -> Sequence[Event]:
+        """All events so far; of a large run they are read as they are asked for."""
+        return self._events if isinstance(self._events, EventLog) else list(self._events)
+
+    def events_of(self, row: int) -> list[Event]:
+        """The events of one row."""
+        if isinstance(self._events, EventLog):
+            return self._events.of_row(row)
+        return [e for e in list(self._events) if getattr(e, "row", None) == row]
 
     def partial_texts(self) -> dict[int, str]:
         """The text so far of every row in flight."""
@@ -176,6 +206,11 @@ class Journal:
     def text_starts(self, max_chars: int) -> dict[int, tuple[int, str]]:
         """For each row in flight: number of pieces, and the first of them, `max_chars` characters or a little more. Cheap at any length."""
         return {row: (len(parts), _start(parts, max_chars)) for row, parts in list(self._texts.items())}
+
+
+def has_ended(rows: Sequence[Outcome | None], row: int) -> bool:
+    """Whether the row has an outcome, without reading it."""
+    return rows.has(row) if isinstance(rows, OutcomeRows) else rows[row] is not None
 
 
 def _start(parts: list[str], max_chars: int) -> str:

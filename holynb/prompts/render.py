@@ -21,7 +21,7 @@ from holynb.words import lines
 if TYPE_CHECKING:
     from holynb.prompts.templates import Compiled
 
-__all__ = ["from_values", "render"]
+__all__ = ["each", "from_values", "render"]
 
 ROLES = ("system", "developer", "user", "assistant")
 #: How much of a template is read for a hint about its names.
@@ -29,8 +29,12 @@ MAX_HINT_CHARS = 10_000
 DICT_KEYS = ("prompt", "system", "messages", "attach", *SAMPLING_FIELDS, "task_type")
 
 
-def render(body: str, *, rows: Sequence[Mapping[str, Any]] | None, variables: Mapping[str, Any], options: Options) -> list[Prompt]:
+def render(
+    body: str, *, rows: Sequence[Mapping[str, Any]] | None, variables: Mapping[str, Any], options: Options, first: int = 0
+) -> list[Prompt]:
     """The prompts of a cell. `rows`: the columns of each row, None without a frame; a missing value is None or NaN.
+
+    `first`: the place of the first of `rows`, where they are a part of a frame's.
 
     Raises BadPrompt and BadOption before anything is sent: an undefined name (with the closest one), a template that does not parse,
     an empty body, a missing column.
@@ -49,7 +53,7 @@ def render(body: str, *, rows: Sequence[Mapping[str, Any]] | None, variables: Ma
         return [attaching.attached([p], (), variables, of, options)[0] for p, of in zip(prompts, names, strict=True)]
     if options.lines:
         raise BadOption("-l makes each line a prompt, but with --df or --file the body is one template for all rows. Leave -l out.")
-    return _per_row(body, rows, variables, options)
+    return _per_row(body, rows, variables, options, first)
 
 
 def from_values(prompts: Any, *, options: Options | None = None) -> list[Prompt]:
@@ -58,6 +62,11 @@ def from_values(prompts: Any, *, options: Options | None = None) -> list[Prompt]
     Strings are sent as they are: in Python an f-string replaces a template. A missing value is an empty prompt.
     Raises BadPrompt and BadOption.
     """
+    return list(each(prompts, options=options))
+
+
+def each(prompts: Any, *, options: Options | None = None) -> Iterator[Prompt]:
+    """The same one by one, so that many need not be there at once."""
     options = options or Options()
     if isinstance(prompts, str):
         prompts = _split(prompts, options) if options.lines else [prompts]
@@ -71,10 +80,11 @@ def from_values(prompts: Any, *, options: Options | None = None) -> list[Prompt]
         raise BadOption("system_from names a notebook variable, and only a cell has those. Give the text itself: system=…")
     if options.attach:
         raise BadOption("attach names columns, and there is no frame. Without one: {'prompt': …, 'attach': 'photo.jpg'}.")
-    parsed = [_prompt_from_value(prompt, options, i) for i, prompt in enumerate(prompts)]
-    if not parsed:
+    i = -1
+    for i, prompt in enumerate(prompts):
+        yield _prompt_from_value(prompt, options, i)
+    if i < 0:
         raise BadPrompt("There is no prompt to send: the list is empty.")
-    return parsed
 
 
 # -- a cell's body -----------------------------------------------------------------------------------------------------
@@ -96,19 +106,19 @@ def _render_text(text: str, variables: Mapping[str, Any], raw: bool) -> str:
     return text if raw or templates.plain(text) else templates.compiled(text).render(variables, variables)
 
 
-def _per_row(body: str, rows: Sequence[Mapping[str, Any]], variables: Mapping[str, Any], options: Options) -> list[Prompt]:
+def _per_row(body: str, rows: Sequence[Mapping[str, Any]], variables: Mapping[str, Any], options: Options, first: int) -> list[Prompt]:
     columns = list(rows[0]) if rows else []
     _check_columns(columns, options)
     text = body if options.raw else body.strip("\r\n")
     system_template = _system(options, variables, render=False)
-    texts = _render_rows(text, rows, variables, options.raw)
+    texts = _render_rows(text, rows, variables, options.raw, first)
     # The text of a variable is no template; only a system prompt on the line is.
-    systems = _render_rows(system_template or "", rows, variables, options.raw or options.system is None)
+    systems = _render_rows(system_template or "", rows, variables, options.raw or options.system is None, first)
     column = options.router if options.router in columns else "task_type"
     where = f": {column}" if options.router else ""
     prompts = [
         _prompt(text, system or None, sampling(row, options.params_from, i), task_type(row.get(column), where and f"Row {i}{where}"))
-        for i, (row, text, system) in enumerate(zip(rows, texts, systems, strict=True))
+        for i, (row, text, system) in enumerate(zip(rows, texts, systems, strict=True), first)
     ]
     names = _attached(text, options)
     return attaching.attached(prompts, rows, variables, names, options) if names or options.attach else prompts
@@ -121,7 +131,7 @@ def _attached(text: str, options: Options) -> tuple[str, ...]:
     return () if options.raw or templates.plain(text) or "attach(" not in text else templates.compiled(text).attached
 
 
-def _render_rows(text: str, rows: Sequence[Mapping[str, Any]], variables: Mapping[str, Any], raw: bool) -> list[str]:
+def _render_rows(text: str, rows: Sequence[Mapping[str, Any]], variables: Mapping[str, Any], raw: bool, first: int) -> list[str]:
     """`text` rendered per row. A column hides a variable of its name; `row` is the whole row, unless a column has that name."""
     from holynb.prompts import templates
 
@@ -133,19 +143,19 @@ def _render_rows(text: str, rows: Sequence[Mapping[str, Any]], variables: Mappin
             f'{{{{ {word} }}}} is a {"number" if word.isdigit() else "constant"} to a template. The column is {{{{ row["{word}"] }}}}.'
         )
     with _column_hints(text, columns):
-        return _render_template(templates.compiled(text), rows, variables)
+        return _render_template(templates.compiled(text), rows, variables, first)
 
 
-def _render_template(template: Compiled, rows: Sequence[Mapping[str, Any]], variables: Mapping[str, Any]) -> list[str]:
+def _render_template(template: Compiled, rows: Sequence[Mapping[str, Any]], variables: Mapping[str, Any], first: int) -> list[str]:
     from holynb.prompts import templates
 
-    first = rows[0] if rows else {}
-    shared = {name: variables[name] for name in template.names if name in variables and name not in first}
-    names = [*first, *variables]
+    columns = rows[0] if rows else {}
+    shared = {name: variables[name] for name in template.names if name in variables and name not in columns}
+    names = [*columns, *variables]
     uses_row = "row" in template.names
     lists = not any(map(templates.holds_array, shared.values()))
     texts = []
-    for i, row in enumerate(rows):
+    for i, row in enumerate(rows, first):
         scope = {**shared, **({"row": templates.TemplateRow(row)} if uses_row else {}), **{n: row[n] for n in template.names if n in row}}
         texts.append(template.render(scope, names, f" (row {i})", arrays_are_lists=lists))
     return texts

@@ -3,11 +3,12 @@
 from holynb.results.cache_savings import CacheSavings
 from holynb.results.costs import captioned, cost_text, dollars, is_pool, is_simulated
 from holynb.results.frame import is_frame
-from holynb.results.summary import Summary, is_unsettled, refused_by, summarize
+from holynb.results.summary import Summary, Tally, is_unsettled, refused_by, summarize
 
 __all__ = [
     "CacheSavings",
     "Summary",
+    "Tally",
     "captioned",
     "cost_text",
     "dollars",

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["of", "of_schema"]
 
+#: Rows whose outcomes are read at once.
+WINDOW = 16_384
 STATUS = ["ok", "error", "cancelled", "skipped"]
 STRINGS = ("error_type", "error", "route", "model")
 TOKENS = ("tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning", "tokens_cache_write")
@@ -26,8 +28,21 @@ def of(
 ) -> dict[str, Any]:
     """The columns of these rows as arrays by name, those of `schema` last, a judge's before them. Dtypes never depend on the outcome.
 
-    `embedding`: the answers are vectors, and what a row says in words of its own is no text of a model.
+    `embedding`: the answers are vectors, and what a row says in words of its own is no text of a model. Of many rows the columns are made
+    a window at a time, so that a frame takes little more memory than its own while it is made.
     """
+    import pandas as pd
+
+    if len(rows) <= WINDOW or embedding is not None:
+        return _of(rows, schema, embedding, judged=judged)
+    parts: dict[str, list[Any]] = {}
+    for first in range(0, len(rows), WINDOW):
+        for name, array in _of(rows[first : first + WINDOW], schema, None, judged=judged).items():
+            parts.setdefault(name, []).append(pd.Series(array, copy=False))
+    return {name: pd.concat(parts.pop(name), ignore_index=True).array for name in list(parts)}
+
+
+def _of(rows: Sequence[Outcome | None], schema: Schema | None, embedding: Embedding | None, *, judged: bool) -> dict[str, Any]:
     import pandas as pd
 
     def column(name: str) -> list[Any]:

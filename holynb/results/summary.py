@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from holynb.faults import UNBILLED_KINDS
 from holynb.pricing import prices
+from holynb.results.below_direct import BelowDirect
 from holynb.results.cache_savings import CacheSavings, saved_words
 from holynb.results.costs import FREE, SIMULATED, UNKNOWN, captioned, cost_text, dollars, is_pool, is_simulated
 from holynb.results.vectors import described
@@ -16,7 +17,7 @@ from holynb.types import Outcome, Route
 from holynb.units import seconds
 from holynb.words import counted
 
-__all__ = ["AlternativeCost", "Summary", "alternative_cost", "below_direct", "is_unsettled", "refused_by", "summarize"]
+__all__ = ["AlternativeCost", "Summary", "Tally", "is_unsettled", "refused_by", "summarize"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,8 @@ class Summary:
     """Rows that are in a batch, or wait for one; `running` counts them, too."""
     below_direct: Decimal | None = None
     """How much less the answers of batches cost than the same tokens would have, one by one."""
+    answered_by: Counter[str] = field(default_factory=Counter)
+    """Rows by the route that answered them."""
     unsettled: int = 0
     """Rows that were sent and have no answer and no cost, though their server may bill one."""
     vectors: str = ""
@@ -154,44 +157,119 @@ def summarize(
 
     `batch`: rows that have not ended are in a batch.
     """
-    ended = [o for o in rows if o is not None]
-    status = Counter(o.status for o in ended)
-    requested = [o for o in ended if o.attempts or o.cached]
-    unpriced = [o for o in requested if o.cost is None and o.status == "ok"]
-    # The zero cost of cached answers must not make the cost of a pool without a price look known.
-    costs = [o.cost for o in requested if o.cost is not None and not (o.cached and unpriced)]
-    fresh = [o for o in ended if not o.cached]
-    savings = CacheSavings()
-    for outcome in fresh:
-        savings.add(outcome)
-    return Summary(
-        n=len(rows),
-        ok=status["ok"],
-        error=status["error"],
-        cancelled=status["cancelled"],
-        skipped=status["skipped"],
-        cached=sum(o.cached for o in ended),
-        running=len(rows) - len(ended),
-        cost=sum(costs, Decimal(0)) if costs else None,
-        unknown_cost=sum(not is_pool(o.route) for o in unpriced),
-        saved=saved,
-        tokens_in=sum(o.usage.tokens_in or 0 for o in fresh),
-        tokens_out=sum(o.usage.tokens_out or 0 for o in fresh),
-        tokens_reasoning=sum(o.usage.tokens_reasoning or 0 for o in fresh),
-        elapsed=elapsed,
-        errors=Counter(o.error_type or "error" for o in ended if o.status == "error"),
-        stopped=stopped,
-        cut=sum(o.status == "ok" and o.finish_reason == "length" for o in ended),
-        tiers=Counter(o.tier for o in fresh if o.tier and o.status == "ok"),
-        alternative=None if price_as is None else alternative_cost(fresh, price_as),
-        simulated=sum((o.cost for o in ended if o.cost is not None and is_simulated(o.route)), Decimal(0)) or None,
-        refused=frozenset(p for o in ended if (p := refused_by(o))),
-        pending=len(rows) - len(ended) if batch else 0,
-        below_direct=below_direct(fresh) if batch else None,
-        unsettled=sum(map(is_unsettled, ended)),
-        vectors=described(ended),
-        prompt_cache_saved=savings.dollars,
-    )
+    tally = Tally(price_as, batch=batch)
+    for outcome in rows:
+        if outcome is not None:
+            tally.add(outcome)
+    return replace(tally.summary(len(rows), elapsed, saved=saved, stopped=stopped), vectors=described(rows))
+
+
+class Tally:
+    """The sums of a summary, outcome by outcome. Written by one thread; read by any. `price_as`, `batch`: as in `summarize`."""
+
+    def __init__(self, price_as: Route | None = None, *, batch: bool = False) -> None:
+        self._batch, self._below_direct, self._savings = batch, BelowDirect(), CacheSavings()
+        self._price_as = price_as
+        self._price = None if price_as is None else prices.list_price(price_as)
+        self._status: Counter[str] = Counter()
+        self._errors: Counter[str] = Counter()
+        self._tiers: Counter[str] = Counter()
+        self._answered_by: Counter[str] = Counter()
+        self._refused: set[str] = set()
+        self._cached = self._unknown = self._unpriced = self._tokens_in = self._tokens_out = self._thought = 0
+        self._cut = self._unsettled = 0
+        self._paid: Decimal | None = None
+        self._cached_cost: Decimal | None = None
+        self._simulated = Decimal(0)
+        self._elsewhere: Decimal | None = None
+        self._elsewhere_unknown = 0
+
+    def add(self, outcome: Outcome, times: int = 1) -> None:
+        """Add the outcome of one row, or of `times` rows that ended alike and cost nothing."""
+        o, ok = outcome, outcome.status == "ok"
+        self._status[o.status] += times
+        if o.status == "error":
+            self._errors[o.error_type or "error"] += times
+            self._refused |= {provider for provider in [refused_by(o)] if provider}
+        if ok and o.route:
+            self._answered_by[o.route] += 1
+        if not o.cached:
+            self._tokens_in += o.usage.tokens_in or 0
+            self._tokens_out += o.usage.tokens_out or 0
+            self._thought += o.usage.tokens_reasoning or 0
+            if ok and o.tier:
+                self._tiers[o.tier] += 1
+            if ok and self._price_as is not None:
+                self._add_elsewhere(o)
+            if self._batch:
+                self._below_direct.add(o)
+            self._savings.add(o)
+        self._cached += o.cached
+        self._cut += ok and o.finish_reason == "length"
+        self._unsettled += is_unsettled(o)
+        self._add_cost(o)
+
+    def _add_cost(self, o: Outcome) -> None:
+        if o.cost is None:
+            if o.status == "ok" and (o.attempts or o.cached):
+                self._unpriced += 1
+                self._unknown += not is_pool(o.route)
+            return
+        if is_simulated(o.route):
+            self._simulated += o.cost
+        if o.cached:
+            self._cached_cost = (self._cached_cost or Decimal(0)) + o.cost
+        elif o.attempts:
+            self._paid = (self._paid or Decimal(0)) + o.cost
+
+    def _add_elsewhere(self, o: Outcome) -> None:
+        cost = None if self._price is None else self._price.cost(o.usage)
+        if cost is None:
+            self._elsewhere_unknown += 1
+        else:
+            self._elsewhere = (self._elsewhere or Decimal(0)) + cost
+
+    def summary(self, n: int, elapsed: float, *, saved: Decimal | None = None, stopped: bool = False) -> Summary:
+        """The sums as they stand, of a run of `n` rows."""
+        status, cost = self._status, self._paid
+        # The zero cost of cached answers must not make the cost of a pool without a price look known.
+        if self._cached_cost is not None and not self._unpriced:
+            cost = (cost or Decimal(0)) + self._cached_cost
+        return Summary(
+            n=n,
+            ok=status["ok"],
+            error=status["error"],
+            cancelled=status["cancelled"],
+            skipped=status["skipped"],
+            cached=self._cached,
+            running=n - sum(status.values()),
+            cost=cost,
+            unknown_cost=self._unknown,
+            saved=saved,
+            tokens_in=self._tokens_in,
+            tokens_out=self._tokens_out,
+            tokens_reasoning=self._thought,
+            elapsed=elapsed,
+            errors=Counter(self._errors),
+            stopped=stopped,
+            cut=self._cut,
+            tiers=Counter(self._tiers),
+            alternative=self._alternative(),
+            simulated=self._simulated or None,
+            refused=frozenset(self._refused),
+            pending=n - sum(status.values()) if self._batch else 0,
+            below_direct=self._below_direct.saved,
+            answered_by=Counter(self._answered_by),
+            unsettled=self._unsettled,
+            prompt_cache_saved=self._savings.dollars,
+        )
+
+    def _alternative(self) -> AlternativeCost | None:
+        """The cost of the answers' tokens at another route's list price. Its tokenizer may count differently, and its answers be longer."""
+        if self._price_as is None:
+            return None
+        nothing = Decimal(0) if not self._elsewhere_unknown else None
+        return AlternativeCost(self._price_as, nothing if self._elsewhere is None else self._elsewhere, self._elsewhere_unknown)
 
 
 def refused_by(outcome: Outcome) -> str | None:
@@ -206,29 +284,3 @@ def is_unsettled(outcome: Outcome) -> bool:
     if outcome.cost is not None or not outcome.attempts or outcome.status not in ("error", "cancelled") or is_pool(outcome.route):
         return False
     return outcome.status == "cancelled" or outcome.error_type not in UNBILLED_KINDS
-
-
-def below_direct(outcomes: Sequence[Outcome]) -> Decimal | None:
-    """How much less the answers that batches gave cost than at the standard price of their models; None where there is none."""
-    listed: dict[tuple[str, str | None], prices.Price | None] = {}
-    saved: Decimal | None = None
-    for o in outcomes:
-        if o.tier != "batch" or o.status != "ok" or o.cost is None or o.route is None or o.attempts != 1:
-            continue
-        if (o.route, o.model) not in listed:
-            listed[o.route, o.model] = prices.list_price(Route.parse(o.route), o.model)
-        price = listed[o.route, o.model]
-        direct = None if price is None else price.cost(o.usage)
-        if direct is not None:
-            saved = (saved or Decimal(0)) + direct - o.cost
-    return saved
-
-
-def alternative_cost(outcomes: Sequence[Outcome], route: Route) -> AlternativeCost:
-    """The cost of these answers' tokens at another route's list price. Its tokenizer may count differently, and its answers be longer."""
-    price = prices.list_price(route)
-    answers = [o for o in outcomes if o.status == "ok"]
-    costs = [None if price is None else price.cost(o.usage) for o in answers]
-    known = [c for c in costs if c is not None]
-    total = sum(known, Decimal(0)) if known or not costs else None
-    return AlternativeCost(route, total, len(costs) - len(known))

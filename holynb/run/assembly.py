@@ -15,6 +15,7 @@ from holynb.errors import NotRunning
 from holynb.pricing import prices
 from holynb.run import prompt_cache, service_tiers
 from holynb.run.plan import Plan, traits
+from holynb.run.stored_requests import kinds
 from holynb.scheduler import Budget, EndpointState, Limiter, Money, ResponseValidator, Tier, shared_limiter
 from holynb.types import Endpoint, Engine, Request, Route, Secret, Usage
 
@@ -82,7 +83,7 @@ def endpoints(plan: Plan, engines: Mapping[Route, Engine]) -> dict[Route, Endpoi
 
 def tiers(plan: Plan, endpoints: Mapping[Route, EndpointState]) -> list[Tier]:
     """Every tier that some row may come to."""
-    first = {r.route: None for r in plan.rows.requests if r is not None}
+    first = {r.route: None for r in kinds(plan.rows.requests) if r is not None}
     first |= {plan.targets.escalate: None} if plan.targets.escalate else {}
     named = {_name(routes): [endpoints[r] for r in routes] for route in first for routes in plan.tiers(route)}
     if plan.judge is not None:  # alone: a verdict of another model is another measure
@@ -99,7 +100,7 @@ def validator(plan: Plan) -> ResponseValidator | None:
     """What answers are held to, and where a row goes whose answer stays invalid; None without a schema."""
     if plan.schema is None:
         return None
-    routes = {r.route for r in plan.rows.requests if r is not None}
+    routes = {r.route for r in kinds(plan.rows.requests) if r is not None}
     stronger = (
         {route: chain(plan, plan.targets.escalate)[0] for route in routes if plan.targets.escalate not in (None, route)}
         if plan.targets.escalate

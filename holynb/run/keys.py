@@ -6,14 +6,40 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from holynb.config.model_traits import HOSTED_MAX_TOKENS
+from holynb.spool import MANY
 from holynb.types import Request, Route
 
-__all__ = ["RequestKeys", "chunked_key"]
+__all__ = ["KeyTable", "RequestKeys", "chunked_key"]
+
+#: Bytes of a key; one that is all zeros is none.
+KEY_BYTES = 32
+NO_KEY = bytes(KEY_BYTES)
 
 
 def chunked_key(request: Request, address: str, chunk: str) -> str:
     """The key of a row that is asked in chunks: its answer is another one than that to the whole prompt."""
     return request.key(f"{address} --chunk {chunk}")
+
+
+class KeyTable:
+    """Row → key of many rows, 32 bytes each. Like a dict as far as it is used here."""
+
+    def __init__(self, n: int) -> None:
+        self._bytes = bytearray(KEY_BYTES * n)
+
+    def __contains__(self, row: int) -> bool:
+        return self.bytes(row) != NO_KEY
+
+    def bytes(self, row: int) -> bytes:
+        """The key as bytes; NO_KEY where there is none."""
+        return bytes(self._bytes[KEY_BYTES * row : KEY_BYTES * (row + 1)])
+
+    def get(self, row: int) -> str | None:
+        key = self.bytes(row)
+        return None if key == NO_KEY else key.hex()
+
+    def __setitem__(self, row: int, key: str) -> None:
+        self._bytes[KEY_BYTES * row : KEY_BYTES * (row + 1)] = bytes.fromhex(key)
 
 
 class RequestKeys:
@@ -28,21 +54,24 @@ class RequestKeys:
     ) -> None:
         self._requests, self._addresses = requests, addresses
         self._chunk, self._long = chunk, long
-        self._whole: dict[int, str] = {}
-        self._chunked: dict[int, str] = {}
+        n = len(requests)
+        self._whole: dict[int, str] | KeyTable = {} if n < MANY else KeyTable(n)
+        self._chunked: dict[int, str] | KeyTable = {} if n < MANY or chunk is None else KeyTable(n)
         self._older: dict[int, tuple[str, ...]] = {}
 
     def whole(self, row: int) -> str | None:
         """The key of the row asked in one request; None where it asks nothing."""
-        request = self._requests[row]
-        if request is not None and row not in self._whole:
+        if (known := self._whole.get(row)) is not None:
+            return known
+        if (request := self._requests[row]) is not None:
             self._whole[row] = request.key(self._addresses[request.route])
         return self._whole.get(row)
 
     def chunked(self, row: int) -> str | None:
         """The key of the row asked in chunks; None without `--chunk`, and where it asks nothing."""
-        request = self._requests[row]
-        if request is not None and self._chunk is not None and row not in self._chunked:
+        if self._chunk is None or (request := self._requests[row]) is None:
+            return None
+        if row not in self._chunked:
             self._chunked[row] = chunked_key(request, self._addresses[request.route], self._chunk)
         return self._chunked.get(row)
 
@@ -55,6 +84,8 @@ class RequestKeys:
 
         Empty where a longest answer or `--think` was given: the first changes no key, the second had none then.
         """
+        if row not in self._older and len(self._requests) >= MANY:
+            return self._find_older(row)  # looked for once or twice; kept, they would be larger than all else of a row
         if row not in self._older:
             self._older[row] = self._find_older(row)
         return self._older[row]

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
@@ -13,7 +13,7 @@ from holynb.run.plan import Plan
 from holynb.runlog import RunLog
 from holynb.types import Outcome
 
-__all__ = ["Earlier", "Pending", "from_log", "is_spent", "own_answers", "pending", "read"]
+__all__ = ["Earlier", "Pending", "answered", "from_log", "is_spent", "own_answers", "pending", "read", "shared_answers"]
 
 #: Row → (key, outcome) of what a run answered or failed at, as the run log keeps it.
 Earlier = Mapping[int, tuple[str | None, Outcome]]
@@ -29,9 +29,9 @@ class Pending:
     """
 
     answers: Mapping[int, Outcome]
-    own: frozenset[int]
+    own: Collection[int]
     keys: Sequence[str | None]
-    groups: Sequence[Sequence[int]]
+    groups: Iterable[Sequence[int]]
     saved: Decimal | None = None
 
 
@@ -60,20 +60,9 @@ def own_answers(plan: Plan, earlier: Earlier) -> dict[int, tuple[str, Outcome]]:
 def pending(plan: Plan, own: Mapping[int, tuple[str, Outcome]], shared: Mapping[str, Outcome]) -> Pending:
     """What is left of a plan. own: as `own_answers` gives it; shared: key → an answer that any run may use, empty where none may."""
     keys = [plan.keys.of(row) for row in range(len(plan.rows.requests))]
-    answers = {row: outcome for row, (_, outcome) in own.items()}
-    for row, (own_key, _) in own.items():
-        keys[row] = own_key
-    for row in range(len(keys)):
-        # A row that a server found too long stands in the log as one that was asked in chunks.
-        for key in dict.fromkeys((keys[row], plan.keys.chunked(row))) if row not in answers else ():
-            if key is not None and key in shared and _holds(plan, shared[key]):
-                answers[row], keys[row] = shared[key], key
-                break
-        if shared and row not in answers:  # what was cut short there may be whole now; what was answered counts
-            for key in plan.keys.older(row):
-                if key in shared and shared[key].status == "ok" and _holds(plan, shared[key]):
-                    answers[row], keys[row] = shared[key], key
-                    break
+    answers: dict[int, Outcome] = {}
+    for row, (answered_as, outcome) in answered(plan, own, shared, range(len(keys))).items():
+        keys[row], answers[row] = answered_as, outcome
     groups: dict[str, list[int]] = {}
     for row, key in enumerate(keys):
         if key is not None and row not in answers and row not in plan.earlier.kept:
@@ -82,16 +71,42 @@ def pending(plan: Plan, own: Mapping[int, tuple[str, Outcome]], shared: Mapping[
     return Pending(answers, frozenset(own), keys, list(groups.values()), sum(costs, Decimal(0)) if costs else None)
 
 
+def answered(
+    plan: Plan, own: Mapping[int, tuple[str, Outcome]], shared: Mapping[str, Outcome], rows: range
+) -> dict[int, tuple[str, Outcome]]:
+    """Row → (key, outcome) of what its own run or another has answered, of these rows."""
+    answers = dict(own)
+    for row in rows:
+        if row in answers:
+            continue
+        # A row that a server found too long stands in the log as one that was asked in chunks.
+        for key in dict.fromkeys((plan.keys.of(row), plan.keys.chunked(row))):
+            if key is not None and key in shared and _holds(plan, shared[key]):
+                answers[row] = key, shared[key]
+                break
+        if shared and row not in answers:  # what was cut short there may be whole now; what was answered counts
+            for key in plan.keys.older(row):
+                if key in shared and shared[key].status == "ok" and _holds(plan, shared[key]):
+                    answers[row] = key, shared[key]
+                    break
+    return answers
+
+
 def read(plan: Plan, log: RunLog, earlier: Earlier) -> Pending:
     """`pending`, with the shared answers of this log. Raises sqlite3.Error."""
     own = own_answers(plan, earlier)
+    return pending(plan, own, shared_answers(plan, log, own, range(len(plan.rows.requests))))
+
+
+def shared_answers(plan: Plan, log: RunLog, own: Mapping[int, tuple[str, Outcome]], among: range) -> dict[str, Outcome]:
+    """Key → what the log has of any run for these rows, those apart that this run answered itself. Raises sqlite3.Error."""
     if not plan.options.cache or plan.options.refresh:
-        return pending(plan, own, {})
-    rows = [row for row in range(len(plan.rows.requests)) if row not in own]
+        return {}
+    rows = [row for row in among if row not in own]
     keys = {row: [key for key in (plan.keys.of(row), plan.keys.chunked(row)) if key is not None] for row in rows}
     shared = log.cached(list(dict.fromkeys(key for several in keys.values() for key in several)))
     older = dict.fromkeys(key for row in rows if shared.keys().isdisjoint(keys[row]) for key in plan.keys.older(row))
-    return pending(plan, own, shared | (log.cached(list(older)) if older else {}))
+    return shared | (log.cached(list(older)) if older else {})
 
 
 def is_spent(outcome: Outcome) -> bool:

@@ -10,13 +10,14 @@ from holynb import files, schema
 from holynb.config import Options, keys, settings
 from holynb.config.model_traits import ModelTraits
 from holynb.errors import BadOption
-from holynb.prompts import chunking, render
+from holynb.prompts import chunking
 from holynb.results import frame
-from holynb.run import attaching, embedding, judge, labels, routing, service_tiers
+from holynb.run import attaching, embedding, inputs, judge, labels, routing, service_tiers, stored_requests
 from holynb.run.chunk_plan import long_rows
 from holynb.run.keys import RequestKeys
 from holynb.run.reach import check_prices, reached, route_notes, traits
-from holynb.run.request_fields import check_extra, check_wires, with_schema
+from holynb.run.request_fields import check_extra, check_wires
+from holynb.run.stored_requests import attaching_rows, kinds
 from holynb.types import Endpoint, Outcome, Prompt, Request, Route, Sampling, Secret, Timeouts
 
 __all__ = [
@@ -138,18 +139,17 @@ def make(
     Raises UserError. No request is sent; a socket is opened only for `--chunk auto`, to ask for a context length that nobody publishes.
     """
     embedding.check(options)
-    source, table = _source(options, variables)
+    source, table = inputs.source(options, variables)
     if options.into is not None:
         frame.check_into(source, options.into)
-    prompts = _prompts(what, options, source, variables)
     # --compare and --spread name all routes: the default does not join several of them unasked, but one alone.
     several = options.compare or options.spread
     given = settings.route(route or (several[0] if len(several) > 1 else None))
+    compared = list(dict.fromkeys([given, *(settings.route(r) for r in options.compare)]))
+    prompts = inputs.prompts(what, options, source, variables, len(compared) * (options.samples or 1))
     decisions, notes, escalate = _routed(prompts, given, options, source)
     held_to = None if options.schema is None else schema.load(options.schema, variables)
-    asked_of = [[d.route] for d in decisions] or [list(dict.fromkeys([given, *(settings.route(r) for r in options.compare)]))] * len(
-        prompts
-    )
+    asked_of = [[d.route] for d in decisions] or [compared] * len(prompts)
     # A route that no row goes to needs neither a key nor a pool that runs.
     routes = list(dict.fromkeys(r for p, several in zip(prompts, asked_of, strict=True) if not p.empty for r in several)) or [given]
     escalate = escalate if held_to is not None and any(r != escalate for r in routes) else None
@@ -165,17 +165,26 @@ def make(
         if options.into is not None:
             raise BadOption("--into takes one answer a row; --compare and --samples make several. Leave one of them out.")
         index = frame.cross_index(index, len(prompts), [str(r) for r in asked_of[0]], options.samples or 1)
-    crossed = [(p, r, k) for p, several in zip(prompts, asked_of, strict=True) for r in several for k in range(options.samples or 1)]
     known = {r: traits(r) for r in dict.fromkeys(r for several in asked_of for r in several)}
-    requests = with_schema([request(i, p, r, options, k, known=known[r]) for i, (p, r, k) in enumerate(crossed)], held_to)
-    check_wires(endpoints, requests)
-    attaching.check(requests, endpoints, options)
+
+    def request_of(row: int, prompt: Prompt, route: Route, sample: int) -> Request | None:
+        one = request(row, prompt, route, options, sample, known=known[route])
+        return one if one is None or held_to is None else replace(one, schema=held_to.wire)
+
+    row_prompts, requests = stored_requests.crossed(prompts, asked_of, options.samples or 1, request_of)
+    check_wires(endpoints, kinds(requests))
+    attaching.check(attaching_rows(requests), endpoints, options)
     long, chunk_notes = long_rows(requests, endpoints, options, secrets)
-    expected = labels.load(options, source, held_to, prompts=len(prompts), each=max(1, len(crossed) // max(1, len(prompts))))
-    notes = [*notes, *chunk_notes, *attaching.notes(requests, options), *route_notes(endpoints, requests)]
+    expected = labels.load(options, source, held_to, prompts=len(prompts), each=max(1, len(requests) // max(1, len(prompts))))
+    notes = [
+        *notes,
+        *chunk_notes,
+        *attaching.notes(requests if options.attach else attaching_rows(requests), options),
+        *route_notes(endpoints, requests),
+    ]
     notes += [*labels.notes(expected, what, held_to), *judge.notes(graded, routes, attached=bool(options.attach))]
     return Plan(
-        Rows([p for p, _, _ in crossed], requests, index, source, long, table),
+        Rows(row_prompts, requests, index, source, long, table),
         Targets(everyone, secrets, addressed or given, decisions, escalate),
         options,
         schema=held_to,
@@ -224,41 +233,3 @@ def request(row: int, prompt: Prompt, route: Route, options: Options, sample: in
         default_limit=unsaid,
         attach_urls=options.attach_urls,
     )
-
-
-def _source(options: Options, variables: Mapping[str, Any] | None) -> tuple[Any, files.Given | None]:
-    """The frame the rows come from, None where there is none; and the table of another library that it is made of."""
-    table = None
-    if options.df is not None and options.file is not None:
-        raise BadOption("--df and --file both give the rows. Use one of them.")
-    if options.df is not None:
-        df = frame.find_frame(variables or {}, options.df) if isinstance(options.df, str) else options.df
-        if (table := files.given(df)) is not None:
-            df = table.frame()
-        frame.check_rows(df, options.df if isinstance(options.df, str) else "df")
-    elif options.file is not None:
-        df = files.read(options.file)
-        frame.check_rows(df, options.file, "--file")
-    elif options.where is not None:
-        raise BadOption("--where chooses rows of a frame: add --df NAME or --file PATH.")
-    else:
-        return None, None
-    chosen = frame.select(df, options.where, options.limit, variables)
-    if not len(chosen):
-        hint = frame.text_hint(df, options.where or "").removeprefix(".")
-        raise BadOption(f"--where {options.where!r} matches no row, so there is nothing to send.{hint}")
-    return chosen, table and table.chosen(chosen.index)
-
-
-def _prompts(what: Any, options: Options, source: Any, variables: Mapping[str, Any] | None) -> list[Prompt]:
-    if source is not None:
-        if not isinstance(what, str):
-            raise BadOption("With df, prompts is one template string, rendered once per row.")
-        named = settings.current().router.get(options.router or "", {}).get("column")
-        routed = replace(options, router=named) if isinstance(named, str) else options
-        return render.render(what, rows=frame.records(source), variables=variables or {}, options=routed)
-    if variables is not None and isinstance(what, str):
-        prompts = render.render(what, rows=None, variables=variables, options=options)
-    else:
-        prompts = render.from_values(what, options=options)
-    return prompts if options.limit is None else prompts[: options.limit]

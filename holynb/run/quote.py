@@ -13,12 +13,13 @@ from holynb.errors import BadOption
 from holynb.pricing import Estimate, MeasuredAnswer, spending
 from holynb.pricing.estimate import estimate
 from holynb.results import dollars
-from holynb.run import assembly, attaching
+from holynb.run import assembly, attaching, pending_rows
 from holynb.run.judge import Judge
 from holynb.run.pending import Pending, read
 from holynb.run.plan import Plan
 from holynb.runlog import VERDICTS_SUFFIX
 from holynb.scheduler import ResponseValidator
+from holynb.spool import MANY, Spool
 from holynb.types import Message, Prompt, Request, Route
 from holynb.words import counted
 
@@ -171,7 +172,10 @@ def _joining(plan: Plan, rows: Sequence[Request], answer: int) -> Iterator[Reque
 def _to_send(plan: Plan) -> tuple[list[Request], Pending]:
     """The requests that neither the plan's own earlier run, nor the cache, nor an equal row answers. Raises sqlite3.Error."""
     log = runlog.log()
-    left = read(plan, log, log.answers(plan.earlier.run) if plan.earlier.run else {})
+    if len(plan.rows.requests) < MANY:
+        left = read(plan, log, log.answers(plan.earlier.run) if plan.earlier.run else {})
+    else:
+        left, _ = pending_rows.read(plan, log, plan.earlier.run, Spool(settings.home()))
     requests = (plan.rows.requests[group[0]] for group in left.groups)
     return [r for r in requests if r is not None and attaching.broken(r) is None], left
 

@@ -10,6 +10,7 @@ from holynb.engines.dialects import guidance, known_model
 from holynb.errors import BadOption, BadSetting
 from holynb.pricing import prices
 from holynb.run import batch_terms, embedding, service_tiers, thinking_notes
+from holynb.run.stored_requests import kinds
 from holynb.types import Endpoint, Request, Route, Usage
 
 __all__ = ["check_prices", "reached", "route_notes", "traits"]
@@ -54,7 +55,7 @@ def check_prices(endpoints: Sequence[Endpoint], options: Options) -> None:
 def route_notes(endpoints: Sequence[Endpoint], requests: Sequence[Request | None]) -> list[str]:
     """What a person should know of where requests go: a project's file says so, a key goes unencrypted, a model ends, or cannot think."""
     of_each = (line for e in endpoints for line in (*keys.notices(e), *settings.shutdowns(e)))
-    return list(dict.fromkeys((*of_each, *thinking_notes.notes(requests, endpoints), *embedding.notes(endpoints, requests))))
+    return list(dict.fromkeys((*of_each, *thinking_notes.notes(kinds(requests), endpoints), *embedding.notes(endpoints, requests))))
 
 
 def traits(route: Route) -> ModelTraits:

@@ -9,21 +9,31 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 
 from holynb import runlog
 from holynb.config import settings
 from holynb.events import Ended, Event
 from holynb.journal import Journal, Payment, payment_at_end
-from holynb.results import frame
+from holynb.results import Tally
+from holynb.run import pending_rows
 from holynb.run.pending import Earlier, Pending, pending, read
+from holynb.run.pending_rows import Keys
 from holynb.run.plan import Plan
+from holynb.run.stored_rows import KnownRows, StoredRows
 from holynb.runlog import PARTS_PER_ROW, Lease, RunLog, RunRecord, StoredRow
-from holynb.types import Outcome, Sampling
+from holynb.spool import MANY, Spool
+from holynb.types import Outcome
 
 __all__ = ["Recorder"]
 
+#: Ends a row, and returns what to wait for until that is on disk.
+Settle = Callable[[int, Outcome], "Awaitable[None] | None"]
+Reading = tuple[Pending, Sequence[int], Collection[tuple[Ended, "str | None"]]]
+
+#: Rows that end in one turn where they need no request.
+SETTLED_AT_ONCE = 256
 #: Rows whose keys are computed before others on the io thread get their turn.
 KEYS_PER_TURN = 500
 
@@ -34,7 +44,8 @@ class Recorder:
     `log`: where earlier answers are read, None where it cannot be; `unwritten`: why answers are in memory only, None where none are.
     """
 
-    def __init__(self, journal: Journal, run: str, *, share: bool) -> None:
+    def __init__(self, journal: Journal, run: str, *, share: bool, tally: Tally | None = None) -> None:
+        self._tally = tally
         self.run = run
         self.log: RunLog | None = None
         self.unwritten: str | None = None
@@ -44,27 +55,30 @@ class Recorder:
         self._share = share
         self._lease = Lease()
         self._plan: Plan | None = None
-        self._keys: list[str | None] = [None] * len(journal.rows)
-        self._own: frozenset[int] = frozenset()
+        self._keys: list[str | None] | Keys = [None] * len(journal.rows)
+        self._own: Collection[int] = frozenset()
+        self._stands: set[int] = set()
         self._chunked: set[int] = set()
         self._kept: set[int] = set()
 
     # -- a sink ----------------------------------------------------------------------------------------------------
     @property
-    def rows(self) -> list[Outcome | None]:
+    def rows(self) -> Sequence[Outcome | None]:
         """The journal's."""
         return self._journal.rows
 
     def append(self, event: Event) -> Awaitable[None] | None:
         """To the journal and the log. Returns something to wait for where the event must be on disk first."""
         event = self._journal.add(event)
+        if self._tally is not None and isinstance(event, Ended):
+            self._tally.add(event.outcome)
         if self._log is None or (isinstance(event, Ended) and event.row in self._kept):
             return None
         return self._write(event)
 
-    def settle(self, row: int, outcome: Outcome) -> None:
+    def settle(self, row: int, outcome: Outcome) -> Awaitable[None] | None:
         """A row that needs no request ends now."""
-        self.append(Ended(row, outcome, time.time()))
+        return self.append(Ended(row, outcome, time.time()))
 
     def keep(self, event: Ended) -> Awaitable[None] | None:
         """An answer to the log alone, whose row ends later, with more to say. Returns something to wait for until it is on disk."""
@@ -76,12 +90,17 @@ class Recorder:
             return None
         if not isinstance(event, Ended):
             return self._log.record(self.run, event, None, shared=False)
-        if event.row in self._own:
+        if event.row in self._own or event.row in self._stands:
             return None  # this run's own earlier answer, which stands in the log with what it cost
         if event.row not in self._chunked:
             self._pay_end(event)
         shared = self._share and not event.outcome.cached
         return self._log.record(self.run, event, self._keys[event.row], shared=shared, failed=self._write_failed)
+
+    def end_rest(self, outcome: Outcome) -> None:
+        """End what has not ended, in the journal alone: of many rows that were never sent, the log keeps that it has no answer."""
+        if (times := self._journal.end_rest(outcome)) and self._tally is not None:
+            self._tally.add(outcome, times)
 
     def record_payment(self, payment: Payment) -> None:
         """What an attempt came to, for the log's days."""
@@ -110,7 +129,7 @@ class Recorder:
 
     def stands(self, row: int) -> None:
         """What the log has of this row is how it ended in this run, too: its end is not written again."""
-        self._own |= {row}
+        self._stands.add(row)
 
     # -- a run -----------------------------------------------------------------------------------------------------
     async def begin(self, plan: Plan, record: RunRecord) -> Pending:
@@ -128,20 +147,21 @@ class Recorder:
         self.log = self._log = log = runlog.log()
         log.watch(self._heard)
         to_other_prompts = 0
-        earlier: Earlier = {}
+        known: Collection[tuple[Ended, str | None]] = ()
+        reading = self._read_many if len(plan.rows.requests) >= MANY else self._read
         try:
-            earlier, left = await asyncio.to_thread(self._read, plan, log)
-            # A row that --only failed keeps stays this run's own answer, where it is.
-            self._own = left.own | (frozenset(plan.earlier.kept) & frozenset(earlier))
+            left, displaced, known = await asyncio.to_thread(reading, plan, log)
             to_other_prompts = await asyncio.to_thread(self._kept_for_other_prompts, plan, log)
         except (sqlite3.Error, OSError) as exc:
             self.give_up(exc)
-            left = pending(plan, {}, {})
-            earlier, self._own = {}, frozenset()
-        self._keys = list(left.keys)
-        await self._guarded(log.start(record, self._stored(plan, record), self._displaced(plan, earlier)))
-        own = [(Ended(row, earlier[row][1], time.time()), earlier[row][0]) for row in self._own if row in earlier]
-        log.known(self.run, own, shared=self._share)
+            left, displaced, known = await asyncio.to_thread(reading, plan, None)
+        self._keys, self._own = left.keys if isinstance(left.keys, Keys) else list(left.keys), left.own
+        stored = StoredRows(plan, record.route, self._keys, self._own)
+        while len(stored) >= MANY:  # many are written first, so that a run that the log has is whole
+            await self._guarded(log.add_requests(self.run, stored.first(MANY)))
+            stored = stored.after(MANY)
+        await self._guarded(log.start(record, stored, displaced))
+        log.known(self.run, known, shared=self._share)
         if to_other_prompts:
             rows = (
                 "1 row that --only failed keeps was answered"
@@ -150,6 +170,13 @@ class Recorder:
             )
             self._journal.note(f"{rows} for other prompts than these.", "warning")
         return left
+
+    async def settle_all(self, ends: Iterable[tuple[int, Outcome]], settle: Settle) -> None:
+        """End rows that need no request, each with `settle`. Of many, the loop and the disk get their turn meanwhile."""
+        for n, (row, outcome) in enumerate(ends, 1):
+            written = settle(row, outcome)
+            if n % SETTLED_AT_ONCE == 0 and len(self._journal.rows) >= MANY:
+                await (written or asyncio.sleep(0))
 
     async def finish(self, status: str) -> None:
         """Write how the run ended, after everything else of it is written."""
@@ -189,7 +216,7 @@ class Recorder:
         self._chunked.add(row)
         self._keys[row] = self._plan.keys.chunked(row) if self._plan is not None else None
 
-    def keep_requests(self, beside: str, rows: Iterable[StoredRow]) -> None:
+    def keep_requests(self, beside: str, rows: Collection[StoredRow]) -> None:
         """Keep requests beside the run's own, under its id with `beside` behind it."""
         if self._log is not None:
             self._guarded(self._log.add_requests(f"{self.run}{beside}", rows))
@@ -204,39 +231,38 @@ class Recorder:
         return self._log.record(f"{self.run}{beside}", event, key, shared=shared, failed=self._write_failed)
 
     # -- inside ----------------------------------------------------------------------------------------------------
-    def _read(self, plan: Plan, log: RunLog) -> tuple[Earlier, Pending]:
+    def _read(self, plan: Plan, log: RunLog | None) -> Reading:
+        """What is left, the rows that asked something else before, and what the log has of this run."""
+        if log is None:
+            return pending(plan, {}, {}), [], ()
         earlier = log.answers(self.run)
-        return earlier, read(plan, log, earlier)
+        left = read(plan, log, earlier)
+        # A row that --only failed keeps stays this run's own answer, where it is.
+        own = frozenset(left.own) | (frozenset(plan.earlier.kept) & frozenset(earlier))
+        known = [(Ended(row, earlier[row][1], time.time()), earlier[row][0]) for row in own if row in earlier]
+        return replace(left, own=own), self._displaced(plan, earlier, own, left.keys), known
+
+    def _read_many(self, plan: Plan, log: RunLog | None) -> Reading:
+        """The same of many rows."""
+        left, displaced = pending_rows.read(plan, log, self.run, Spool(settings.home()))
+        return left, displaced, KnownRows(left, plan.earlier.kept)
 
     def _kept_for_other_prompts(self, plan: Plan, log: RunLog) -> int:
         """How many rows that `--only failed` keeps are answers to other prompts than the plan's."""
         if not plan.earlier.kept:
             return 0
-        messages = {r.row: r.messages for r in log.requests(self.run)}
-        kept = [r for r in plan.rows.requests if r is not None and r.row in plan.earlier.kept]
-        return sum(messages.get(r.row, r.messages) != r.messages for r in kept)
+        requests = plan.rows.requests
+        before = (r for r in log.each_request(self.run) if r.row < len(requests) and r.row in plan.earlier.kept)
+        return sum(now is not None and now.messages != r.messages for r in before for now in [requests[r.row]])
 
-    def _stored(self, plan: Plan, record: RunRecord) -> list[StoredRow]:
-        labels = frame.labels(plan.rows.index) if plan.rows.index is not None else list(range(len(self._keys)))
-        # What --only failed keeps stays beside the request that it answered: asked anew, it would be another question.
-        requests = [r for r in plan.rows.requests if r and not (r.row in plan.earlier.kept and r.row in self._own)]
-        of = plan.labels.of if plan.labels is not None else lambda _: None
-        rows = [
-            StoredRow(r.row, r.sample, self._keys[r.row], labels[r.row], r.messages, r.sampling, str(r.route), of(r.row)) for r in requests
-        ]
-        # A row that asks nothing has a place in the index all the same.
-        rows += [StoredRow(i, 0, None, labels[i], (), Sampling(), record.route) for i, r in enumerate(plan.rows.requests) if r is None]
-        return rows
-
-    def _displaced(self, plan: Plan, earlier: Earlier) -> list[int]:
+    def _displaced(self, plan: Plan, earlier: Earlier, own: Collection[int], keys: Sequence[str | None]) -> list[int]:
         """Rows of the run as it was that ask something else now. A name that is used again for other prompts must not cost the answers
         that were paid under it.
         """
         return [
             row
             for row, (key, outcome) in earlier.items()
-            if row not in self._own
-            and (row >= len(self._keys) or (outcome.status == "ok" and key not in (self._keys[row], plan.keys.chunked(row))))
+            if row not in own and (row >= len(keys) or (outcome.status == "ok" and key not in (keys[row], plan.keys.chunked(row))))
         ]
 
     def _pay_end(self, event: Ended) -> None:

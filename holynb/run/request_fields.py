@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from holynb import poolfields, pools
 from holynb.config import vertex_models
 from holynb.config.providers import LACKING, RESPONSES
 from holynb.errors import BadOption, BadRoute
-from holynb.schema import Schema
 from holynb.types import Endpoint, Request, Route
 
-__all__ = ["check_extra", "check_wires", "with_schema"]
+__all__ = ["check_extra", "check_wires"]
 
 
 def check_wires(endpoints: Sequence[Endpoint], requests: Sequence[Request | None]) -> None:
@@ -33,11 +31,6 @@ def check_wires(endpoints: Sequence[Endpoint], requests: Sequence[Request | None
     for name in LACKING:
         if any(r is not None and getattr(r.sampling, name) not in (None, ()) for r in requests):
             raise BadOption(f"--{name} cannot be sent to {route}: it uses OpenAI's Responses API, which has no field for it. Leave it out.")
-
-
-def with_schema(requests: Sequence[Request | None], held_to: Schema | None) -> list[Request | None]:
-    """The requests with what their answers are to hold to."""
-    return list(requests) if held_to is None else [None if r is None else replace(r, schema=held_to.wire) for r in requests]
 
 
 def check_extra(extra: Mapping[str, Any], route: Route, *, schema: bool) -> None:

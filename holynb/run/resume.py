@@ -15,6 +15,7 @@ from holynb.run import attaching, embedding, judge, session
 from holynb.run.chunk_plan import long_rows
 from holynb.run.labels import stored as stored_labels
 from holynb.run.plan import Continued, Plan, Rows, Targets, check_prices, reached, route_notes, traits
+from holynb.run.stored_requests import attaching_rows, has_attachments
 from holynb.runlog import BrokenLog, RunRecord
 from holynb.types import Outcome, Prompt, Request
 from holynb.words import counted
@@ -71,7 +72,7 @@ def failed_again(name: str | None = None, options: Mapping[str, Any] | None = No
     same = {e.route for e in endpoints if e in targets.endpoints and e.route in targets.secrets}
     secrets = {e.route: targets.secrets[e.route] if e.route in same else keys.resolve(e) for e in endpoints}
     kept = _good(dict(enumerate(run.rows())))
-    requests = attaching.renewed(rows.requests, kept)
+    requests = attaching.renewed(rows.requests, kept) if has_attachments(rows.requests) else rows.requests
     long, notes = long_rows(requests, endpoints, chosen, secrets)
     return replace(
         run.plan,
@@ -79,7 +80,7 @@ def failed_again(name: str | None = None, options: Mapping[str, Any] | None = No
         targets=replace(targets, endpoints=endpoints, secrets=secrets),
         options=chosen,
         earlier=Continued(run.id, kept),
-        notes=[*notes, *attaching.notes(requests, chosen, kept), *route_notes(endpoints, requests)],
+        notes=[*notes, *attaching.notes(attaching_rows(requests), chosen, kept), *route_notes(endpoints, requests)],
     )
 
 

@@ -15,18 +15,20 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from holynb import files, loop
-from holynb.config import Options
+from holynb.config import Options, settings
 from holynb.errors import HolynbError, InferError
 from holynb.journal import EventSink, Journal
-from holynb.results import Summary, frame, summarize, vectors
-from holynb.run import assembly, attaching, batch_setup, by_batch, chunk_log, embedding, prefix_order, session, spec
+from holynb.results import Summary, Tally, frame, summarize, vectors
+from holynb.run import assembly, batch_setup, by_batch, chunk_log, embedding, prefix_order, session, spec
 from holynb.run.judging import JudgedRows, verdict_validator
 from holynb.run.map_reduce import MapReduce
 from holynb.run.packs import Packs
-from holynb.run.pending import from_log
+from holynb.run.pending_rows import Groups
 from holynb.run.plan import Plan
 from holynb.run.recorder import Recorder
-from holynb.scheduler import Policy, Scheduler, WorkItem
+from holynb.run.work import backlogs, items, settled
+from holynb.scheduler import Backlog, Policy, Scheduler, WorkItem
+from holynb.spool import MANY
 from holynb.types import Outcome, Prompt, Request, Route
 from holynb.words import counted
 
@@ -55,8 +57,9 @@ class Run(by_batch.ByBatch):
         self.error: Exception | None = None
         self.stopped = self.warns = False
         self.saved: Decimal | None = None
-        self.journal = Journal(self.n)
-        self._recorder = Recorder(self.journal, self.id, share=plan.options.cache)
+        self.journal = Journal(self.n, settings.home())
+        self._tally = Tally(plan.price_as, batch=plan.options.batch) if self.n >= MANY else None
+        self._recorder = Recorder(self.journal, self.id, share=plan.options.cache, tally=self._tally)
         self._future: Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._scheduler: Scheduler | None = None
@@ -92,9 +95,9 @@ class Run(by_batch.ByBatch):
         """Seconds since the start, or that it took."""
         return time.monotonic() - self._start if self._duration is None else self._duration
 
-    def rows(self) -> list[Outcome | None]:
-        """The outcome of each row, None where it has not ended."""
-        return list(self.journal.rows)
+    def rows(self) -> Sequence[Outcome | None]:
+        """The outcome of each row, None where it has not ended; of many rows, read as they are asked for."""
+        return list(self.journal.rows) if self.n < MANY else self.journal.rows
 
     def frame(self) -> pd.DataFrame:
         """The result so far, in input order, on the input's index; with `--into`, a copy of the input plus that column. Never raises."""
@@ -130,6 +133,8 @@ class Run(by_batch.ByBatch):
 
     def summary(self) -> Summary:
         """Counts, tokens, dollars and seconds so far."""
+        if self._tally is not None:
+            return self._tally.summary(self.n, self.elapsed, saved=self.saved, stopped=self.stopped)
         elsewhere, batch = self.plan.price_as, self.options.batch
         return summarize(self.rows(), self.elapsed, saved=self.saved, stopped=self.stopped, price_as=elsewhere, batch=batch)
 
@@ -231,8 +236,8 @@ class Run(by_batch.ByBatch):
     async def _execute(self) -> None:
         engines = assembly.engines(self.plan)  # one that cannot be made leaves no run in the log
         try:
-            items = await self._begin()
-            if items:
+            items, backlogs = await self._begin()
+            if items or backlogs:
                 await assembly.ready(engines, self.journal.note)
             endpoints = assembly.endpoints(self.plan, engines)
             self._warn()
@@ -255,33 +260,24 @@ class Run(by_batch.ByBatch):
                 items = self._packs.begin(items)
                 self._packs.add = self._scheduler.add
             if not self.stopped:
-                await self._scheduler.run(prefix_order.arranged(items))
+                await self._scheduler.run(prefix_order.arranged(items), backlogs)
             self.error = self._scheduler.error
             assembly.remember(self.plan, endpoints)
         finally:
             for engine in engines.values():
                 await engine.aclose()
 
-    async def _begin(self) -> list[WorkItem]:
-        """Write the run down and end the rows that need no request. Returns the others, those that ask the same as one item."""
+    async def _begin(self) -> tuple[list[WorkItem], list[Backlog]]:
+        """Write the run down and end the rows that need no request. Returns items of the others, equal ones as one; or backlogs of many."""
         pending = await self._recorder.begin(self.plan, spec.record(self))
-        self.saved, settle = pending.saved, (self._judging or self._recorder).settle
-        for row, request in enumerate(self.plan.rows.requests):
-            if (kept := self.plan.earlier.kept.get(row)) is not None:
-                settle(row, kept)
-            elif request is None:
-                settle(row, Outcome("skipped"))
-            elif (answer := pending.answers.get(row)) is not None:
-                settle(row, from_log(answer))
-            elif (broken := attaching.broken(request)) is not None:
-                settle(row, broken)
+        self.saved = pending.saved
+        await self._recorder.settle_all(settled(self.plan, pending), (self._judging or self._recorder).settle)
         chains = {e.route: assembly.chain(self.plan, e.route) for e in self.plan.targets.endpoints}
-        items = []
-        for first, *followers in pending.groups:
-            request = self.plan.rows.requests[first]
-            if request is not None and attaching.broken(request) is None:
-                items.append(WorkItem(request, chains[request.route], followers=followers))
-        return items if self._judging is None else [*items, *await self._judging.begin()]
+        as_list = self._map_reduce or self._packs or self._judging or self.options.batch
+        if isinstance(pending.groups, Groups) and not as_list:
+            return [], backlogs(self.plan.rows.requests, pending.groups, chains)
+        work = list(items(self.plan.rows.requests, pending.groups, chains))
+        return (work if self._judging is None else [*work, *await self._judging.begin()]), []
 
     def _warn_of(self, text: str) -> None:
         self.journal.note(text, "warning")
@@ -294,7 +290,10 @@ class Run(by_batch.ByBatch):
         """Nothing is left without an end, whatever happened."""
         if self._judging is not None:
             self._judging.sweep()
-        ending = session.ending(self.error)
+        ending = session.ending(self.error) if self.error or not self._scheduler else self._scheduler.unsent_outcome()
+        if self.n >= MANY:
+            self._recorder.end_rest(ending)
+            return
         for row, outcome in enumerate(self.journal.rows):
             if outcome is None:
                 self._recorder.settle(row, ending)

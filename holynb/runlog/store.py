@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from holynb.errors import BadSetting
 from holynb.events import Ended, Event, Failed
@@ -30,8 +30,12 @@ from holynb.types import Outcome
 
 __all__ = ["BrokenLog", "RunLog"]
 
+T = TypeVar("T")
+
 #: Bound parameters of one query; SQLite's oldest limit is 999.
 KEYS_PER_QUERY = 500
+#: Above every row; and rows whose requests are read at once.
+ALL, REQUESTS_AT_ONCE = 2**62, 10_000
 #: Longest wait at a run's end for a log that another process holds.
 END_WAIT_S = 30.0
 
@@ -58,7 +62,7 @@ class RunLog:
         """End a `watch`. Idempotent."""
         self._listeners.pop(listener, None)
 
-    def start(self, record: RunRecord, rows: Iterable[StoredRow], aside: Iterable[int] = ()) -> asyncio.Future[None]:
+    def start(self, record: RunRecord, rows: Collection[StoredRow], aside: Iterable[int] = ()) -> asyncio.Future[None]:
         """Write a run and its requests; the future is done when they are on disk, or kept while the log cannot be written.
 
         `aside`: rows of the earlier run whose answers are to other requests: those stay in the cache under another run's id.
@@ -67,19 +71,19 @@ class RunLog:
         self._put(record.id, "UPDATE answers SET run = run || ? WHERE run = ? AND row = ?", moved)
         self._put(record.id, "DELETE FROM requests WHERE run = ? AND row >= ?", [(record.id, record.n)])
         self._put(record.id, tables.RUN_UPSERT, [records.run_row(record)])
-        return self._write(record.id, tables.REQUEST_UPSERT, _Requests(record.id, list(rows)), eager=True)
+        return self._write(record.id, tables.REQUEST_UPSERT, _requests(record.id, rows), eager=True)
 
-    def known(self, run: str, rows: Iterable[tuple[Ended, str | None]], *, shared: bool) -> None:
+    def known(self, run: str, rows: Collection[tuple[Ended, str | None]], *, shared: bool) -> None:
         """What the log has for a run that goes on: written only where the file is replaced before its end, to be paid once all the same."""
-        answers = [records.answer_row(run, event, key, shared=shared) for event, key in rows]
+        answers = _Made(rows, lambda known: records.answer_row(run, *known, shared=shared))
         self._writer.add(Statement(tables.ANSWER_UPSERT, answers, run=run, replay=True))
         if shared:
             offered = "UPDATE answers SET shared = 1 WHERE run = ? AND status = 'ok'"
             self._writer.add(Statement(offered, [(run,)], run=run, replay=True))
 
-    def add_requests(self, run: str, rows: Iterable[StoredRow]) -> asyncio.Future[None]:
-        """Write further requests of a run that goes on."""
-        return self._write(run, tables.REQUEST_UPSERT, _Requests(run, list(rows)))
+    def add_requests(self, run: str, rows: Collection[StoredRow]) -> asyncio.Future[None]:
+        """Write further requests of a run that goes on, or of one that is about to start."""
+        return self._write(run, tables.REQUEST_UPSERT, _requests(run, rows))
 
     def record(
         self, run: str, event: Event, key: str | None, *, shared: bool, failed: OnFailure | None = None
@@ -150,20 +154,32 @@ class RunLog:
             spent = _by_key(db, keys, tables.SPENT) if indexed else {}
             return spent | _by_key(db, keys, "status = 'ok'")
 
-    def answers(self, run: str) -> dict[int, tuple[str | None, Outcome]]:
-        """Row → (key, outcome) of everything a run has answered or failed at."""
+    def answers(self, run: str, rows: range | None = None) -> dict[int, tuple[str | None, Outcome]]:
+        """Row → (key, outcome) of everything a run has answered or failed at; of these rows alone where they are given."""
+        first, end = (0, ALL) if rows is None else (rows.start, rows.stop)
         with self.reading() as db:
-            rows = db.execute(f"SELECT row, key, {tables.ANSWER_COLUMNS} FROM answers WHERE run=?", (run,))  # noqa: S608
-            return {row: (key, records.outcome(columns)) for row, key, *columns in rows}
+            sql = f"SELECT row, key, {tables.ANSWER_COLUMNS} FROM answers WHERE run=? AND row >= ? AND row < ?"  # noqa: S608
+            return {row: (key, records.outcome(columns)) for row, key, *columns in db.execute(sql, (run, first, end))}
 
     def requests(self, run: str) -> list[StoredRow]:
         """The requests of a run, in order of row and sample."""
-        with self.reading() as db:
-            sql = (
-                "SELECT row, sample, key, label, body FROM requests WHERE run=?1 AND row < coalesce((SELECT n FROM runs WHERE id=?1), 1e18)"
-            )
-            rows = db.execute(f"{sql} ORDER BY row, sample", (run,)).fetchall()
-        return [records.stored_row(*r) for r in rows]
+        return list(self.each_request(run))
+
+    def each_request(self, run: str) -> Iterator[StoredRow]:
+        """The same one by one, so that many need not be there at once."""
+        first = 0
+        while True:
+            with self.reading() as db:
+                sql = (
+                    "SELECT row, sample, key, label, body FROM requests WHERE run=?1 AND row >= ?2 AND row < ?3 "
+                    "AND row < coalesce((SELECT n FROM runs WHERE id=?1), 1e18) ORDER BY row, sample"
+                )
+                rows = db.execute(sql, (run, first, first + REQUESTS_AT_ONCE)).fetchall()
+                last = db.execute("SELECT max(row) FROM requests WHERE run=?", (run,)).fetchone()[0]
+            yield from (records.stored_row(*r) for r in rows)
+            first += REQUESTS_AT_ONCE
+            if last is None or first > last:
+                return
 
     def batches(self, run: str | None = None, *, only_open: bool = True) -> list[StoredPiece]:
         """The batches of a run, or of all, in order; those from which something is still to come."""
@@ -263,17 +279,21 @@ def _by_key(db: sqlite3.Connection, keys: Sequence[str], which: str) -> dict[str
     return outcomes
 
 
-class _Requests:
-    """Requests as rows of the table, made as they are written: a copy of every prompt would stay in memory else."""
+class _Made(Collection[tuple[Any, ...]]):
+    """Rows of a table, made as they are written: a copy of every prompt would stay in memory else."""
 
-    def __init__(self, run: str, rows: list[StoredRow]) -> None:
-        self._run, self._rows = run, rows
+    def __init__(self, items: Collection[T], row: Callable[[T], tuple[Any, ...]]) -> None:
+        self._items, self._row = items, row
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._items)
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        return (records.request_row(self._run, row) for row in self._rows)
+        return map(self._row, self._items)
 
     def __contains__(self, row: object) -> bool:
         return row in list(self)
+
+
+def _requests(run: str, rows: Collection[StoredRow]) -> _Made:
+    return _Made(rows, functools.partial(records.request_row, run))

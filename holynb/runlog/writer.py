@@ -84,7 +84,7 @@ class _Writing:
 
     def __init__(self, writer: LogWriter, incoming: queue.SimpleQueue[Statement | float], file: LogFile, tell: Tell) -> None:
         self._writer, self._incoming, self._file, self._tell = writer, incoming, file, tell
-        self._written = Written()
+        self._written = Written(writer.path.parent)
         self._waiting: deque[Statement] = deque()
         self._unanswered: list[Statement] = []
         self._kept_bytes = 0

@@ -7,12 +7,14 @@ from holynb.scheduler.ends import RowEnds, shared_outcome
 from holynb.scheduler.failover import EndpointState, Tier, WorkItem
 from holynb.scheduler.limiter import Limiter
 from holynb.scheduler.prompt_cache import CacheHead, CacheTerms, PromptCache
+from holynb.scheduler.queues import Backlog
 from holynb.scheduler.registry import shared_limiter
 from holynb.scheduler.retry import Policy
 from holynb.scheduler.scheduler import Scheduler
 from holynb.scheduler.validation import ResponseValidator
 
 __all__ = [
+    "Backlog",
     "Budget",
     "CacheHead",
     "CacheTerms",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from decimal import Decimal
 
 from holynb.events import Ended
-from holynb.journal import EventSink
+from holynb.journal import EventSink, has_ended
 from holynb.scheduler.failover import WorkItem
 from holynb.types import Outcome, Usage
 
@@ -24,33 +24,58 @@ def shared_outcome(outcome: Outcome) -> Outcome:
     return replace(outcome, attempts=0, usage=usage, cost=cost, cached=ok)
 
 
+#: Of so many unsent rows that end, one waits until it is on disk: what is to be written does not pile up.
+WAIT_EVERY = 128
+
+
 class RowEnds:
     """The items of a run. `finished` is set when every row has ended, or the run is to end without them."""
 
     def __init__(self, sink: EventSink) -> None:
-        self.items: list[WorkItem] = []
+        self._open: dict[int, WorkItem] = {}
+        """Row → the item that is to end it."""
         self.finished = asyncio.Event()
         self._sink = sink
-        self._remaining = 0
+        self._remaining = self._unawaited = 0
 
-    def add(self, items: Sequence[WorkItem]) -> None:
+    @property
+    def remaining(self) -> int:
+        """How many items have not ended, those included that are not made yet."""
+        return self._remaining
+
+    def add(self, items: Iterable[WorkItem]) -> None:
         """Items whose rows are to end."""
-        self.items.extend(items)
-        self._remaining += len(items)
+        for item in items:
+            self.begin(item)
+            self._remaining += 1
+
+    def expect(self, n: int) -> None:
+        """So many items come later, each with `begin`."""
+        self._remaining += n
+
+    def begin(self, item: WorkItem) -> None:
+        """An item that was expected is there."""
+        self._open[item.request.row] = item
 
     async def end(self, item: WorkItem, outcome: Outcome) -> None:
         """End the row and its followers. Returns when the answer is on disk, so that the permit is released only then."""
-        if self._sink.rows[item.request.row] is not None:
-            return
-        for write in self.settle(item, outcome):
-            await write
-        self._remaining -= 1
-        if self._remaining == 0:
-            self.finished.set()
+        if not has_ended(self._sink.rows, item.request.row):
+            for write in self.settle(item, outcome):
+                await write
+            self._ended(item)
+
+    async def end_soon(self, item: WorkItem, outcome: Outcome) -> None:
+        """The same for a row that is not sent and holds no permit: of many in a row, one in a while waits for the disk."""
+        if not has_ended(self._sink.rows, item.request.row):
+            writes = self.settle(item, outcome)
+            self._unawaited += 1
+            if writes and self._unawaited % WAIT_EVERY == 0:
+                await writes[-1]
+            self._ended(item)
 
     def settle(self, item: WorkItem, outcome: Outcome) -> list[Awaitable[None]]:
         """End the row and its followers. Returns what to wait for until they are on disk."""
-        if self._sink.rows[item.request.row] is not None:
+        if has_ended(self._sink.rows, item.request.row):
             return []
         writes = [self._sink.append(Ended(item.request.row, outcome, time.time()))]
         if item.followers:
@@ -58,11 +83,17 @@ class RowEnds:
             writes += [self._sink.append(Ended(row, shared, time.time())) for row in item.followers]
         return [write for write in writes if isinstance(write, Awaitable)]
 
+    def _ended(self, item: WorkItem) -> None:
+        self._open.pop(item.request.row, None)
+        self._remaining -= 1
+        if self._remaining == 0:
+            self.finished.set()
+
     def end_unfinished(self, outcome_of: Callable[[WorkItem], Outcome]) -> None:
-        """End every row that has not ended, a cancelled one with its partial text and thoughts."""
-        for item in self.items:
+        """End every row of an item that is there and has not ended, a cancelled one with its partial text and thoughts."""
+        for item in self._open.values():
             for row in (item.request.row, *item.followers):
-                if self._sink.rows[row] is None:
+                if not has_ended(self._sink.rows, row):
                     outcome = outcome_of(item)
                     if row == item.request.row and item.attempts:
                         outcome = replace(outcome, route=str(item.request.route), attempts=item.attempts, usage=item.usage, cost=item.cost)

@@ -3,84 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from decimal import Decimal
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import islice
 
-from holynb.cache_mark import CacheMark
 from holynb.config.model_traits import ModelTraits
 from holynb.errors import Fault
 from holynb.scheduler.breaker import Breaker
 from holynb.scheduler.limiter import MAX_WAIT_S, Limiter
 from holynb.scheduler.prompt_cache import PromptCache
+from holynb.scheduler.queues import Backlog, Queue, WorkItem
 from holynb.scheduler.token_estimate import TokenEstimate
 from holynb.scheduler.waiting import within
-from holynb.types import Completion, Engine, Message, Outcome, Request, Route, Usage
-from holynb.usage import NO_USAGE
+from holynb.types import Completion, Engine, Route
 
 __all__ = ["EndpointState", "FailoverChain", "Queue", "Tier", "WorkItem"]
 
-
-@dataclass(slots=True)
-class WorkItem:
-    """A request with its state. `chain` names its tiers in order; `followers` are rows with the same request, which share its answer.
-
-    `faults` restarts at each tier; `attempts`, `usage` and `cost` are totals over all of them. `tier`: where it waits or is in flight;
-    `refusals` counts 429s in a row there, since `refused_at`. `dropped`: the answer is no longer wanted, and this is the outcome if the
-    item still waits. `repair_messages`: the conversation that asks to repair an invalid answer; `empty_answers`: how many
-    in a row came without a word; `thought`: the last answer is known to have been thought about; `service_tier`: how many of its service
-    tiers were refused; `cache`: what its attempt says of the provider's prompt cache. Owned by the scheduler.
-    """
-
-    request: Request
-    chain: Sequence[str]
-    followers: list[int] = field(default_factory=list)
-    attempts: int = 0
-    faults: int = 0
-    tier: str | None = None
-    refusals: int = 0
-    refused_at: float | None = None
-    last_fault: str | None = None
-    exhausted_tiers: set[str] = field(default_factory=set)
-    failover_reason: str | None = None
-    usage: Usage = NO_USAGE
-    cost: Decimal | None = None
-    dropped: Outcome | None = None
-    repair_messages: tuple[Message, ...] | None = None
-    empty_answers: int = 0
-    thought: bool = False
-    service_tier: int = 0
-    cache: CacheMark | None = None
-
-
-class Queue:
-    """Items in order. Several endpoints may wait at one queue; the first with a permit takes the next, so the faster serves more."""
-
-    def __init__(self) -> None:
-        self._items: deque[WorkItem] = deque()
-        self._nonempty = asyncio.Event()
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def put(self, item: WorkItem, *, first: bool = False) -> None:
-        (self._items.appendleft if first else self._items.append)(item)
-        self._nonempty.set()
-
-    async def first(self) -> WorkItem:
-        """Wait for an item and return the first, which stays in the queue."""
-        while not self._items:
-            self._nonempty.clear()
-            await self._nonempty.wait()
-        return self._items[0]
-
-    def pop(self) -> WorkItem:
-        return self._items.popleft()
-
-    def drain(self) -> Iterable[WorkItem]:
-        while self._items:
-            yield self._items.popleft()
+#: Items that are made of a backlog at once.
+REFILL = 16
 
 
 class EndpointState:
@@ -188,6 +128,53 @@ class FailoverChain:
 
     def __init__(self, tiers: Sequence[Tier]) -> None:
         self._tiers = {tier.name: tier for tier in tiers}
+        self._backlogs: list[Backlog] = []
+        self._begin: Callable[[WorkItem], None] = lambda _: None
+
+    def supply(self, backlogs: Sequence[Backlog], begin: Callable[[WorkItem], None]) -> None:
+        """Where further items come from; `begin` is told of each that is made."""
+        self._backlogs, self._begin = list(backlogs), begin
+        for tier in self:
+            if any(tier.name in b.chain for b in backlogs):
+                tier.queue.refill = partial(self._refill, tier)
+
+    def _refill(self, tier: Tier) -> bool:
+        """Make items until one waits at this tier: those that go elsewhere now are made when they are taken there."""
+        now = asyncio.get_running_loop().time()
+        for backlog in self._backlogs:
+            if not backlog.left or tier.name not in backlog.chain:
+                continue
+            chain = [self._tiers[name] for name in backlog.chain]
+            elsewhere = next((t for t in chain if not t.fatal and (t.closed if t is chain[0] else t.available(now))), None)
+            if elsewhere is not None and elsewhere is not tier:
+                elsewhere.queue.wake()
+                continue
+            for item in islice(iter(backlog.take, None), REFILL):
+                self._begin(item)
+                if not self.enqueue(item, self._reason(item)):
+                    self._put(item, tier)  # no endpoint is left: whoever takes it ends it
+            if tier.queue:
+                return True
+        return False
+
+    def _reason(self, item: WorkItem) -> str | None:
+        """Why an item that is made now goes past the first tier of its chain; None where it does not."""
+        first = self._tiers[item.chain[0]]
+        if first.closed or (last := self.last_fault(item)) is None:
+            return None
+        return f"{last[0]}: {last[1]}"
+
+    def given_up(self) -> Iterator[WorkItem]:
+        """The items that no tier is left for, each made as it is taken."""
+        for backlog in self._backlogs:
+            while backlog.left and all(self._tiers[name].fatal for name in backlog.chain) and (item := backlog.take()) is not None:
+                self._begin(item)
+                yield item
+
+    def wake(self) -> None:
+        """Where items go has changed: those who wait for some look again."""
+        for tier in self if self._backlogs else ():
+            tier.queue.wake()
 
     def __iter__(self) -> Iterator[Tier]:
         return iter(self._tiers.values())
@@ -242,6 +229,11 @@ class FailoverChain:
                 reclaimed = limit > 0 and eligible and (preferred or stuck)
                 limit -= reclaimed
                 self._put(item, tier if reclaimed else other)
+        backlog = next((b for b in self._backlogs if b.left and tier.name in b.chain), None)
+        if backlog is not None and limit > 0 and not tier.queue and (taken := backlog.take()) is not None:
+            self._begin(taken)
+            self._put(taken, tier)
+        self.wake()
 
     def last_fault(self, item: WorkItem) -> tuple[Route, str] | None:
         """What last failed at an endpoint of the item's chain that has not answered since; None where nothing has."""

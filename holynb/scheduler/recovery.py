@@ -85,6 +85,7 @@ class Recovery:
             item.refusals, item.refused_at = 0, None
             await self._broken(item, tier, endpoint, fault, in_flight)
         tier.notify()
+        self._tiers.wake()
 
     def close(self) -> None:
         """Forget the probes that are due."""
@@ -102,7 +103,7 @@ class Recovery:
         was_open = endpoint.breaker.is_open
         endpoint.breaker.record_success()
         if was_open:
-            self._tiers.reclaim(tier, len(self._rows.items))
+            self._tiers.reclaim(tier, self._rows.remaining)
 
     # -- a server that refuses -------------------------------------------------------------------------------------
     async def _refused(self, item: WorkItem, tier: Tier, endpoint: EndpointState, fault: Fault, in_flight: InFlight) -> None:
@@ -171,6 +172,7 @@ class Recovery:
         for waiting in list(tier.queue.drain()):
             if not self._tiers.enqueue(waiting, reason):
                 await self._rows.end(waiting, attempt.error_outcome(waiting, endpoint, fault))
+        self._tiers.wake()
 
     # -- a server that fails ---------------------------------------------------------------------------------------
     async def _broken(self, item: WorkItem, tier: Tier, endpoint: EndpointState, fault: Fault, in_flight: InFlight) -> None:
@@ -270,6 +272,8 @@ class Recovery:
         if tier.fatal:
             for item in list(tier.queue.drain()):
                 await self._fail_over(item, tier, endpoint, fault)
+            for item in self._tiers.given_up():
+                await self._rows.end_soon(item, attempt.error_outcome(item, endpoint, fault))
 
     async def _fail_over(self, item: WorkItem, tier: Tier, endpoint: EndpointState, fault: Fault) -> None:
         """Move the item to another endpoint of the tier or to the next tier of its chain, or end it."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
 from holynb.errors import Fault
@@ -22,6 +22,7 @@ from holynb.scheduler.budget import Money
 from holynb.scheduler.ends import RowEnds
 from holynb.scheduler.failover import EndpointState, FailoverChain, Tier, WorkItem
 from holynb.scheduler.limiter import Permit
+from holynb.scheduler.queues import Backlog
 from holynb.scheduler.recovery import Recovery
 from holynb.scheduler.retry import Policy
 from holynb.scheduler.validation import ResponseValidator
@@ -55,10 +56,15 @@ class Scheduler:
         for endpoint in (e for tier in tiers for e in tier.endpoints):
             endpoint.breaker.scale = policy.backoff_scale
 
-    async def run(self, items: Sequence[WorkItem]) -> None:
-        """Send every item and return when each row has ended."""
+    async def run(self, items: Sequence[WorkItem], backlogs: Sequence[Backlog] = ()) -> None:
+        """Send every item, and those of the backlogs as there is room, and return when each row has ended.
+
+        A backlog's items that are not made by then have not ended: `unsent_outcome` says how they do.
+        """
         self._rows.add(items)
-        self._find_lone_tiers(items)
+        self._rows.expect(sum(b.left for b in backlogs))
+        self._tiers.supply(backlogs, self._rows.begin)
+        self._find_lone_tiers({tuple(chain) for chain in (*(i.chain for i in items), *(b.chain for b in backlogs))})
         timer = asyncio.get_running_loop().call_later(self._policy.deadline, self.on_deadline) if self._policy.deadline else None
         try:
             for item in items:
@@ -66,7 +72,7 @@ class Scheduler:
             self._dispatchers = [asyncio.create_task(self._dispatch(tier, endpoint)) for tier in self._tiers for endpoint in tier.endpoints]
             for dispatcher in self._dispatchers:
                 dispatcher.add_done_callback(self._dispatcher_ended)
-            if items:
+            if self._rows.remaining:
                 await self._rows.finished.wait()
         finally:
             if timer:
@@ -96,20 +102,27 @@ class Scheduler:
         self._past_deadline = True
         self.stop(hard=True)
 
+    def unsent_outcome(self) -> Outcome:
+        """How a row of a backlog ends that was not made by the end."""
+        return Outcome("error", error_type="deadline", error=self._too_late()) if self._past_deadline else Outcome("cancelled")
+
+    def _too_late(self) -> str:
+        return f"not answered within the run's deadline of {self._policy.deadline or 0:g} s (--deadline)"
+
     def _unfinished_outcome(self, item: WorkItem) -> Outcome:
         """How a row ends that the run ended without: cancelled, or past the deadline with what failed last."""
         if not self._past_deadline:
             return Outcome("cancelled")
-        message = f"not answered within the run's deadline of {self._policy.deadline or 0:g} s (--deadline)"
+        message = self._too_late()
         if item.last_fault is not None:
             message += f"; last: {item.last_fault}"
         elif (last := self._tiers.last_fault(item)) is not None:
             message += f"; last of {last[0]}: {last[1]}"
         return Outcome("error", error_type="deadline", error=message)
 
-    def _find_lone_tiers(self, items: Sequence[WorkItem]) -> None:
+    def _find_lone_tiers(self, chains: Iterable[tuple[str, ...]]) -> None:
         """Whose rows have nowhere else to go: there, only a server that is gone or silent opens the circuit."""
-        chained = {name for chain in {tuple(item.chain) for item in items} if len(chain) > 1 for name in chain}
+        chained = {name for chain in chains if len(chain) > 1 for name in chain}
         for tier in self._tiers:
             if len(tier.endpoints) == 1 and tier.name not in chained:
                 tier.endpoints[0].breaker.kinds = ABSENT_KINDS
@@ -127,7 +140,7 @@ class Scheduler:
                 item = await tier.queue.first()
             if (outcome := attempt.unsent_outcome(item, endpoint, self._money)) is not None:
                 tier.queue.pop()
-                await self._rows.end(item, outcome)
+                await self._rows.end_soon(item, outcome)
                 continue
             tokens = endpoint.tokens.of(attempt.request_for(item, endpoint, self._validator))
             permit = await endpoint.limiter.acquire(tokens, self._recovery.patience(item, tier, endpoint))
@@ -160,7 +173,7 @@ class Scheduler:
             return item, worst_case or Decimal(0)
         endpoint.settle_mark(item, None)
         dropped = attempt.unsent_outcome(item, endpoint, self._money)
-        await self._rows.end(item, dropped or attempt.error_outcome(item, endpoint, self._money.refusal(worst_case)))
+        await self._rows.end_soon(item, dropped or attempt.error_outcome(item, endpoint, self._money.refusal(worst_case)))
         return None
 
     def _release(self, endpoint: EndpointState, permit: Permit) -> None:

@@ -26,7 +26,7 @@ ROLE_TITLES = {"system": "System", "user": "Prompt"}
 def detail(source: ViewSource, row: int, how: str | None = None) -> DetailMessage:
     """The message with one row in full, as it stands. how: the answer is shown; None: as the run's `--format` says."""
     how = how or source.info.format
-    events = [e for e in source.journal.events_since(0)[0] if isinstance(e, Started | Failed | Ended) and e.row == row]
+    events = [e for e in source.journal.events_of(row) if isinstance(e, Started | Failed | Ended)]
     return {
         "kind": "detail",
         "row": row,

@@ -141,7 +141,7 @@ class Replay:
 
     def report(self) -> Report:
         """What has been played so far."""
-        events, _ = self.journal.events_since(0)
+        events = self.journal.events()
         notes = [f"Recorded {self.recording.recorded_on}: nothing was sent.", *notes_of(events)]
         summary = replace(summarize(self.journal.rows, self.elapsed, stopped=self._stopped is not None), retryable=False)
         info = self.info

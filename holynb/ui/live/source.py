@@ -50,6 +50,7 @@ class RunSource:
 
     def __init__(self, run: Run) -> None:
         from holynb.results import frame
+        from holynb.run import prompt_spool
         from holynb.scheduler import Policy
 
         self.run = run
@@ -61,7 +62,7 @@ class RunSource:
             labels = [(*_levels(label), variants[i % len(variants)]) for i, label in enumerate(crossed.prompt_labels(index))]
         compared = crossed.compared_routes(run.plan.rows.index)
         self.info = RunInfo(
-            [p.text for p in run.prompts],
+            prompt_spool.texts(run.prompts),
             labels,
             run.started,
             run.name or run.id,

@@ -91,6 +91,7 @@ class Totals:
             cut=self._cut,
             simulated=self._simulated or None,
             refused=frozenset(self._refused),
+            answered_by=Counter(self.answered_by),
             unsettled=self._unsettled,
             prompt_cache_saved=self._savings.dollars,
         )

@@ -138,13 +138,14 @@ class Report:
 def of(run: SessionRun) -> Report:
     """The report of a run of this session, as of now."""
     from holynb.results import frame
+    from holynb.run import prompt_spool
 
-    events, _ = run.journal.events_since(0)
+    events = run.journal.events()
     index, run_variants = run.plan.rows.index, crossed.variants(run.plan.rows.index)
     names = crossed.prompt_labels(index) if run_variants else None if index is None else frame.labels(index)
     return Report(
         title(run),
-        [p.text for p in run.prompts],
+        prompt_spool.texts(run.prompts),
         run.rows(),
         run.summary(),
         events,
@@ -251,7 +252,7 @@ def title(run: SessionRun) -> str:
     """`NAME on ROUTE, …`; where others answered, `NAME, 48 by fallback ROUTE`."""
     index = run.plan.rows.index
     first = list(dict.fromkeys(str(label[-2]) for label in index.tolist())) if crossed.variants(index) else [str(run.route)]
-    answered = Counter(o.route for o in run.rows() if o is not None and o.status == "ok" and o.route)
+    answered = run.summary().answered_by
     by = answered_by(first, fallbacks(run), answered.most_common())
     return f"{run.name or run.id}{', ' if by[:1].isdecimal() else ' on '}{by}"
 

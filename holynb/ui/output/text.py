@@ -163,7 +163,7 @@ def price(outcome: Outcome | None) -> str:
 
 def shared_prefix(prompts: Sequence[str], min_chars: int = 12) -> int:
     """How many characters all prompts begin with, up to a word's end. A template's beginning would fill the column and tell nothing."""
-    low, high = min(prompts, default=""), max(prompts, default="")
+    low, high = getattr(prompts, "bounds", None) or (min(prompts, default=""), max(prompts, default=""))
     if low == high:
         return 0
     prefix = commonprefix([low, high])  # noqa: RUF071 - of characters, not of paths

@@ -1,0 +1,56 @@
+"""What a scheduler is given of a plan: an item for each group of rows that ask the same. Of many rows, made when there is room for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from holynb.run import attaching
+from holynb.run.pending import Pending, from_log
+from holynb.run.pending_rows import Groups
+from holynb.run.plan import Plan
+from holynb.run.stored_requests import has_attachments, kind_of
+from holynb.scheduler import Backlog, WorkItem
+from holynb.types import Outcome, Request, Route
+
+__all__ = ["backlogs", "items", "settled"]
+
+Chains = Mapping[Route, Sequence[str]]
+
+
+def settled(plan: Plan, pending: Pending) -> Iterator[tuple[int, Outcome]]:
+    """The rows that need no request, each with how it ends: kept, answered by the log, or asking nothing."""
+    for row in range(len(plan.rows.requests)):
+        if row in plan.earlier.kept:
+            yield row, plan.earlier.kept[row]
+        elif row in pending.answers:
+            yield row, from_log(pending.answers[row])
+        elif kind_of(plan.rows.requests, row) is None:
+            yield row, Outcome("skipped")
+        elif (broken := _broken(plan.rows.requests, row)) is not None:
+            yield row, broken
+
+
+def _broken(requests: Sequence[Request | None], row: int) -> Outcome | None:
+    """How a row ends whose attachment cannot be sent."""
+    request = requests[row] if has_attachments(requests) else None
+    return None if request is None else attaching.broken(request)
+
+
+def items(requests: Sequence[Request | None], groups: Iterable[Sequence[int]], chains: Chains) -> Iterator[WorkItem]:
+    """An item a group."""
+    for first, *followers in groups:
+        if (request := requests[first]) is not None and attaching.broken(request) is None:
+            yield WorkItem(request, chains[request.route], followers=followers)
+
+
+def backlogs(requests: Sequence[Request | None], groups: Groups, chains: Chains) -> list[Backlog]:
+    """A backlog for each route that some group asks first."""
+    counts: dict[Route, int] = {}
+    for first in groups.firsts:
+        if (kind := kind_of(requests, first)) is not None and _broken(requests, first) is None:
+            counts[kind.route] = counts.get(kind.route, 0) + 1
+
+    def of(route: Route) -> Iterator[list[int]]:
+        return (groups.group(row) for row in groups.firsts if (kind := kind_of(requests, row)) is not None and kind.route == route)
+
+    return [Backlog(chains[route], items(requests, of(route), chains), n) for route, n in counts.items()]
