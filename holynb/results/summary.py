@@ -122,7 +122,8 @@ class Summary:
             parts.append(f"{self.pending:,} pending")
         thought = f" ({self.tokens_reasoning:,} thought)" if self.tokens_reasoning else ""
         parts.append(self.vectors)
-        parts.append(f"{self.tokens_in:,}{'' if self.vectors else f' + {self.tokens_out:,}'} tokens{thought}")
+        tokens = counted(self.tokens_in, "token") if self.vectors else f"{self.tokens_in:,} + {self.tokens_out:,} tokens"
+        parts.append(f"{tokens}{thought}")
         parts.append(captioned(self.money()))
         parts.append(saved_words(self.prompt_cache_saved))
         parts.append(self.service())

@@ -127,6 +127,8 @@ def request(row: int, prompt: Prompt, route: Route, options: Options) -> Request
         raise BadPrompt(
             f"--embed takes one text a row, and row {row} has {counted(len(prompt.messages), 'message')} (a system prompt is one)."
         )
+    if prompt.messages[0].attachments:
+        raise BadPrompt(f"--embed embeds text, and row {row} has an attachment. Leave it out.")
     if prompt.sampling != Sampling():
         raise BadPrompt(f"--embed has no sampling, and row {row} sets some (max_tokens, temperature, …).")
     return Request(row, prompt.messages, route, Sampling(extra=options.p), embedding=of(options))

@@ -10,9 +10,9 @@ from holynb.config import embedding_models
 from holynb.run.plan import Plan
 from holynb.run.shares import Share, shares
 from holynb.scheduler import WorkItem
-from holynb.types import Message, Outcome, Usage
+from holynb.types import Message, Outcome, Request, Usage
 
-__all__ = ["Own", "Pack", "Unit", "added", "limits", "packed"]
+__all__ = ["Own", "Pack", "Unit", "added", "limits", "packed", "requests"]
 
 #: Most rows, bytes and (where a wire's limit is not lower) tokens of one request: what one failure may cost, and one reply hold.
 MAX_ROWS, MAX_BYTES, MAX_TOKENS = 256, 4 * 2**20, 250_000
@@ -84,6 +84,11 @@ def packed(items: Sequence[WorkItem], most: tuple[int, float]) -> list[Pack]:
         last.units.append(Unit(item.request.row, message, item.followers, size))
         room, tokens = room + size, tokens + cost
     return [Pack(p.units, p.chain) for p in packs]
+
+
+def requests(plan: Plan, rows: Sequence[Request]) -> int:
+    """How many requests these rows make."""
+    return len(packed([WorkItem(r, ()) for r in rows], limits(plan)))
 
 
 def added(one: Share | None, other: Share) -> Share:

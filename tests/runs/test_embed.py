@@ -25,6 +25,7 @@ from holynb.run import Run, infer, quote, session
 from holynb.run.plan import make
 from holynb.run.shares import shares
 from holynb.types import Usage
+from holynb.ui.commands import preview
 
 DEADLINE = 30
 
@@ -257,6 +258,9 @@ def test_a_dry_run_says_what_it_costs_and_sends_nothing(monkeypatch: pytest.Monk
     assert estimate.tokens_out == (0, 0)
     assert estimate.cost is not None
     assert 0 < estimate.cost[0] < estimate.cost[1] < Decimal("0.0001")
+    words = preview.text(make("{{ t }}", "openai/text-embedding-3-small", Options(df=frame_of(600), rpm=1)))
+    assert " in 3 requests." in words
+    assert "Time, at --rpm and --tpm: 3 min" in words, "requests are limited, not rows"
 
 
 def Options(**values: Any) -> Any:  # noqa: N802 - as the class is called
@@ -312,6 +316,8 @@ def test_a_route_that_cannot_is_refused_before_anything_is_sent(
 def test_one_text_a_row() -> None:
     with pytest.raises(BadPrompt, match="row 1 has 2 messages"):
         infer(["a", {"prompt": "b", "system": "s"}], "sim/echo", embed=True)
+    with pytest.raises(BadPrompt, match="row 0 has an attachment"):
+        infer("{{ attach(t) }}", "sim/echo", df=frame_of(1), embed=True)
     with pytest.raises(BadPrompt, match="row 0 sets some"):
         infer([{"prompt": "b", "temperature": 0.1}], "sim/echo", embed=True)
 

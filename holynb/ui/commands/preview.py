@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from holynb.config import keys, models
 from holynb.pricing import prices
-from holynb.run import assembly, prompt_cache, quote, reservation
+from holynb.run import assembly, pack, prompt_cache, quote, reservation
 from holynb.ui.commands import routing
 from holynb.ui.output import clean, clip, seconds
 from holynb.words import counted
@@ -100,7 +101,10 @@ def _estimate_lines(forecast: Quote, plan: Plan) -> list[str]:
     """Lines on tokens, dollars and, at the limits of `--rpm` and `--tpm`, seconds."""
     estimate = forecast.estimate
     (low_in, high_in), (low_out, high_out) = estimate.tokens_in, estimate.tokens_out
-    out = f"{low_out:,} to {high_out:,} out" if estimate.measured else f"at most {high_out:,} out"
+    out = f" in; {low_out:,} to {high_out:,} out" if estimate.measured else f" in; at most {high_out:,} out"
+    if plan.options.embed:
+        n = pack.requests(plan, forecast.due)
+        estimate, out = replace(estimate, rows=n), f", in {counted(n, 'request')}"
     basis = f" from {counted(estimate.measured, 'answer')} of the same kind" if estimate.measured else ""
     cost_text = (
         "none: your own devices"
@@ -112,7 +116,7 @@ def _estimate_lines(forecast: Quote, plan: Plan) -> list[str]:
     limits = plan.options.rpm, plan.options.tpm
     duration_s = estimate.seconds(*limits)
     return [
-        f"Tokens, estimated{basis}: {low_in:,} to {high_in:,} in; {out}.",
+        f"Tokens, estimated{basis}: {low_in:,} to {high_in:,}{out}.",
         f"Cost{', estimated' if forecast.range and not forecast.free else ''}: {cost_text}.",
         f"Time, at --rpm and --tpm: {seconds(duration_s)} or more." if duration_s else "",
         ""
