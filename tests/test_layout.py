@@ -103,7 +103,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "vllm",
     ),
     "holynb.pool.engine": (
-        "cache | capture | computetype | model | pinned | sizes | symmetric | thought_state",
+        "cache | capture | computetype | load_fp8 | model | pinned | sizes | symmetric | thought_state",
         "sequence",
         "allreduce | constrained | inputs | load | logit_rules | scores",
         "embedder | group | sample | scheduler",
@@ -113,7 +113,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "runner",
     ),
     "holynb.pool.fit": (
-        "limits | memory | spec",
+        "limits | memory | quantization",
+        "spec",
         "mesh | shapes",
         "plan",
         "preflight",
@@ -264,8 +265,11 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "kernels_support": ("gpu | jupyter",),
     "kernels_support.gpu": (
         "attention | lang | sampling",
-        "feeding | gemm_small_m | gemv | masking | norms | paged_kernels | silu_mul | threshold_search",
-        "allreduce_norm | dense | nucleus | paged",
+        "feeding | gemm_small_m | gemv | masking | paged_kernels | quantize_fp8 | silu_mul | threshold_search",
+        "fp8_matrix | norms | nucleus | paged",
+        "allreduce_norm | gemm_fp8",
+        "fp8",
+        "dense",
         "rotary | sampler",
     ),
     "kernels_support.jupyter": (

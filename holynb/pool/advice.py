@@ -78,7 +78,7 @@ def advice(model: str, spec: Spec, device: Device, request: PlanRequest) -> Advi
     own = request.dtype or best_dtype(spec, cpu=device.cpu)
     fits = _fits(spec, device, own, limits, request)
     for other in () if request.dtype or device.cpu else plan.ITEMSIZE:
-        if plan.ITEMSIZE[other] != plan.ITEMSIZE[own] and other != "float16":
+        if plan.ITEMSIZE[other] != plan.ITEMSIZE[own] and other not in ("float16", "fp8"):
             fits += _fits(spec, device, other, limits, request)[:1]
     if fits:
         return Advice(model, str(device), f"{model} {describe_fit(spec, device, fits[0], fits[0].dtype, limits)}.", tuple(fits[:_MAX_FITS]))

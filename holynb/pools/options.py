@@ -59,8 +59,8 @@ class PoolOptions:
         self._check_engine()
         if not 0 < self.memory <= 1:
             raise BadOption(f"--memory takes a share above 0 up to 1, not {self.memory:g}.")
-        if self.dtype not in (None, "float32", "float16", "bfloat16"):
-            raise BadOption(f"--dtype takes float32, float16 or bfloat16, not {self.dtype}.")
+        if self.dtype not in (None, "float32", "float16", "bfloat16", "fp8"):
+            raise BadOption(f"--dtype takes float32, float16, bfloat16 or fp8, not {self.dtype}.")
         if self.max_len is not None and self.max_len < 1:
             raise BadOption(f"--max-len takes a number of tokens, prompt and answer together, not {self.max_len}.")
         if self.port is not None and not 0 <= self.port <= 65535:

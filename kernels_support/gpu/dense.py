@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import torch
 
-from kernels_support.gpu import gemm_small_m, gemv
+from kernels_support.gpu import fp8, gemm_small_m, gemv
+from kernels_support.gpu.fp8_matrix import Fp8Matrix, Matrix
 from kernels_support.gpu.lang import on_device
+from kernels_support.gpu.quantize_fp8 import Quantized
 from kernels_support.gpu.silu_mul import silu_mul
 
-__all__ = ["linear", "linear_split_k", "pack_onednn", "small_m_tiles", "swiglu", "takes_gemv"]
+__all__ = ["linear", "linear_split_k", "pack_onednn", "plain", "small_m_tiles", "swiglu", "takes_gemv"]
 
 #: Rows of x, and elements of W, up to which `gemv` beats cuBLAS (measured on one H200).
 GEMV_MAX_ROWS, GEMV_MAX_WEIGHTS = 4, 1 << 23
@@ -26,8 +28,11 @@ GEMM_SMALL_M_MAX_ROWS, GEMM_SPLIT_K_MAX_ROWS = 128, 256
 ONEDNN_PACK_ROWS = 16
 
 
-def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, out: torch.Tensor | None = None) -> torch.Tensor:
+def linear(x: torch.Tensor | Quantized, weight: Matrix, bias: torch.Tensor | None = None, out: torch.Tensor | None = None) -> torch.Tensor:
     """(rows, k) and (n, k) → (rows, n): `torch.nn.functional.linear`, into `out` where it is given (on a GPU)."""
+    if isinstance(weight, Fp8Matrix):
+        return fp8.linear(x, weight, bias, out)
+    x = plain(x)
     if weight.is_mkldnn:
         product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # noqa: SLF001 - there is no public op
         return product
@@ -40,16 +45,34 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = No
     return torch.mm(x, weight.t(), out=out) if bias is None else torch.addmm(bias, x, weight.t(), out=out)
 
 
-def linear_split_k(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+def linear_split_k(x: torch.Tensor | Quantized, weight: Matrix, bias: torch.Tensor | None = None) -> torch.Tensor:
     """`linear`, or, where that is faster, split-K's (split, rows, n) float32 partial sums, which the reader adds (`norms.add_rms_norm`)."""
+    if isinstance(weight, Fp8Matrix):
+        return fp8.linear(x, weight, bias)
+    x = plain(x)
     tiles = small_m_tiles(x, weight, split_k=True)
     return linear(x, weight, bias) if tiles is None else gemm_small_m.launch(x, weight, bias, tiles)
 
 
-def swiglu(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """SwiGLU (Shazeer 2020, arXiv:2002.05202), `silu_mul` of `linear`, in one kernel where faster: (rows, k) and (2n, k) → (rows, n)."""
+def swiglu(
+    x: torch.Tensor | Quantized, weight: Matrix, bias: torch.Tensor | None = None, down: Matrix | None = None
+) -> torch.Tensor | Quantized:
+    """SwiGLU (Shazeer 2020, arXiv:2002.05202), `silu_mul` of `linear`, in one kernel where faster: (rows, k) and (2n, k) → (rows, n).
+
+    `down`: what it is multiplied by next; it may come in that one's eight bits.
+    """
+    if isinstance(weight, Fp8Matrix):
+        return fp8.swiglu(x, weight, bias, down)
+    x = plain(x)
     tiles = small_m_tiles(x, weight, gated=True)
     return silu_mul(linear(x, weight, bias)) if tiles is None else gemm_small_m.launch(x, weight, bias, tiles, gated=True)
+
+
+def plain(x: torch.Tensor | Quantized) -> torch.Tensor:
+    """What is not in eight bits; they are made for the matrix alone that has them, too. Raises TypeError."""
+    if isinstance(x, Quantized):
+        raise TypeError("eight bits for a matrix that has more")
+    return x
 
 
 def small_m_tiles(x: torch.Tensor, weight: torch.Tensor, *, gated: bool = False, split_k: bool = False) -> gemm_small_m.Tiles | None:
@@ -67,12 +90,12 @@ def takes_gemv(x: torch.Tensor, weight: torch.Tensor) -> bool:
     return on_device(x) and x.shape[0] <= GEMV_MAX_ROWS and weight.numel() <= GEMV_MAX_WEIGHTS
 
 
-def pack_onednn(weight: torch.Tensor) -> torch.Tensor:
+def pack_onednn(weight: Matrix) -> Matrix:
     """A float32 matrix in oneDNN's blocked layout: 1.4 to 2.4 times as fast as what torch calls by default (AVX-512, 1 to 32 rows).
 
     The ops are torch inductor's and not public: where they are missing or give other results, the matrix is returned unchanged.
     """
-    if weight.is_cuda or weight.dtype != torch.float32 or not torch.backends.mkldnn.is_available():
+    if isinstance(weight, Fp8Matrix) or weight.is_cuda or weight.dtype != torch.float32 or not torch.backends.mkldnn.is_available():
         return weight
     try:
         packed: torch.Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, ONEDNN_PACK_ROWS)  # noqa: SLF001 - there is no public op

@@ -8,8 +8,9 @@ from __future__ import annotations
 import torch
 
 from kernels_support.gpu.lang import jit, launch_kernel, on_device, pdl_barrier, tl, triton
+from kernels_support.gpu.quantize_fp8 import FP8, Quantized, quantize_fp8, rounded_to_fp8
 
-__all__ = ["add_rms_norm", "add_rms_norm_reference", "rms_norm_reference"]
+__all__ = ["add_rms_norm", "add_rms_norm_fp8", "add_rms_norm_reference", "rms_norm_reference"]
 
 
 def rms_norm_reference(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
@@ -32,15 +33,30 @@ def add_rms_norm_reference(
 
 def add_rms_norm(x: torch.Tensor, residual: torch.Tensor | None, weight: torch.Tensor, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
     """`add_rms_norm_reference`, by Triton on a GPU."""
-    return (launch if on_device(x) else add_rms_norm_reference)(x, residual, weight, eps)
+    if not on_device(x):
+        return add_rms_norm_reference(x, residual, weight, eps)
+    normed, total = launch(x, residual, weight, eps)
+    return normed, total
 
 
-def launch(x: torch.Tensor, residual: torch.Tensor | None, weight: torch.Tensor, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """One program per row."""
+def add_rms_norm_fp8(
+    x: torch.Tensor, residual: torch.Tensor | None, weight: torch.Tensor, eps: float, group: int | None
+) -> tuple[Quantized, torch.Tensor]:
+    """`add_rms_norm` with the norm in eight bits, as `quantize_fp8` has it, by one kernel on a GPU."""
+    if not on_device(x):
+        normed, total = add_rms_norm_reference(x, residual, weight, eps)
+        return quantize_fp8(normed, group=group), total
+    values, scales, total = launch(x, residual, weight, eps, group=group or x.shape[-1])
+    return Quantized(values, scales, weight.dtype), total
+
+
+def launch(x: torch.Tensor, residual: torch.Tensor | None, weight: torch.Tensor, eps: float, group: int = 0) -> tuple[torch.Tensor, ...]:
+    """One program per row. `group`: columns that share a scale of an FP8 norm, whose scales are returned between it and the sum."""
     rows, width = x.shape[-2:]
     splits = 1 if x.dim() == 2 else x.shape[0]
     has_sum = residual is not None or splits > 1
-    normed = weight.new_empty(rows, width)
+    normed = weight.new_empty(rows, width, dtype=FP8 if group else weight.dtype)
+    scales = weight.new_empty(rows, width // group, dtype=torch.float32) if group else normed
     total = weight.new_empty(rows, width) if has_sum else x
     block = triton.next_power_of_2(width)
     launch_kernel(
@@ -50,6 +66,7 @@ def launch(x: torch.Tensor, residual: torch.Tensor | None, weight: torch.Tensor,
         x if residual is None else residual,
         weight,
         normed,
+        scales,
         total,
         rows * width,
         width,
@@ -57,9 +74,10 @@ def launch(x: torch.Tensor, residual: torch.Tensor | None, weight: torch.Tensor,
         splits=splits,
         has_residual=residual is not None,
         block=block,
+        group=block if group == width else group,
         num_warps=4 if block <= 2048 else 8,
     )
-    return normed, total
+    return (normed, scales, total) if group else (normed, total)
 
 
 @jit
@@ -68,6 +86,7 @@ def _add_rms_norm(  # noqa: PLR0917 - what a kernel needs
     residual_ptr: tl.tensor,
     weight_ptr: tl.tensor,
     out_ptr: tl.tensor,
+    scales_ptr: tl.tensor,
     total_ptr: tl.tensor,
     split_stride: tl.tensor,
     width: tl.tensor,
@@ -75,12 +94,13 @@ def _add_rms_norm(  # noqa: PLR0917 - what a kernel needs
     splits: tl.constexpr,
     has_residual: tl.constexpr,
     block: tl.constexpr,
+    group: tl.constexpr,
     pdl: tl.constexpr,
 ) -> None:
     row = tl.program_id(0).to(tl.int64) * width
     column = tl.arange(0, block)
     in_row = column < width
-    dtype = out_ptr.dtype.element_ty
+    dtype = total_ptr.dtype.element_ty
     weight = tl.load(weight_ptr + column, mask=in_row, other=0.0)
     pdl_barrier(pdl)
     x = tl.load(x_ptr + row + column, mask=in_row, other=0.0)
@@ -95,5 +115,12 @@ def _add_rms_norm(  # noqa: PLR0917 - what a kernel needs
         tl.store(total_ptr + row + column, x, mask=in_row)
     x_f32 = x.to(tl.float32)
     scale = 1.0 / tl.sqrt(tl.sum(x_f32 * x_f32, axis=0) / width + eps)
-    normed = (x_f32 * scale).to(dtype)
-    tl.store(out_ptr + row + column, (normed.to(tl.float32) * weight.to(tl.float32)).to(dtype), mask=in_row)
+    normed = ((x_f32 * scale).to(dtype).to(tl.float32) * weight.to(tl.float32)).to(dtype)
+    if group:
+        values, scales = rounded_to_fp8(normed.to(tl.float32), block // group, group)
+        tl.store(out_ptr + row + column, values.to(out_ptr.dtype.element_ty), mask=in_row)
+        parts = tl.cdiv(width, group)
+        at = tl.arange(0, block // group)
+        tl.store(scales_ptr + tl.program_id(0) * parts + at, scales, mask=at < parts)
+    else:
+        tl.store(out_ptr + row + column, normed, mask=in_row)

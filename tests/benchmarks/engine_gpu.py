@@ -1,6 +1,6 @@
 """The engine on one GPU: checks first, then the table of rates. Random weights of the Qwen3 shapes, bfloat16, temperature 0.6, end token ignored.
 
-    python tests/benchmarks/engine_gpu.py [--sizes 0.6b,8b] [--work one,64,256,mixed] [--start] [--profile] [--out FILE]
+    python tests/benchmarks/engine_gpu.py [--sizes 0.6b,8b] [--dtypes bfloat16,fp8] [--work one,64,256,mixed] [--start] [--profile] [--out FILE]
 
 Rates count new tokens over the whole call, prefill included; "128/256" is prompt tokens / new tokens. Graphs are captured before the clock starts.
 """
@@ -8,6 +8,7 @@ Rates count new tokens over the whole call, prefill included; "128/256" is promp
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 import subprocess
@@ -106,7 +107,11 @@ def errors(runner: Any) -> dict[str, float]:
 
     from holynb.pool.engine.model import Decoder, ForwardBatch, Layer, Weights
     from kernels_support.gpu.attention import Span, attend_reference, causal, runs
+    from kernels_support.gpu.fp8_matrix import Fp8Matrix, dequantize
     from kernels_support.gpu.paged import PREFILL_TILE_QUERIES, Decode, Prefill
+
+    def widened(tensor: Any) -> Any:
+        return dequantize(tensor) if isinstance(tensor, Fp8Matrix) else None if tensor is None else tensor.float()
 
     model, kv, device = runner.executor.model, runner.executor.kv, runner.device
     length, page = 200, runner.blocks.size
@@ -133,7 +138,7 @@ def errors(runner: Any) -> dict[str, float]:
     with torch.inference_mode():
         w = model.weights
         wide = Weights(
-            [Layer(**{f.name: None if (t := getattr(x, f.name)) is None else t.float() for f in fields(Layer)}) for x in w.layers],
+            [Layer(**{f.name: widened(getattr(x, f.name)) for f in fields(Layer)}) for x in w.layers],
             w.embed.float(),
             w.norm.float(),
             w.head.float(),
@@ -244,7 +249,7 @@ def starts(path: Path) -> dict[str, Any]:
     return found
 
 
-def measure(size: str, said: argparse.Namespace, root: Path) -> dict[str, Any]:
+def measure(size: str, dtype: str, said: argparse.Namespace, root: Path) -> dict[str, Any]:
     import torch
 
     from holynb.pool.engine.load import random_weights
@@ -257,13 +262,14 @@ def measure(size: str, said: argparse.Namespace, root: Path) -> dict[str, Any]:
         print(size, "start to (loaded, first token):", found["start"], flush=True)
     torch.cuda.empty_cache()
     begin = time.perf_counter()
-    runner = Runner(path, device="cuda:0", max_len=2112, source=random_weights(read_spec(path), "cuda:0", torch.bfloat16))
+    runner = Runner(path, device="cuda:0", dtype=dtype, max_len=2112, source=random_weights(read_spec(path), "cuda:0", torch.bfloat16))
     found["ready_s"] = time.perf_counter() - begin
     begin = time.perf_counter()
     found["graphs"], found["capture_s"] = runner.warm(), time.perf_counter() - begin
     found["peak_gb"], found["stats"] = torch.cuda.max_memory_allocated() / 1e9, runner.stats()
     print(
         size,
+        dtype,
         f"ready {found['ready_s']:.1f} s, {found['graphs']} graphs {found['capture_s']:.1f} s, peak {found['peak_gb']:.1f} GB",
         flush=True,
     )
@@ -291,6 +297,7 @@ def measure(size: str, said: argparse.Namespace, root: Path) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", default="0.6b,8b")
+    parser.add_argument("--dtypes", default="bfloat16")
     parser.add_argument("--work", default="one,64,256,mixed")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--start", action="store_true")
@@ -301,8 +308,8 @@ def main() -> None:
 
     found: dict[str, Any] = {"device": torch.cuda.get_device_name(), "torch": torch.__version__}
     with tempfile.TemporaryDirectory() as root:
-        for size in said.sizes.split(","):
-            found[size] = measure(size, said, Path(root))
+        for size, dtype in itertools.product(said.sizes.split(","), said.dtypes.split(",")):
+            found[f"{size} {dtype}"] = measure(size, dtype, said, Path(root))
             if said.out:
                 said.out.write_text(json.dumps(found, indent=1, default=str))
             torch.cuda.empty_cache()

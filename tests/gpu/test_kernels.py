@@ -14,9 +14,11 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton loads
 pytest.importorskip("triton")
 
-from kernels_support.gpu import allreduce_norm, gemm_small_m, gemv, masking, norms, nucleus, rotary, sampler, silu_mul  # noqa: E402
+from kernels_support.gpu import allreduce_norm, fp8, gemm_fp8, gemm_small_m, gemv, masking, norms, nucleus, rotary, sampler, silu_mul  # noqa: E402
+from kernels_support.gpu import quantize_fp8 as eight  # noqa: E402
 from kernels_support.gpu.attention import Span, attend_reference, causal, runs  # noqa: E402
 from kernels_support.gpu.feeding import DecodeInputs, feed, feed_reference  # noqa: E402
+from kernels_support.gpu.fp8_matrix import Fp8Matrix, dequantize, quantize_matrix  # noqa: E402
 from kernels_support.gpu.paged import PREFILL_TILE_QUERIES, Decode, Prefill, fills_device, splits  # noqa: E402
 from kernels_support.gpu.sampling import (  # noqa: E402
     PIECE_TOKENS,
@@ -102,6 +104,59 @@ def test_gemv(rows: int, n: int, k: int, dtype: Any) -> None:
         into = torch.full((rows, n), float("nan"), device=DEVICE, dtype=dtype)
         assert gemv.launch(x, weight, b, into) is into
         close(into, torch.nn.functional.linear(x, weight, b), dtype)
+
+
+def same_eights(ours: Any, plain: Any) -> None:
+    """Equal but for ties that a sum in another order tips over; Triton's interpreter itself rounds a twentieth of E4M3 otherwise than torch."""
+    torch.testing.assert_close(ours.scales, plain.scales, rtol=2e-2 if ours.dtype == torch.bfloat16 else 1e-5, atol=0)
+    differ = (ours.values.view(torch.uint8) != plain.values.view(torch.uint8)).float().mean()
+    assert differ < (0.02 if DEVICE == "cuda" else 0.12), differ
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("how", [{}, {"group": 128}, {"scale": 0.01}, {"most": 1.5}])
+def test_eight_bits_of_rows(how: dict[str, Any], dtype: Any) -> None:
+    x = randn(3, 384, dtype=dtype)
+    x[1] = 0
+    how = how | ({"scale": torch.tensor([how["scale"]], device=DEVICE)} if "scale" in how else {})
+    same_eights(eight.launch(x, **how), eight.quantize_fp8_reference(x, **how))
+    if not how:
+        gated = eight.silu_mul_fp8(torch.cat((x, x), 1))
+        same_eights(gated, eight.quantize_fp8_reference(silu_mul.silu_mul_reference(torch.cat((x, x), 1))))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("group", [None, 128])
+def test_norms_in_eight_bits(group: int | None, dtype: Any) -> None:
+    x, residual, weight = randn(5, 384, dtype=dtype), randn(5, 384, dtype=dtype), randn(384, dtype=dtype)
+    values, scales, total = norms.launch(x, residual, weight, 1e-6, group=group or 384)
+    normed, whole = norms.add_rms_norm_reference(x, residual, weight, 1e-6)
+    same_eights(eight.Quantized(values, scales, dtype), eight.quantize_fp8_reference(normed, group=group))
+    close(total, whole, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("blocks", [False, True])
+@pytest.mark.parametrize("rows", [1, 20, pytest.param(150, marks=pytest.mark.slow), pytest.param(300, marks=pytest.mark.slow)])
+def test_products_of_eight_bits(rows: int, blocks: bool, dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the reference multiplies the same eights, with biases; and SwiGLU of the halves."""
+    if rows > gemm_fp8.MAX_ROWS and not blocks and (dtype == torch.float32 or DEVICE == "cpu"):
+        pytest.skip("torch's own product, which rounds to bfloat16")
+    monkeypatch.setattr(fp8, "on_device", lambda _: True)
+    matrix = quantize_matrix(randn(256, 256))
+    matrix = Fp8Matrix(matrix.values, torch.rand(2, 2, device=DEVICE) * 0.01) if blocks else matrix
+    x, bias = eight.quantize_fp8_reference(randn(rows, 256, dtype=dtype), group=matrix.group), randn(256, dtype=dtype)
+    wide = x.values.float() * x.scales.repeat_interleave(256 // x.scales.shape[1], 1)
+    exact = wide @ dequantize(matrix).t()
+    # A matrix unit keeps fourteen bits of a sum of eights.
+    most = 1e-2 if dtype == torch.bfloat16 else 1e-3 if DEVICE == "cuda" else 1e-5
+    for ours, plain in ((fp8.linear(x, matrix), exact), (fp8.linear(x, matrix, bias), exact + bias.float())):
+        assert ((ours.double() - plain.double()).norm() / plain.double().norm()).item() < most
+    gate, up = exact.chunk(2, 1)
+    product = fp8.swiglu(x, matrix)
+    assert isinstance(product, torch.Tensor)
+    wrong = ((product.double() - (torch.nn.functional.silu(gate) * up).double()).norm() / (gate * up).double().norm()).item()
+    assert wrong < 2 * most, wrong
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 
 #: Kind of file → where its fields are held against the reference.
 HELD: dict[str, tuple[str, ...]] = {
-    "config.json": ("engine/test_configured.py", "../tiny.py"),
+    "config.json": ("engine/test_configured.py", "engine/test_fp8.py", "../tiny.py"),
     "generation_config.json": ("server/test_generation.py",),
     "tokenizer_config.json": ("server/test_named_tokens.py", "server/test_tokenizer.py"),
     "special_tokens_map.json": ("server/test_named_tokens.py",),
@@ -72,8 +72,8 @@ def test_every_used_field_has_a_test(file: str) -> None:
 
 def test_a_refusal_names_file_field_and_value_in_a_line() -> None:
     with pytest.raises(FieldRefused) as refused:
-        modelfields.check("config.json", {"quantization_config": {"bits": 4, "why": "x" * 5000}}, "LlamaForCausalLM")
-    assert str(refused.value).startswith('config.json says quantization_config {"bits": 4,')
+        modelfields.check("config.json", {"per_layer_config": {"bits": 4, "why": "x" * 5000}}, "LlamaForCausalLM")
+    assert str(refused.value).startswith('config.json says per_layer_config {"bits": 4,')
     assert len(str(refused.value)) < 300
 
 

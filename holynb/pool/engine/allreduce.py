@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, distributed
 from torch.nn.functional import embedding, pad
 
-from holynb.pool.engine.model import Collectives
+from holynb.pool.engine.model import Collectives, norm_for
 from holynb.pool.engine.symmetric import SymmetricMemory
 from holynb.pool.fit import Shard, Spec
 from kernels_support.gpu.allreduce_norm import allreduce_rms_norm
 from kernels_support.gpu.dense import linear
-from kernels_support.gpu.norms import add_rms_norm
+from kernels_support.gpu.fp8_matrix import Matrix
+from kernels_support.gpu.quantize_fp8 import Quantized
 
 __all__ = ["AllReduce"]
 
@@ -30,8 +31,9 @@ class AllReduce(Collectives):
         self._group, self._shared = group, shared
         self._world, self._vocab, self._vocab_range = distributed.get_world_size(group), spec.vocab, shard.vocab
 
-    def row_parallel_linear(self, buffer: int, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return linear(x, weight, bias, self._buffer(buffer, x.shape[0]))
+    def row_parallel_linear(self, buffer: int, x: Tensor | Quantized, weight: Matrix, bias: Tensor | None) -> Tensor:
+        rows = x.values.shape[0] if isinstance(x, Quantized) else x.shape[0]
+        return linear(x, weight, bias, self._buffer(buffer, rows))
 
     def embed(self, ids: Tensor, table: Tensor) -> Tensor:
         first, last = self._vocab_range
@@ -45,10 +47,12 @@ class AllReduce(Collectives):
         distributed.all_reduce(part, group=self._group)
         return part
 
-    def add_norm(self, part: Tensor, residual: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    def add_norm(
+        self, part: Tensor, residual: Tensor | None, weight: Tensor, eps: float, factor: Matrix | None = None
+    ) -> tuple[Tensor | Quantized, Tensor]:
         offset = None if self._shared is None else self._shared.offset(part)
         if self._shared is None or offset is None:
-            return add_rms_norm(self.all_reduce(part), residual, weight, eps)
+            return norm_for(self.all_reduce(part), residual, weight, eps, factor)
         return allreduce_rms_norm(part, offset, self._shared.peers, residual, weight, eps)
 
     def _buffer(self, index: int, rows: int) -> Tensor | None:

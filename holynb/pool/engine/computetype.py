@@ -7,7 +7,7 @@ from holynb.pool.fit import Spec, bf16_is_fast
 
 __all__ = ["compute_dtype"]
 
-DTYPES = ("float32", "bfloat16", "float16")
+DTYPES = ("float32", "bfloat16", "float16", "fp8")
 
 
 def compute_dtype(dtype: str | None, device: str, spec: Spec) -> str:
@@ -16,4 +16,4 @@ def compute_dtype(dtype: str | None, device: str, spec: Spec) -> str:
         raise UserError(f"--dtype {dtype} is none of {', '.join(DTYPES)}.{closest(str(dtype), DTYPES)}")
     if device == "cpu":
         return "bfloat16" if dtype == "bfloat16" and bf16_is_fast() else "float32"
-    return (spec.dtype if spec.dtype in DTYPES else "bfloat16") if dtype in (None, "auto") else str(dtype)
+    return (spec.dtype if spec.dtype in DTYPES else "bfloat16") if dtype in (None, "auto", "fp8") else str(dtype)

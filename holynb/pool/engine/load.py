@@ -6,22 +6,18 @@ import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from holynb.errors import UserError
+from holynb.pool.engine.load_fp8 import Part, TensorSource, is_fp8, read_fp8
 from holynb.pool.engine.model import Layer, Weights
 from holynb.pool.fit import Shard, Spec
+from kernels_support.gpu.fp8_matrix import Matrix, dequantize, quantize_matrix
 
 __all__ = ["TensorSource", "load", "open_safetensors", "random_weights"]
-
-
-class TensorSource(Protocol):
-    """Reads a tensor, or a part of it, by name: rows and columns are half-open ranges (None: all). Returns None if there is none."""
-
-    def __call__(self, name: str, rows: tuple[int, int] | None = None, columns: tuple[int, int] | None = None) -> Tensor | None: ...
 
 
 @contextmanager
@@ -46,11 +42,13 @@ def open_safetensors(folder: Path) -> Iterator[TensorSource]:
         def read(name: str, rows: tuple[int, int] | None = None, columns: tuple[int, int] | None = None) -> Tensor | None:
             if name not in files:
                 return None
-            part = files[name].get_slice(name)
+            tensor: Tensor
             if columns is not None:
-                tensor: Tensor = part[:, columns[0] : columns[1]]
+                tensor = files[name].get_slice(name)[:, columns[0] : columns[1]]
+            elif rows is not None:
+                tensor = files[name].get_slice(name)[rows[0] : rows[1]]
             else:
-                tensor = part[rows[0] : rows[1]] if rows is not None else part[:]
+                tensor = files[name].get_tensor(name)
             return tensor
 
         yield read
@@ -141,6 +139,24 @@ class _Loader:
             raise ValueError("nothing to stack")
         return out
 
+    def matrix(self, parts: list[Part], shape: tuple[int, int], columns: tuple[int, int] | None = None) -> Matrix:
+        """Matrices with the same input as one, or some columns of one; in eight bits where they lie so, or are to. `shape`: of all."""
+        quantization, eight = self.spec.quantization, [is_fp8(self.source, name) for name, _ in parts]
+        if not any(eight):
+            plain = self.stack(parts, "weight") if columns is None else self.required(f"{parts[0][0]}.weight", shape, columns=columns)
+            return quantize_matrix(plain) if quantization is not None and quantization.at_load else plain
+        if not all(eight):
+            names = ", ".join(name for name, _ in parts)
+            raise UserError(
+                f"Of {names} some lie in eight bits and some do not, which is not supported. Start this model with --engine vllm."
+            )
+        if quantization is None or quantization.at_load:
+            raise UserError(f"{parts[0][0]} lies in eight bits, and config.json has no quantization_config. Fetch the model again.")
+        matrix = read_fp8(self.source, parts, columns, quantization, self.device)
+        if matrix.shape != shape:
+            raise UserError(f"{parts[0][0]} has other sizes than config.json promises. Fetch the model again.")
+        return dequantize(matrix).to(self.dtype) if quantization.widened else matrix
+
     def layer(self, i: int) -> Layer:
         spec, shard = self.spec, self.shard
         attn, mlp = f"model.layers.{i}.self_attn", f"model.layers.{i}.mlp"
@@ -149,11 +165,11 @@ class _Loader:
         gate_up = [(f"{mlp}.gate_proj", shard.inner), (f"{mlp}.up_proj", shard.inner)]
         return Layer(
             norm=self.required(f"model.layers.{i}.input_layernorm.weight", (spec.hidden,)),
-            qkv=self.stack(qkv, "weight"),
-            out=self.required(f"{attn}.o_proj.weight", (spec.hidden, q[1] - q[0]), columns=q),
+            qkv=self.matrix(qkv, (sum(b - a for _, (a, b) in qkv), spec.hidden)),
+            out=self.matrix([(f"{attn}.o_proj", (0, spec.hidden))], (spec.hidden, q[1] - q[0]), q),
             mlp_norm=self.required(f"model.layers.{i}.post_attention_layernorm.weight", (spec.hidden,)),
-            gate_up=self.stack(gate_up, "weight"),
-            down=self.required(f"{mlp}.down_proj.weight", (spec.hidden, shard.inner[1] - shard.inner[0]), columns=shard.inner),
+            gate_up=self.matrix(gate_up, (2 * (shard.inner[1] - shard.inner[0]), spec.hidden)),
+            down=self.matrix([(f"{mlp}.down_proj", (0, spec.hidden))], (spec.hidden, shard.inner[1] - shard.inner[0]), shard.inner),
             qkv_bias=self.stack(qkv, "bias") if spec.qkv_bias else None,
             out_bias=self.required(f"{attn}.o_proj.bias", (spec.hidden,)) if spec.out_bias and shard.adds_bias else None,
             gate_up_bias=self.stack(gate_up, "bias") if spec.mlp_bias else None,

@@ -16,11 +16,13 @@ from torch import Tensor
 from torch.nn.functional import embedding
 
 from holynb.pool.fit import Spec
-from kernels_support.gpu.dense import linear, linear_split_k, pack_onednn, swiglu
-from kernels_support.gpu.norms import add_rms_norm
+from kernels_support.gpu.dense import linear, linear_split_k, pack_onednn, plain, swiglu
+from kernels_support.gpu.fp8_matrix import Fp8Matrix, Matrix
+from kernels_support.gpu.norms import add_rms_norm, add_rms_norm_fp8
+from kernels_support.gpu.quantize_fp8 import Quantized
 from kernels_support.gpu.rotary import Heads, rotate_and_store
 
-__all__ = ["Collectives", "Decoder", "ForwardBatch", "Layer", "Weights", "pack", "rope_table"]
+__all__ = ["Collectives", "Decoder", "ForwardBatch", "Layer", "Weights", "norm_for", "pack", "rope_table"]
 
 #: (queries (tokens, heads, size), keys, values (KV heads, slots, size)) → (tokens, heads, size)
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -31,11 +33,11 @@ class Layer:
     """One layer's weights, fused to one matrix where the input is the same (q, k, v; gate, up). Matrices are (out, in)."""
 
     norm: Tensor
-    qkv: Tensor
-    out: Tensor
+    qkv: Matrix
+    out: Matrix
     mlp_norm: Tensor
-    gate_up: Tensor
-    down: Tensor
+    gate_up: Matrix
+    down: Matrix
     qkv_bias: Tensor | None = None
     out_bias: Tensor | None = None
     gate_up_bias: Tensor | None = None
@@ -59,7 +61,8 @@ def pack(weights: Weights) -> Weights:
     for layer in weights.layers:
         layer.qkv, layer.out = pack_onednn(layer.qkv), pack_onednn(layer.out)
         layer.gate_up, layer.down = pack_onednn(layer.gate_up), pack_onednn(layer.down)
-    weights.head = None if weights.head is None else pack_onednn(weights.head)
+    head = None if weights.head is None else pack_onednn(weights.head)
+    weights.head = weights.head if isinstance(head, Fp8Matrix) else head
     return weights
 
 
@@ -84,7 +87,7 @@ class Collectives:
     The product of a row-parallel matrix is a partial sum: each rank has a part, and the sum of all ranks' parts is the result.
     """
 
-    def row_parallel_linear(self, buffer: int, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: ARG002 - others need it
+    def row_parallel_linear(self, buffer: int, x: Tensor | Quantized, weight: Matrix, bias: Tensor | None) -> Tensor:  # noqa: ARG002
         """This rank's partial sum, for `add_norm` or `all_reduce`. `buffer`: 1 after attention, 2 after the MLP (0: `embed`)."""
         return linear_split_k(x, weight, bias)
 
@@ -96,13 +99,27 @@ class Collectives:
         """The sum of all ranks' parts."""
         return part if part.dim() == 2 else part.sum(0)
 
-    def add_norm(self, part: Tensor, residual: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-        """(norm of the sum, sum) of all ranks' parts and the residual stream (None at its start)."""
-        return add_rms_norm(part, residual, weight, eps)
+    def add_norm(
+        self, part: Tensor, residual: Tensor | None, weight: Tensor, eps: float, factor: Matrix | None = None
+    ) -> tuple[Tensor | Quantized, Tensor]:
+        """(norm of the sum, sum) of all ranks' parts and the residual stream (None at its start).
+
+        `factor`: what the norm is multiplied by; it may come in that one's eight bits.
+        """
+        return norm_for(part, residual, weight, eps, factor)
 
     def gather_logits(self, x: Tensor) -> Tensor:
         """Logits of the whole vocabulary, from each rank's share."""
         return x
+
+
+def norm_for(
+    x: Tensor, residual: Tensor | None, weight: Tensor, eps: float, factor: Matrix | None = None
+) -> tuple[Tensor | Quantized, Tensor]:
+    """`add_rms_norm`, in the eight bits of `factor` where it has them."""
+    if isinstance(factor, Fp8Matrix) and factor.plain:
+        return add_rms_norm_fp8(x, residual, weight, eps, factor.group)
+    return add_rms_norm(x, residual, weight, eps)
 
 
 def rope_table(spec: Spec, length: int) -> Tensor:
@@ -182,18 +199,19 @@ class Decoder:
             raise ValueError("a stage without embedding needs hidden states")
         rope, residual, collectives = embedding(batch.positions, self.rope), None, self.collectives
         # Another stage's output is a whole sum; from then on everything that is added to the stream is a partial sum.
-        add_norm = add_rms_norm if w.embed is None else collectives.add_norm
+        add_norm = norm_for if w.embed is None else collectives.add_norm
         for layer, heads, (keys, values) in zip(w.layers, self._heads, kv, strict=True):
-            x, residual = add_norm(x, residual, layer.norm, eps)
+            normed, residual = add_norm(x, residual, layer.norm, eps, layer.qkv)
             add_norm = collectives.add_norm
-            q = rotate_and_store(linear(x, layer.qkv, layer.qkv_bias), heads, rope, batch.slots, keys, values)
-            attended = batch.attend(q, keys, values).reshape(x.shape[0], -1)
+            q = rotate_and_store(linear(normed, layer.qkv, layer.qkv_bias), heads, rope, batch.slots, keys, values)
+            attended = batch.attend(q, keys, values).reshape(q.shape[0], -1)
             x = collectives.row_parallel_linear(1, attended, layer.out, layer.out_bias)
-            x, residual = add_norm(x, residual, layer.mlp_norm, eps)
-            x = collectives.row_parallel_linear(2, swiglu(x, layer.gate_up, layer.gate_up_bias), layer.down, layer.down_bias)
+            normed, residual = add_norm(x, residual, layer.mlp_norm, eps, layer.gate_up)
+            product = swiglu(normed, layer.gate_up, layer.gate_up_bias, layer.down)
+            x = collectives.row_parallel_linear(2, product, layer.down, layer.down_bias)
         if w.head is None or w.norm is None or residual is None:
             return collectives.all_reduce(x) if residual is None else (residual + collectives.all_reduce(x)).to(residual.dtype)
         if batch.last is not None:
             x, residual = x[..., batch.last, :], residual[batch.last]
         normed = collectives.add_norm(x, residual, w.norm, eps)[0]
-        return normed if batch.hidden else collectives.gather_logits(linear(normed, w.head))
+        return plain(normed) if batch.hidden else collectives.gather_logits(linear(normed, w.head))

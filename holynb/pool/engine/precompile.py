@@ -17,15 +17,16 @@ from torch import Tensor
 
 from holynb.pool.engine.graphs import sampling_params
 from holynb.pool.engine.inputs import SAMPLING_FIELDS
-from holynb.pool.engine.model import Attend
+from holynb.pool.engine.model import Attend, norm_for
 from holynb.pool.engine.sizes import BATCH_SIZES, CHUNK_SIZES, MIXED_BATCH_SIZES, sizes_up_to
 from holynb.pool.fit import BatchLimits, Mesh, Spec, cpus
-from kernels_support.gpu import dense, gemm_small_m, gemv
+from kernels_support.gpu import dense, fp8, gemm_small_m, gemv
 from kernels_support.gpu.allreduce_norm import FLAG_COUNT, Peers, allreduce_rms_norm
 from kernels_support.gpu.feeding import DecodeInputs, feed
+from kernels_support.gpu.fp8_matrix import BLOCK, Fp8Matrix
 from kernels_support.gpu.lang import Launch, record_launches, triton
-from kernels_support.gpu.norms import add_rms_norm
 from kernels_support.gpu.paged import PREFILL_TILE_QUERIES, Decode, MixedBatch, Prefill, splits
+from kernels_support.gpu.quantize_fp8 import FP8, Quantized
 from kernels_support.gpu.rotary import Heads, rotate_and_store
 from kernels_support.gpu.sampler import sample_into
 from kernels_support.gpu.silu_mul import silu_mul
@@ -133,12 +134,13 @@ class _MetaModel:
         part, adds_bias = stream, self._shard.adds_bias
         for residual in (None, stream):
             # Another stage's output is a whole sum.
-            self._add_norm(part, residual, whole=residual is None and not self._shard.has_embedding)
-            self._linear(stream, wide, biased=spec.qkv_bias)
+            normed = self._add_norm(part, residual, wide, whole=residual is None and not self._shard.has_embedding)
+            self._linear(normed, wide, biased=spec.qkv_bias)
             q = rotate_and_store(new(rows, wide), heads, torch.empty(rows, heads.size, device="meta"), slots, keys, values)
             attended = attend(q, keys, values).view(rows, -1)
-            self._add_norm(self._linear(attended, spec.hidden, biased=spec.out_bias and adds_bias, row_parallel=True), stream)
-            part = self._linear(self._gated(stream), spec.hidden, biased=spec.mlp_bias and adds_bias, row_parallel=True)
+            output = self._linear(attended, spec.hidden, biased=spec.out_bias and adds_bias, row_parallel=True)
+            product = self._gated(self._add_norm(output, stream, 2 * _width(self._shard.inner)))
+            part = self._linear(product, spec.hidden, biased=spec.mlp_bias and adds_bias, row_parallel=True)
         return part
 
     def _head(self, part: Tensor, *counts: int) -> None:
@@ -147,8 +149,8 @@ class _MetaModel:
             return
         rows, ints = sum(counts), self._ints
         x = self._new(rows, self._spec.hidden)
-        self._add_norm(part.new_empty(*part.shape[:-2], rows, self._spec.hidden), x)
-        self._linear(x, _width(self._shard.vocab), biased=False)
+        self._add_norm(part.new_empty(*part.shape[:-2], rows, self._spec.hidden), x, 0)
+        self._linear(x, _width(self._shard.vocab), biased=False, head=True)
         for count in filter(None, counts):
             sample_into(
                 self._new(count, self._spec.vocab),
@@ -156,26 +158,43 @@ class _MetaModel:
                 ints(count),
             )
 
-    def _add_norm(self, x: Tensor, residual: Tensor | None, *, whole: bool = False) -> None:
+    def _add_norm(self, x: Tensor, residual: Tensor | None, columns: int, *, whole: bool = False) -> Tensor | Quantized:
+        """The norm for a matrix of so many rows (0: the head's)."""
         weight, eps = self._new(self._spec.hidden), self._spec.eps
         if whole or self._mesh.tensor == 1 or x.shape[0] > self._limits.batch:
-            add_rms_norm(x, residual, weight, eps)
-        else:
-            allreduce_rms_norm(x, 4 * FLAG_COUNT, self._peers, residual, weight, eps)
+            return norm_for(x, residual, weight, eps, self._fp8(columns, self._spec.hidden) if columns else None)[0]
+        return allreduce_rms_norm(x, 4 * FLAG_COUNT, self._peers, residual, weight, eps)[0]
 
-    def _linear(self, x: Tensor, columns: int, *, biased: bool, row_parallel: bool = False) -> Tensor:
+    def _linear(self, x: Tensor | Quantized, columns: int, *, biased: bool, row_parallel: bool = False, head: bool = False) -> Tensor:
         """As `dense.linear`, or with `row_parallel` as `Collectives.row_parallel_linear`."""
-        weight, bias = self._new(columns, x.shape[1]), self._new(columns) if biased else None
+        rows, width = x.values.shape if isinstance(x, Quantized) else x.shape
+        weight, bias = self._new(columns, width), self._new(columns) if biased else None
+        if not head and (eight := self._fp8(columns, width)):
+            return fp8.linear(x, eight, bias)
+        if isinstance(x, Quantized):
+            raise TypeError("eight bits for a matrix that has more")
         if tiles := dense.small_m_tiles(x, weight, split_k=row_parallel and self._mesh.tensor == 1):
             return gemm_small_m.launch(x, weight, bias, tiles)
-        return gemv.launch(x, weight, bias) if dense.takes_gemv(x, weight) else self._new(x.shape[0], columns)
+        return gemv.launch(x, weight, bias) if dense.takes_gemv(x, weight) else self._new(rows, columns)
 
-    def _gated(self, x: Tensor) -> Tensor:
+    def _fp8(self, rows: int, columns: int) -> Fp8Matrix | None:
+        """A layer's matrix, where it lies in eight bits."""
+        how = self._spec.quantization
+        if how is None or how.widened:
+            return None
+        scale = (-(-rows // BLOCK), -(-columns // BLOCK)) if how.weights == "block" else (rows,)
+        floats = partial(torch.empty, dtype=torch.float32, device="meta")
+        known = floats(1) if how.activations == "static" else None
+        return Fp8Matrix(torch.empty(rows, columns, dtype=FP8, device="meta"), floats(scale), known, how.most)
+
+    def _gated(self, x: Tensor | Quantized) -> Tensor | Quantized:
         """As `dense.swiglu`."""
-        columns = 2 * _width(self._shard.inner)
-        weight, bias = self._new(columns, x.shape[1]), self._new(columns) if self._spec.mlp_bias else None
-        tiles = dense.small_m_tiles(x, weight, gated=True)
-        if tiles is not None:
+        columns, hidden = 2 * _width(self._shard.inner), self._spec.hidden
+        weight, bias = self._new(columns, hidden), self._new(columns) if self._spec.mlp_bias else None
+        if eight := self._fp8(columns, hidden):
+            return fp8.swiglu(x, eight, bias, self._fp8(hidden, columns // 2))
+        tiles = None if isinstance(x, Quantized) else dense.small_m_tiles(x, weight, gated=True)
+        if tiles is not None and not isinstance(x, Quantized):
             return gemm_small_m.launch(x, weight, bias, tiles, gated=True)
         return silu_mul(self._linear(x, columns, biased=self._spec.mlp_bias))
 

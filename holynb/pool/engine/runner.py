@@ -67,6 +67,7 @@ class Runner(JobRunner):
         self.shard = self.mesh.shard(self.spec)
         self._commands: list[list[Any]] = []
         """For the followers, with the next step."""
+        self.spec = plan.started(self.spec, str(dtype), cpu=device == "cpu")
         self.dtype = compute_dtype(dtype, device, self.spec)
         self.limits = plan.limits_of(self.spec, cpu=device == "cpu", max_len=max_len)
         self.before_step: Callable[[Step], None] | None = None
@@ -237,11 +238,13 @@ class Runner(JobRunner):
 
         from holynb.pool.engine.cache import allocate_kv
         from holynb.pool.engine.load import load, open_safetensors
+        from holynb.pool.engine.load_fp8 import check_fp8
         from holynb.pool.engine.model import Decoder, pack
         from holynb.pool.engine.pipeline import PipelineStage, SingleStage
 
         if self.device != "cpu":
             torch.cuda.set_device(self.device)
+            check_fp8(self.spec, self.device)
         else:
             torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or cpus()))
         dtype = getattr(torch, self.dtype)

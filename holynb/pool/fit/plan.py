@@ -10,6 +10,7 @@ from holynb import units
 from holynb.errors import UserError
 from holynb.pool.fit.limits import BatchLimits
 from holynb.pool.fit.mesh import Mesh, Shard, tensor_sizes
+from holynb.pool.fit.quantization import AT_LOAD
 from holynb.pool.fit.spec import Spec
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "limits_of",
     "preference",
     "spec_of_size",
+    "started",
     "weights_bytes",
     "work_bytes",
 ]
@@ -59,7 +61,20 @@ SHAPES = (
     (126, 16384, 53248, 128, 8, 128, 128256),
 )
 
-ITEMSIZE = {"float32": 4, "bfloat16": 2, "float16": 2}
+#: Bytes of a number that is computed with. With fp8 the matrices alone have one byte (`quantization.AT_LOAD`).
+ITEMSIZE = {"float32": 4, "bfloat16": 2, "float16": 2, "fp8": 2}
+
+
+def started(spec: Spec, dtype: str, *, cpu: bool) -> Spec:
+    """The model as it lies on its devices once it is started: its matrices plain, in its files' eight bits, or rounded when they are read.
+
+    A CPU has no product of FP8 numbers, and computes with their values in float32. Raises UserError where it is asked for one.
+    """
+    if cpu and dtype == "fp8":
+        raise UserError("--dtype fp8 needs a GPU: a CPU has no such numbers. Leave --dtype out.")
+    if spec.quantization is None:
+        return replace(spec, quantization=AT_LOAD) if dtype == "fp8" else spec
+    return replace(spec, quantization=replace(spec.quantization, activations="none")) if cpu else spec
 
 
 def limits_of(spec: Spec, *, cpu: bool, max_len: int | None = None) -> BatchLimits:
@@ -76,7 +91,8 @@ def weights_bytes(spec: Spec, shard: Shard, itemsize: int, *, cpu: bool = False)
     layers, hidden, size = shard.layers[1] - shard.layers[0], spec.hidden, spec.head_dim
     q, kv = (shard.heads[1] - shard.heads[0]) * size, (shard.kv_heads[1] - shard.kv_heads[0]) * size
     inner = shard.inner[1] - shard.inner[0]
-    layer = hidden * (q + 2 * kv) + q * hidden + 3 * hidden * inner + 2 * hidden + 2 * size * spec.qk_norm
+    matrices = hidden * (q + 2 * kv) + q * hidden + 3 * hidden * inner
+    layer = 2 * hidden + 2 * size * spec.qk_norm
     layer += (q + 2 * kv) * spec.qkv_bias + 2 * inner * spec.mlp_bias + hidden * (spec.out_bias + spec.mlp_bias) * shard.adds_bias
     table = (shard.vocab[1] - shard.vocab[0]) * hidden
     tables = (
@@ -84,7 +100,13 @@ def weights_bytes(spec: Spec, shard: Shard, itemsize: int, *, cpu: bool = False)
         if spec.tied and shard.has_embedding and shard.has_head and not (cpu and itemsize == ITEMSIZE["float32"])
         else shard.has_embedding + shard.has_head
     )
-    return (layers * layer + tables * table + hidden * shard.has_head) * itemsize
+    plain = layers * layer + tables * table + hidden * shard.has_head
+    return plain * itemsize + int(layers * matrices * _matrix_item(spec, itemsize))
+
+
+def _matrix_item(spec: Spec, itemsize: int) -> float:
+    """Bytes of one number of a matrix."""
+    return itemsize if spec.quantization is None or spec.quantization.widened else spec.quantization.item_bytes
 
 
 def kv_bytes(spec: Spec, shard: Shard, itemsize: int) -> int:
@@ -166,7 +188,7 @@ def _overhead(device: Device) -> int:
 
 def fit(spec: Spec, device: Device, mesh: Mesh, dtype: str, limits: BatchLimits, *, share: float = 0.9) -> Fit:
     """How `spec` lies on devices, divided as `mesh` says. Raises UserError where it cannot be divided so."""
-    item = ITEMSIZE[dtype]
+    spec, item = started(spec, dtype, cpu=device.cpu), ITEMSIZE[dtype]
     # The first rank of a stage holds at least as much as the others.
     cuts = [Mesh(mesh.tensor, mesh.pipe, preference).shard(spec) for preference in range(0, mesh.size, mesh.tensor)]
     weights = max(weights_bytes(spec, shard, item, cpu=device.cpu) for shard in cuts)
@@ -185,7 +207,7 @@ def fit(spec: Spec, device: Device, mesh: Mesh, dtype: str, limits: BatchLimits,
 
 def all_fits(spec: Spec, device: Device, dtype: str, limits: BatchLimits, share: float = 0.9) -> list[Fit]:
     """Every way to divide the model over these devices that fits. A layer over more than eight of them waits more than it computes."""
-    total = weights_bytes(spec, Mesh().shard(spec), ITEMSIZE[dtype])
+    total = weights_bytes(started(spec, dtype, cpu=device.cpu), Mesh().shard(spec), ITEMSIZE[dtype])
     candidates = [
         fit(spec, device, Mesh(t, p), dtype, limits, share=share)
         for t in tensor_sizes(spec)

@@ -75,7 +75,7 @@ def describe_fit(spec: Spec, device: plan.Device, result: plan.Fit | None, dtype
             f"fits on {device}{' as' * bool(flags(result))}{flags(result)} in {dtype}: {units.memory(result.weights)} of weights per device, "
             f"{result.kv_tokens:,} tokens of KV cache per replica, ready in about {result.start_s:.0f} s"
         )
-    total = plan.weights_bytes(spec, Mesh().shard(spec), plan.ITEMSIZE[dtype])
+    total = plan.weights_bytes(plan.started(spec, dtype, cpu=device.cpu), Mesh().shard(spec), plan.ITEMSIZE[dtype])
     line = f"does not fit on {device} in {dtype}: the weights alone are {units.memory(total)}"
     would = _would(spec, device, dtype, limits)
     return f"{line}. It would fit {would}" if would else line
@@ -87,9 +87,10 @@ def _would(spec: Spec, device: plan.Device, dtype: str, limits: BatchLimits) -> 
         return ""
     if other := plan.best_fit(spec, device, dtype, limits):
         return f"as{flags(other) or ' one replica on one device'}"
-    if plan.ITEMSIZE[dtype] > 2 and (half := plan.best_fit(spec, device, "bfloat16", limits)):
-        return f"in bfloat16{', as' * bool(flags(half))}{flags(half)}"
-    total = plan.weights_bytes(spec, Mesh().shard(spec), plan.ITEMSIZE[dtype])
+    for smaller in ["bfloat16"] * (plan.ITEMSIZE[dtype] > 2) + ["fp8"] * (dtype != "fp8" and spec.quantization is None):
+        if less := plan.best_fit(spec, device, smaller, limits):
+            return f"in {smaller}{', as' * bool(flags(less))}{flags(less)}"
+    total = plan.weights_bytes(plan.started(spec, dtype, cpu=device.cpu), Mesh().shard(spec), plan.ITEMSIZE[dtype])
     fewest = max(device.count + 1, int(total / (0.9 * device.memory)))
     for count in range(fewest, 2 * fewest + 8):
         if more := plan.best_fit(spec, replace(device, count=count), dtype, limits):

@@ -34,6 +34,9 @@ def check_shapes(folder: Path, spec: Spec) -> None:
                 f"Of {name} config.json promises {promised} numbers and the model's files hold {held}: they are of two models. {_AGAIN}"
             )
     passed_over = {"lm_head.weight"} if spec.tied else set()
+    if spec.quantization is not None:
+        passed_over |= {f"{name}_{end}" for name in promised_shapes for end in ("scale", "scale_inv")}
+        passed_over |= {f"{name.removesuffix('weight')}input_scale{end}" for name in promised_shapes for end in ("", "_ub")}
     for name in sorted(tensors.keys() - promised_shapes.keys() - passed_over):
         if use_of("safetensors", name) != "reset":
             raise UserError(

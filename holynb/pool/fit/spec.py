@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from holynb.errors import UserError
+from holynb.pool.fit.quantization import Quantization, parse_quantization
 from holynb.pool.headers import BrokenModel, read_headers, same_bytes
 from holynb.pool.modelfields import FieldRefused, check
 from holynb.pool.modelfiles import read_object, real, truth, whole
@@ -79,14 +80,20 @@ class Spec:
     rope: Mapping[str, Any] = field(default_factory=lambda: {"type": "default", "theta": 10000.0})
     dtype: str = "float32"
     eos: tuple[int, ...] = ()
+    quantization: Quantization | None = None
+
+    @property
+    def layer_matrices(self) -> int:
+        """Numbers in the matrices of one layer."""
+        q, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        return self.hidden * (q + 2 * kv) + q * self.hidden + 3 * self.hidden * self.inner
 
     @property
     def layer_weights(self) -> int:
         """Numbers in one layer."""
         q, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        matrices = self.hidden * (q + 2 * kv) + q * self.hidden + 3 * self.hidden * self.inner
         biases = (q + 2 * kv) * self.qkv_bias + self.hidden * self.out_bias + (2 * self.inner + self.hidden) * self.mlp_bias
-        return matrices + biases + 2 * self.hidden + 2 * self.head_dim * self.qk_norm
+        return self.layer_matrices + biases + 2 * self.hidden + 2 * self.head_dim * self.qk_norm
 
     @property
     def weights(self) -> int:
@@ -127,18 +134,14 @@ def parse_spec(config: Mapping[str, Any]) -> Spec:
     if family not in FAMILIES:
         known = "; ".join(f"{name} ({who})" for name, who in FAMILIES.items())
         raise UnknownModel(f"The native engine does not know {family}. It knows {known}. {_VLLM}")
-    if config.get("quantization_config"):
-        raise UnknownModel(
-            "config.json says quantization_config, and the native engine runs no quantized safetensors. "
-            "Take the plain weights, a GGUF file, or --engine vllm."
-        )
     try:
         check("config.json", config, family)
+        quantization = parse_quantization(config)
     except FieldRefused as exc:
         raise UnknownModel(f"{exc}. {_VLLM}") from exc
     if (act := config.get("hidden_act", "silu")) not in ("silu", "swish"):
         raise UnknownModel(f"The native engine knows the hidden_act silu, not {act}. {_VLLM}")
-    return _spec({**_LEFT_OUT[family], **config}, family)
+    return replace(_spec({**_LEFT_OUT[family], **config}, family), quantization=quantization)
 
 
 def _spec(config: Mapping[str, Any], family: str) -> Spec:

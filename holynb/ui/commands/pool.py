@@ -31,7 +31,7 @@ START_OPTIONS: tuple[Option, ...] = (
     Option("pp", ("--pp",), "P", "stages the layers are spread over", int),
     Option("micro_batches", ("--micro-batches",), "M", "batches in flight in a pipeline (as many as stages)", int),
     Option("devices", ("--devices",), "cpu|0,1,…", "where it runs (default: the first GPU, else cpu)"),
-    Option("dtype", ("--dtype",), "TYPE", "float32, float16 or bfloat16"),
+    Option("dtype", ("--dtype",), "TYPE", "float32, float16, bfloat16, or fp8: matrices of one byte a weight, on a GPU"),
     Option("max_len", ("--max-len",), "N", "longest prompt and answer together, in tokens", int),
     Option("memory", ("--memory",), "X", "share of a device's memory to use (0.9)", float),
     Option("port", ("--port",), "P", "also serve on this loopback port, with a token (0: any free one)", int),

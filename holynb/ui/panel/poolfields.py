@@ -28,6 +28,7 @@ CHOICES: dict[str, tuple[tuple[str, str], ...]] = {
         ("bfloat16: 2 bytes a weight", "bfloat16"),
         ("float16: 2 bytes a weight", "float16"),
         ("float32: 4 bytes a weight", "float32"),
+        ("fp8: 1 byte a weight, GPU", "fp8"),
     ),
 }
 #: What stands in an empty field: its default.

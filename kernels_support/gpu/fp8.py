@@ -1,0 +1,65 @@
+"""x · Wᵀ with both in eight bits (FP8): by Triton or torch on a GPU, in float32 elsewhere."""
+
+from __future__ import annotations
+
+import torch
+
+from kernels_support.gpu import gemm_fp8
+from kernels_support.gpu.fp8_matrix import BLOCK, Fp8Matrix, Matrix, dequantize
+from kernels_support.gpu.lang import on_device
+from kernels_support.gpu.quantize_fp8 import Quantized, silu_mul_fp8
+from kernels_support.gpu.silu_mul import silu_mul
+
+__all__ = ["linear", "swiglu"]
+
+
+def linear(
+    x: torch.Tensor | Quantized, matrix: Fp8Matrix, bias: torch.Tensor | None = None, out: torch.Tensor | None = None
+) -> torch.Tensor:
+    """(rows, k) and (n, k) → (rows, n) of x's dtype, into `out` where it is given."""
+    x = matrix.quantized(x)
+    if not on_device(x.values):
+        return _reference(x, matrix, bias)
+    (rows, k), n = x.values.shape, matrix.shape[0]
+    if tiles := gemm_fp8.pick_tiles(rows, n, k, blocks=matrix.blocks):
+        return gemm_fp8.launch(x, matrix, bias, _new(x, rows, n) if out is None else out, tiles)
+    if x.values.is_meta:
+        return _new(x, rows, n)
+    if matrix.blocks or n % 16 or k % 16:  # of small models: no kernel has tiles for their shapes
+        product = _reference(x, matrix, bias)
+    else:
+        added = None if bias is None else bias.to(torch.bfloat16)
+        product = torch._scaled_mm(  # noqa: SLF001 - there is no public op
+            x.values, matrix.values.t(), x.scales, matrix.scale[None], bias=added, out_dtype=torch.bfloat16, use_fast_accum=True
+        ).to(x.dtype)
+    return product if out is None else out.copy_(product)
+
+
+def swiglu(
+    x: torch.Tensor | Quantized, matrix: Fp8Matrix, bias: torch.Tensor | None = None, down: Matrix | None = None
+) -> torch.Tensor | Quantized:
+    """SwiGLU (Shazeer 2020, arXiv:2002.05202), `silu_mul` of `linear`, in one kernel where faster: (rows, k) and (2n, k) → (rows, n).
+
+    `down`: what it is multiplied by; where that quantizes by the row the result may come so.
+    """
+    x, n = matrix.quantized(x), matrix.shape[0] // 2
+    (rows, k), device = x.values.shape, on_device(x.values)
+    tiles = gemm_fp8.pick_tiles(rows, n, k, gated=True, blocks=matrix.blocks) if device else None
+    if tiles is not None and not (matrix.blocks and n % BLOCK):
+        return gemm_fp8.launch(x, matrix, bias, _new(x, rows, n), tiles)
+    product = linear(x, matrix, bias)
+    if device and isinstance(down, Fp8Matrix) and down.plain and not down.blocks:
+        return silu_mul_fp8(product)
+    return silu_mul(product)
+
+
+def _new(x: Quantized, rows: int, n: int) -> torch.Tensor:
+    return torch.empty(rows, n, dtype=x.dtype, device=x.values.device)
+
+
+def _reference(x: Quantized, matrix: Fp8Matrix, bias: torch.Tensor | None) -> torch.Tensor:
+    """The product of the quantized numbers, in float32."""
+    rows, k = x.values.shape
+    wide = (x.values.float().view(rows, x.scales.shape[1], -1) * x.scales[..., None]).view(rows, k)
+    product = wide @ dequantize(matrix).t()
+    return (product if bias is None else product + bias.float()).to(x.dtype)

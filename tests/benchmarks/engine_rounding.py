@@ -1,0 +1,69 @@
+"""What rounding a trained model's matrices costs: top-1 agreement with float32 and perplexity over a text, teacher-forced.
+
+    python tests/benchmarks/engine_rounding.py FOLDER [TEXT] [--device cuda:0]
+
+FOLDER: a model that `%infer pool start` has converted (SmolLM2's weights come in four bits and are widened there). TEXT: a file; by default the
+project's README. On CPU eight bits are multiplied as the reference multiplies them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import torch
+from tokenizers import Tokenizer
+
+from holynb.pool.engine.cache import allocate_kv
+from holynb.pool.engine.eager import forward_batch
+from holynb.pool.engine.load import load, open_safetensors
+from holynb.pool.engine.model import Decoder
+from holynb.pool.engine.sequence import PrefillChunk, Seq
+from holynb.pool.fit import Mesh, plan, read_spec
+from holynb.pool.protocol import Job
+
+PAGE, PIECE = 16, 512
+
+
+def logits(folder: Path, pieces: list[list[int]], dtype: str) -> Any:
+    """Of every position but the first of each piece."""
+    plain = read_spec(folder)
+    spec, kind = plan.started(plain, dtype, cpu=False), torch.float32 if dtype in {"float32", "fp8"} else getattr(torch, dtype)
+    with open_safetensors(folder) as source, torch.inference_mode():
+        model = Decoder(spec, load(spec, Mesh().shard(spec), source, "cpu", kind), PIECE)
+        kv = allocate_kv((spec.layers, spec.kv_heads, PIECE, spec.head_dim), kind, "cpu")
+        found = []
+        for ids in pieces:
+            seq = Seq(Job(0, tuple(ids), 1))
+            seq.blocks = list(range(-(-len(ids) // PAGE)))
+            batch = forward_batch([PrefillChunk(seq, 0, len(ids))], PAGE, spec.heads // spec.kv_heads, kv)
+            batch.last = None
+            found.append(model.forward(batch, kv)[:-1].float())
+        return torch.cat(found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("text", type=Path, nargs="?", default=Path(__file__).parents[2] / "README.md")
+    parser.add_argument("--tokens", type=int, default=2048)
+    given = parser.parse_args()
+    ids = Tokenizer.from_file(str(given.folder / "tokenizer.json")).encode(given.text.read_text("utf-8")).ids[: given.tokens]
+    pieces = [ids[i : i + PIECE] for i in range(0, len(ids), PIECE)]
+    truth = torch.tensor([token for piece in pieces for token in piece[1:]])
+    exact = logits(given.folder, pieces, "float32")
+    print(f"{given.folder.name}, {len(truth):,} tokens of {given.text.name}")
+    for dtype in ("float32", "bfloat16", "fp8"):
+        ours = exact if dtype == "float32" else logits(given.folder, pieces, dtype)
+        agree = (ours.argmax(-1) == exact.argmax(-1)).float().mean().item()
+        perplexity = torch.nn.functional.cross_entropy(ours, truth).exp().item()
+        wrong = ((ours - exact).norm() / exact.norm()).item()
+        print(f"  {dtype:9} top-1 as float32 {agree:.4f}  perplexity {perplexity:.3f}  relative error of logits {wrong:.2e}")
+
+
+if __name__ == "__main__":
+    main()
