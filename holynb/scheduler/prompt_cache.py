@@ -21,6 +21,8 @@ __all__ = ["CacheHead", "CacheTerms", "PromptCache"]
 
 #: The longest that rows wait in all for an entry to be written, seconds. After that they are sent without it until it is there.
 LONGEST_WAIT_S = 30.0
+#: The same where nothing has to be paid for it: by then the beginning is read, though the answer does not tell before it is whole.
+FREE_WAIT_S = 5.0
 #: An entry counts as gone so long before it is, seconds: a request takes a while to arrive.
 MARGIN_S = 30.0
 HOUR_S = 3600.0
@@ -137,9 +139,9 @@ class PromptCache:
         return self._writing == row
 
     async def hold(self) -> None:
-        """Wait while the beginning is written, but no longer than LONGEST_WAIT_S in all."""
+        """Wait while the beginning is written, but no longer than LONGEST_WAIT_S or FREE_WAIT_S in all."""
         if self._writing is not None and self._cold_since is not None:
-            left = self._cold_since + LONGEST_WAIT_S - _now()
+            left = self._cold_since + (LONGEST_WAIT_S if self.terms.marked else FREE_WAIT_S) - _now()
             if left > 0:
                 await within(self._changed.wait(), left)
 

@@ -89,6 +89,7 @@ class Scene:
     gap: float = 0.0
     stop: float | None = None
     streams_first: bool = True
+    marked: bool = True
 
 
 def played(engine: Claude, scene: Scene) -> list[str]:
@@ -98,11 +99,12 @@ def played(engine: Claude, scene: Scene) -> list[str]:
         CacheHead((), "user", words.rstrip()),
         round(tokens(words) * scene.error),
         read=0.1,
-        write=1.25,
+        write=1.25 if scene.marked else 1.0,
         write_1h=2.0,
+        marked=scene.marked,
         hour=scene.hour,
         gap=scene.gap,
-        streams_first=scene.streams_first,
+        streams_first=scene.streams_first and scene.marked,
     )
 
     async def main() -> list[str]:
@@ -165,6 +167,14 @@ def test_a_first_row_that_is_slow_stalls_nobody():
     assert engine.came[3] - engine.came[0] == pytest.approx(30.0)
     assert sum(u["cache_creation_input_tokens"] > 0 for u in engine.usages) == 1
     assert sum(u["cache_read_input_tokens"] > 0 for u in engine.usages) > 20
+
+
+def test_where_keeping_costs_nothing_the_wait_is_short():
+    scene = Scene(rows=6, cap=6, marked=False)
+    played(engine := Claude([Fate(100.0, 1.0)]), scene)
+    assert [round(t - engine.came[0], 1) for t in engine.came] == [0.0, *[5.0] * 5]
+    played(engine := Claude([Fate(1.0, 1.0)]), scene)
+    assert [round(t - engine.came[0], 1) for t in engine.came] == [0.0, *[2.0] * 5]
 
 
 def test_an_hour_is_asked_for_where_requests_are_minutes_apart():
