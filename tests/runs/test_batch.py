@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -290,3 +292,53 @@ def test_rows_are_cut_to_what_the_provider_takes_and_one_that_is_too_large_ends_
     assert len(server.jobs) > 2 and run.summary().ok == 40
     assert run.frame()["error"][40] == "this row alone is 9 kB, more than a batch takes"
     assert set(server.submitted().values()) == {1}
+
+
+def test_results_that_are_read_again_are_paid_once_and_end_once(home: Path) -> None:
+    """A kernel may be killed between a payment and its answer, or after an answer and before the batch is closed."""
+
+    def answer(body: Any, id_: str) -> Any:
+        return (400, {"error": {"message": "no", "type": "invalid_request_error"}}) if "-3-" in id_ else f"answer {id_}"
+
+    with Batches("openai", answer=answer, at_once=True) as server:
+        ask(server, 5, name="cut").wait(10)
+        runlog.close()
+        with sqlite3.connect(home / "runs.sqlite") as db:
+            db.execute("UPDATE batches SET state = 'accepted'")
+            db.execute("DELETE FROM answers WHERE row IN (0, 1)")
+        again = ask(server, 5, name="cut").wait(10)
+        assert list(again.frame()["status"]) == ["ok", "ok", "ok", "error", "ok"] and len(server.jobs) == 1
+    runlog.close()
+    with sqlite3.connect(home / "runs.sqlite") as db:
+        paid = sum((Decimal(c) for (c,) in db.execute("SELECT cost FROM payments WHERE cost IS NOT NULL")), Decimal(0))
+        assert paid == 4 * price_of("openai", "batch")
+        assert db.execute("SELECT attempts FROM answers WHERE row = 3").fetchone() == (1,)
+        assert db.execute("SELECT DISTINCT state FROM batches").fetchall() == [("collected",)]
+
+
+def test_results_that_break_off_are_read_to_their_end_at_the_next_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Batches("anthropic", at_once=True) as server:
+        whole, broken = server.handle, []
+
+        def handle(asked: Any) -> tuple[int, Any]:
+            status, body = whole(asked)
+            if asked.path.endswith("/results") and not broken:
+                broken.append(asked)
+                return 503, {"type": "error", "error": {"type": "overloaded_error", "message": "later"}}
+            return status, body
+
+        monkeypatch.setattr(server, "handle", handle)
+        run = ask(server, 3).wait(10)
+        assert set(run.frame()["status"]) == {"ok"} and broken
+        assert "is asked for again" in notes(run)
+
+
+def test_a_log_that_cannot_be_written_submits_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(self: Any, piece: Any) -> Any:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(runlog.RunLog, "submit", refuses)
+    with Batches("openai") as server:
+        with pytest.raises(BadSetting, match="so a batch would not be found again, and none was submitted"):
+            ask(server, 2).wait(10)
+        assert not server.asked
