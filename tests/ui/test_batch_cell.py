@@ -46,7 +46,8 @@ def test_the_cell_gives_the_run_and_a_kernel_that_ends_leaves_it_there(here: Her
     assert "Run mine on openai/gpt-6-luna: 0 of 2 rows" in result.out
     status = here("%infer status").out
     assert "run mine on openai/gpt-6-luna: 0 of 2 rows" in status and "batch_0 at openai: 2 rows, fetch before 20" in status
-    assert "2 pending" in here("%infer show mine").out
+    shown = here("%infer show mine").out
+    assert "2 pending" in shown and "say x" in shown and "running" not in shown
     bound = here("%%infer out << openai/gpt-6-luna --batch --name other\nsay z")
     assert bound.value is None and isinstance(here["out"], Run)
 
@@ -54,6 +55,7 @@ def test_the_cell_gives_the_run_and_a_kernel_that_ends_leaves_it_there(here: Her
     assert {job.state for job in server.jobs.values()} == {"working"}, "nothing was cancelled there"
     here("%load_ext holynb")
     assert here("%infer runs").out.count("pending") == 2
+    assert "1 pending" in here("%infer show other").out, "from the log alone"
     server.work("batch_0")
     status = here("%infer status").out
     assert "run mine on openai/gpt-6-luna: 2 of 2 rows. %infer show mine" in status

@@ -213,6 +213,7 @@ def _from_log(name: str) -> Report:
         (stored.ended or stored.started) - stored.started,
         stopped=stored.status == "stopped",
         price_as=settings.route(elsewhere) if elsewhere else None,
+        batch=bool(stored.spec.get("options", {}).get("batch")),
     )
     answer_schema = schema.load(stored.spec["schema"]) if "schema" in stored.spec else None
     expected = quality.labels_of_log(stored, requests, answer_schema)

@@ -156,7 +156,7 @@ def _row(report: Report, row: int, prompt: str, limits: tuple[int, int], image: 
     numbers = "".join(number_cell(n) for n in [*token_counts(outcome), price(outcome), latency(outcome)])
     return (
         f'<tr><td class="n"{CELL_STYLE}>{safe(clip(report.label(row), MAX_LABEL_CHARS))}</td>{input_html}'
-        f'{answer}<td class="k{bad}"{CELL_STYLE}>{safe(status(outcome))}</td>{route}{numbers}</tr>'
+        f'{answer}<td class="k{bad}"{CELL_STYLE}>{safe(status(outcome, pending=report.summary.pending > 0))}</td>{route}{numbers}</tr>'
     )
 
 

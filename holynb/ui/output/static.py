@@ -178,7 +178,7 @@ def _plain_table(report: Report) -> str:
         cells += [""] * (len(report.columns) - len(cells))
         route = [outcome.route or "" if outcome else ""] if report.route_column else []
         numbers = [*rows.token_counts(outcome), price(outcome), rows.latency(outcome)]
-        lines.append([report.label(row), *inputs, *cells, status(outcome), *route, *numbers])
+        lines.append([report.label(row), *inputs, *cells, status(outcome, pending=report.summary.pending > 0), *route, *numbers])
     asks, answers = len(report.inputs), len(report.columns)
     widths = {0: 16, **{1 + i: 32 // asks for i in range(asks)}, **{1 + asks + i: 48 // answers for i in range(answers)}}
     table = grid(["", *report.inputs, *report.columns, "status", *report.route_column, *rows.NUMBERS], lines, widths)

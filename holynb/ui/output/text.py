@@ -149,9 +149,9 @@ def clip_columns(text: str, width: int) -> str:
     return text[:end].rstrip() + "…"
 
 
-def status(outcome: Outcome | None) -> str:
-    """A row's status, by the frame's word."""
-    return "running" if outcome is None else outcome.status
+def status(outcome: Outcome | None, *, pending: bool = False) -> str:
+    """A row's status, by the frame's word; before it ends, whether it is `pending` in a batch."""
+    return outcome.status if outcome is not None else "pending" if pending else "running"
 
 
 def price(outcome: Outcome | None) -> str:
