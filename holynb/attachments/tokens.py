@@ -1,6 +1,7 @@
 """How many tokens an attachment counts for, by each vendor's published rule: the fewest and the most. Pure; knows no price.
 
-Where a vendor publishes several rules, or a model's is not known, the range spans them. Pages as read 2026-11-29:
+Where a vendor publishes several rules, or a model's is not known, the range spans them. The figures of Gemini 3 and of GPT-5.4 and later
+are as others report them, not read on the vendor's own page. The pages, 2026-11-29:
 
 OpenAI     tiles of 512 px (gpt-4o and kin, o1, o3, gpt-5) or patches of 32 px times a factor, at most so many a picture:
            https://platform.openai.com/docs/guides/images-vision (openai-hd4n6.mintlify.app/docs/guides/images; newer models as reported)

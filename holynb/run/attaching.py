@@ -13,7 +13,7 @@ from holynb.errors import BadOption
 from holynb.types import Endpoint, Message, Outcome, Request
 from holynb.words import counted
 
-__all__ = ["broken", "check", "notes", "renewed", "restored"]
+__all__ = ["broken", "check", "notes", "renewed", "restored", "wrong_line"]
 
 #: What a group of kinds is called; singular words of a provider's documentation.
 _NAMES = {"image": "pictures", "pdf": "PDFs", "audio": "sounds"}
@@ -56,19 +56,20 @@ def _listed(groups: set[str]) -> str:
     return " and ".join(name for group, name in _NAMES.items() if group in groups)
 
 
-def notes(requests: Sequence[Request | None], options: Options, answered: Collection[int] = ()) -> list[str]:
-    """What to say beforehand: rows that end with what is wrong with their attachment, and rows that go without one.
+def wrong_line(requests: Sequence[Request | None]) -> str:
+    """What to say before a run of the rows that end with what is wrong with their attachment; empty where there are none."""
+    wrong = [(r.row, a) for r in requests if r is not None and (a := _first_wrong(r)) is not None]
+    if not wrong:
+        return ""
+    row, first = wrong[0]
+    more = f", and {counted(len(wrong) - 1, 'other row')}," if len(wrong) > 1 else ""
+    return f"Row {row}{more} {'ends' if len(wrong) == 1 else 'end'} without being sent: {first.name} {first.problem}."
 
-    `answered`: rows that are not sent.
-    """
+
+def notes(requests: Sequence[Request | None], options: Options, answered: Collection[int] = ()) -> list[str]:
+    """What to say of rows that go without an attachment. `answered`: rows that are not sent."""
     sent = [r for r in requests if r is not None and r.row not in answered]
     lines = []
-    wrong = [(r.row, a) for r in sent if (a := _first_wrong(r)) is not None]
-    if wrong:
-        row, first = wrong[0]
-        more = f", and {counted(len(wrong) - 1, 'other row')}" if len(wrong) > 1 else ""
-        ends = "ends" if len(wrong) == 1 else "end"
-        lines.append(f"Row {row}{more} {ends} without being sent: {first.name} {first.problem}.")
     bare = sum(not r.attachments for r in sent)
     if bare and (options.attach or bare < len(sent)):
         have, go = ("has", "goes") if bare == 1 else ("have", "go")

@@ -73,7 +73,7 @@ def quote(plan: Plan) -> Quote:
     except sqlite3.Error:
         due, seen, left = [r for r in plan.rows.requests if r is not None], [], None
     rest = [r for r in due if r.route.provider != "pool"]
-    known = sum(r is not None for r in plan.rows.requests) - len(due)
+    known = sum(r is not None and attaching.broken(r) is None for r in plan.rows.requests) - len(due)
     measured = _well_measured(seen)
     if plan.judge is None:
         return Quote(_estimated(plan, rest or due, measured), len(rest or due), known, not rest, rest or due)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from holynb import attachments
 from holynb.config import keys, models
 from holynb.pricing import prices
-from holynb.run import assembly, pack, prompt_cache, quote, reservation
+from holynb.run import assembly, attaching, pack, prompt_cache, quote, reservation
 from holynb.ui.commands import routing
 from holynb.ui.output import clean, clip, seconds
 from holynb.words import counted
@@ -35,6 +36,7 @@ def text(plan: Plan) -> str:
         f"Dry run: nothing was sent. {counted(forecast.rows, 'row')} would go {_destination(plan)}.",
         f"{counted(forecast.answered, 'row')} answered at no cost, from the run log or by an identical row." if forecast.answered else "",
         f"{counted(skipped, 'row')} empty after rendering, and would be skipped." if skipped else "",
+        attaching.wrong_line(requests),
         *_address_lines(plan),
         *(
             f"Key{f' of {e.route.provider}' if len(plan.targets.endpoints) > 1 else ''}: {keys.describe_source(e).removeprefix('key in ')}."
@@ -51,6 +53,7 @@ def text(plan: Plan) -> str:
     for request in requests[:SAMPLE_ROWS]:
         lines.append(f"\n--- row {request.row}")
         lines += [f"{m.role}: {clip(clean(m.content), MAX_MESSAGE_CHARS)}" for m in request.messages]
+        lines += [f"attached: {clean(attachments.described(a))}" for a in request.attachments]
     if len(requests) > SAMPLE_ROWS:
         lines.append(f"\n… and {len(requests) - SAMPLE_ROWS:,} more.")
     return "\n".join(line for line in lines if line)
