@@ -236,9 +236,10 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "models | money",
     ),
     "holynb.ui.live": (
+        "qualitytable",
         "protocol",
         "assets | buckets | in_flight | memory | only_row | pictures | recording | servers | timer | totals",
-        "timeseries",
+        "quality | timeseries",
         "runinfo",
         "heading",
         "feed",

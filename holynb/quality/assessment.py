@@ -6,7 +6,7 @@ Rows that failed are outside every figure, and counted; accuracy is also said wi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
@@ -96,6 +96,13 @@ class Scored:
     mean: float | None
     interval: Interval | None
     counts: dict[int, int]
+
+    @classmethod
+    def of(cls, route: str, scale: str, counts: Mapping[int, int], unscored: int) -> Scored:
+        """Of scores that are counted already, without an interval."""
+        n = sum(counts.values())
+        mean = sum(score * k for score, k in counts.items()) / n if n else None
+        return cls(route, scale, n, unscored, mean, None, dict(sorted(counts.items())))
 
 
 @dataclass(frozen=True, slots=True)

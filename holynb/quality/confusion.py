@@ -7,7 +7,7 @@ is none of the labels is a class of its own that no row is of (`OTHER`): it is w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -52,6 +52,15 @@ class Confusion:
             self._kinds, self._of_kind = _together(places, units, list(self.counts))
         self.n = sum(self.counts.values())
         self.hits = sum(n for (i, j), n in self.counts.items() if i == j)
+
+    @classmethod
+    def counted(cls, names: Sequence[str], counts: Mapping[tuple[int, int], int]) -> Confusion:
+        """Of pairs that are counted already."""
+        whole = cls(names, ())
+        whole.counts = dict(sorted(counts.items()))
+        whole.n, whole._kinds = sum(counts.values()), list(whole.counts.values())
+        whole.hits = sum(n for (i, j), n in counts.items() if i == j)
+        return whole
 
     def row(self, i: int) -> list[int]:
         """How rows of class `i` were answered; the last number is of other answers."""

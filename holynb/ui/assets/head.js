@@ -18,6 +18,7 @@ function makeHead(hooks) {
   const track = make("div", "hn-track", null, { role: "progressbar", "aria-valuemin": "0", "aria-label": "Rows done" });
   const [good, bad] = [make("div", "hn-good"), make("div", "hn-failed")];
   const note = make("div", "hn-note");
+  const quality = make("div", "hn-quality-line", "", { dir: "auto" });
   const [failures, remark] = [make("span", "hn-bad", ""), make("span", null, "", { dir: "auto" })];
   const live = make("div", "hn-spoken", "", { role: "status", "aria-live": "polite" });
   track.append(good, bad);
@@ -31,7 +32,7 @@ function makeHead(hooks) {
   }
   const done = make("span", "hn-done");
   line.append(done, figures, make("span", "hn-gap"), badge, title, by, stop);
-  node.append(line, track, note, live);
+  node.append(line, track, quality, note, live);
   show(badge, false);
   let announced = 0, spoken = "";
 
@@ -63,6 +64,8 @@ function makeHead(hooks) {
       const kinds = head.errors.map(({ kind, n }) => `${n} ${kind}`).join(", ");
       say(failures, head.failed ? `${head.failed.toLocaleString("en")} failed: ${kinds}` : "");
       say(remark, head.note);
+      say(quality, head.quality);
+      show(quality, head.quality !== "");
       show(note, Boolean(head.failed || head.note));
       if (head.state === "stopping") say(stop, "Stop now");
       if (!running) show(stop, false);
@@ -71,7 +74,7 @@ function makeHead(hooks) {
       if (Date.now() - announced > 10_000 || head.state !== spoken) {
         [announced, spoken] = [Date.now(), head.state];
         const figures = FIGURES.map(([name]) => head[name] && `${head[name]} ${slots[name].word.textContent}`);
-        const words = [done.textContent, failures.textContent, ...figures, head.note, running ? "" : head.state];
+        const words = [done.textContent, failures.textContent, ...figures, head.quality, head.note, running ? "" : head.state];
         say(live, words.filter(Boolean).join(", "));
       }
     },

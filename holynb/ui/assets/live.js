@@ -26,7 +26,8 @@ function render({ model, el }) {
   left.append(table.node, thoughts.node, formats.node, single, rendered, again?.pair.node ?? detail.node);
   if (again) table.node.after(again.bar.node);
   body.append(left);
-  root.append(connection.node, head.node, body);
+  const quality = makeQuality();
+  root.append(connection.node, head.node, body, quality.node);
   el.append(root);
 
   function openDetail(row) {
@@ -68,6 +69,7 @@ function render({ model, el }) {
     const rows = message.rows.map(decodeRow);
     table.update(rows, message.prompts, message.head, message.pictures);
     head.update(message.head);
+    quality.update(message.quality);
     root.dataset.state = message.head.state;
     if (message.points) charts?.update(message.points);
     charts?.simulated(message.head.simulated);

@@ -21,6 +21,7 @@ DRAWING = (
     "formats.js",
     "detail.js",
     "head.js",
+    "quality.js",
     "live.js",
 )
 

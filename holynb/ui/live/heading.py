@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from holynb.events import Ended, Event, Paused
 from holynb.results import dollars, is_simulated
 from holynb.ui.live.protocol import ErrorCount, Head, RunState
+from holynb.ui.live.quality import QualitySoFar
 from holynb.ui.output import clip, one_line, report, seconds
 from holynb.units import three_digits
 from holynb.words import counted
@@ -33,6 +34,7 @@ class Heading:
 
     def __init__(self, info: RunInfo) -> None:
         self._info = info
+        self.quality = QualitySoFar(info.measure, info.assessment)
         self._pause: tuple[float, str] = (0.0, "")
         self._simulated = False
         self._stopping_since: float | None = None
@@ -44,6 +46,7 @@ class Heading:
             self._pause = (until, f"{event.route} asked all rows to wait {seconds(event.seconds)} ({event.kind})")
         elif isinstance(event, Ended):
             self._simulated |= is_simulated(event.outcome.route)
+            self.quality.fold(event)
 
     def head(self, totals: Totals, series: TimeSeries, in_flight: int, elapsed: float, state: RunState) -> Head:
         """All of it, as it stands."""
@@ -70,6 +73,7 @@ class Heading:
             "by": _by(self._info, totals.answered_by.most_common(MAX_ROUTES)),
             "state": state,
             "note": self._note(totals, in_flight, elapsed, state),
+            "quality": self.quality.line(),
         }
 
     def _note(self, totals: Totals, in_flight: int, elapsed: float, state: RunState) -> str:

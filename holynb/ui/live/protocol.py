@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal, NotRequired, TypedDict, cast, get_args
 
+from holynb.ui.live.qualitytable import QualityTable
+
 __all__ = [
     "ROW_FIELDS",
     "Answer",
@@ -82,7 +84,11 @@ class ErrorCount(TypedDict):
 
 
 class Head(TypedDict):
-    """The numbers above the table. Strings are empty where there is nothing to show yet."""
+    """The numbers above the table. Strings are empty where there is nothing to show yet.
+
+    as_cost: of the answers on `as_route`; cache_saved: by providers' prompt caches; errors: the commonest first; quality: a line a route;
+    by: the routes that were asked; where others answered, which ones, and how many rows.
+    """
 
     n: int
     ended: int
@@ -98,16 +104,13 @@ class Head(TypedDict):
     tokens_s: str
     cost: str
     as_cost: str
-    """What the answers would have cost on `as_route`."""
     cache_saved: str
-    """What providers' prompt caches saved."""
     errors: list[ErrorCount]
-    """The commonest first."""
     simulated: bool
     by: str
-    """The routes that were asked; where others answered, which ones, and how many rows."""
     state: RunState
     note: str
+    quality: str
 
 
 class PromptRange(TypedDict):
@@ -141,7 +144,7 @@ class Points(TypedDict):
 
 
 class Update(TypedDict):
-    """What snapshots and deltas have in common. `seq` counts messages: a page that misses one asks for a snapshot."""
+    """Of snapshots and deltas. `seq` counts messages: a page that misses one asks for a snapshot. `quality`: None: it is as it was."""
 
     seq: int
     head: Head
@@ -152,6 +155,7 @@ class Update(TypedDict):
     points: Points | None
     pictures: list[tuple[int, str]]
     """Rows and the small picture of what goes along with each, as a data: address."""
+    quality: list[QualityTable] | None
 
 
 class DeltaMessage(Update):

@@ -39,7 +39,9 @@ class Logged:
         self.name = report.run
         self.elapsed = report.summary.elapsed
         self.journal = Journal(len(report.rows))
-        self.info = RunInfo(report.prompts, report.labels, report.started, report.run, format=report.format, timed=False)
+        self.info = RunInfo(
+            report.prompts, report.labels, report.started, report.run, format=report.format, assessment=report.quality, timed=False
+        )
         at = report.started + self.elapsed
         for row, outcome in enumerate(report.rows):
             if outcome is not None:
@@ -72,7 +74,8 @@ class Logged:
         index = frame.restore_index(list(self.report.labels or ()), stored.spec.get("index"))
         facts = {"run": stored.id, "name": stored.name, "route": str(stored.route), "started": stored.started}
         origin = facts | {"cost": None if stored.cost is None else float(stored.cost)}
-        return frame.build(self.report.rows, index, self.report.schema, origin)
+        judged = "judge" in stored.spec.get("options", {})
+        return frame.build(self.report.rows, index, self.report.schema, origin, judged=judged)
 
 
 class Replay:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from holynb.attached import Attachment
+from holynb.quality.assessment import Assessment
+from holynb.ui.live.quality import Measure
 from holynb.ui.live.timeseries import Price
 from holynb.ui.output import clip, one_line
 
@@ -35,6 +37,9 @@ class RunInfo:
     grace_s: float = 0.0
     attached: Callable[[int], Sequence[Attachment]] | None = None
     """What goes along with a row; None where nothing does."""
+    measure: Measure | None = None
+    assessment: Assessment | None = None
+    """How good its answers are, of a run that is over and cannot be folded."""
     timed: bool = True
     """Whether it is known when its rows began and ended."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from holynb.ui.live.quality import Measure
 from holynb.ui.live.runinfo import RunInfo
 from holynb.ui.output import crossed, pictures, report
 
@@ -73,6 +74,7 @@ class RunSource:
             fallbacks=report.fallbacks(run),
             grace_s=Policy().grace,
             attached=_attached(run),
+            measure=_measure(run),
         )
 
     @property
@@ -97,6 +99,15 @@ def _attached(run: Run) -> Callable[[int], Sequence[Attachment]] | None:
     if not run.options.attach and not any(pictures.attached_of(p.messages) for p in run.prompts[:LOOKED_AT]):
         return None
     return lambda row: pictures.attached_of(run.prompts[row].messages)
+
+
+def _measure(run: Run) -> Measure | None:
+    """What the run's answers are measured by; None where nobody asked."""
+    plan = run.plan
+    if plan.labels is None and plan.judge is None:
+        return None
+    variants = crossed.pairs(plan.rows.index) or [("", 0)]
+    return Measure(variants, plan.labels, plan.schema, plan.judge.scale if plan.judge else "")
 
 
 def _levels(label: object) -> tuple[object, ...]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from holynb.quality.confusion import Confusion
     from holynb.quality.intervals import Interval
 
-__all__ = ["as_html", "as_text", "labelled", "lines", "matrix", "parts", "percent", "scored"]
+__all__ = ["as_html", "as_text", "classes", "labelled", "lines", "matrix", "parts", "percent", "scored", "shown"]
 
 #: Classes of a table, and characters of a name.
 MAX_CLASSES, MAX_NAME_CHARS = 12, 24
@@ -37,10 +37,10 @@ font-variant-numeric:tabular-nums;color:inherit;min-width:2.2em}
 
 
 # -- one line ----------------------------------------------------------------------------------------------------------
-def lines(assessment: Assessment) -> list[str]:
+def lines(assessment: Assessment, *, intervals: bool = True) -> list[str]:
     """What the figures come to: a line for each route's labels and for its scores."""
     several = len(assessment.labelled) > 1 or len(assessment.scored) > 1
-    out = [_named(x.route, labelled(x), several) for x in assessment.labelled]
+    out = [_named(x.route, labelled(x, intervals=intervals), several) for x in assessment.labelled]
     return [*out, *(_named(s.route, scored(s), several) for s in assessment.scored), *(tested(t) for t in assessment.tested)]
 
 
@@ -116,7 +116,7 @@ def parts(assessment: Assessment) -> list[Part]:
     several = len(assessment.labelled) > 1
     for x in assessment.labelled[:MAX_TABLES]:
         if x.confusion.n:
-            out += [x.route if several else "", _classes(x.confusion), *_advice(x.confusion)]
+            out += [x.route if several else "", classes(x.confusion), *_advice(x.confusion)]
             out.append(Markup(matrix(x.confusion)))
     if assessment.scored and any(s.n for s in assessment.scored):
         out.append(_scores(assessment.scored))
@@ -125,12 +125,12 @@ def parts(assessment: Assessment) -> list[Part]:
     return [p for p in out if p]
 
 
-def _classes(c: Confusion) -> Listing:
-    shown = sorted(c.by_class, key=lambda f: -f.support)[:MAX_CLASSES]
+def classes(c: Confusion) -> Listing:
+    largest = sorted(c.by_class, key=lambda f: -f.support)[:MAX_CLASSES]
     order = {name: i for i, name in enumerate(c.names)}
     rows = [
         [_name(f.name), _two(f.precision), _two(f.recall), _two(f.f1), f"{f.support:,}", f"{f.predicted:,}"]
-        for f in sorted(shown, key=lambda f: order[f.name])
+        for f in sorted(largest, key=lambda f: order[f.name])
     ]
     if c.macro is not None:
         rows.append(["macro average", *map(_two, c.macro), f"{c.n:,}", f"{c.n - c.others:,}"])
@@ -170,18 +170,18 @@ def _name(name: str) -> str:
     return clip(one_line(name), MAX_NAME_CHARS) or "(blank)"
 
 
-def _shown(c: Confusion) -> tuple[list[str], list[list[int]]]:
+def shown(c: Confusion) -> tuple[list[str], list[list[int]]]:
     """The matrix with at most MAX_CLASSES classes, then the others together: heads of its columns, the last of other answers; its rows."""
     support = {f.name: f.support for f in c.by_class}
     largest = sorted(range(len(c.names)), key=lambda i: -support.get(c.names[i], 0))
-    shown = sorted(i for i in largest[:MAX_CLASSES] if c.names[i] in support)
-    rest = [i for i in range(len(c.names)) if i not in shown and c.names[i] in support]
-    groups = [[i] for i in shown] + ([rest] if rest else [])
+    listed = sorted(i for i in largest[:MAX_CLASSES] if c.names[i] in support)
+    rest = [i for i in range(len(c.names)) if i not in listed and c.names[i] in support]
+    groups = [[i] for i in listed] + ([rest] if rest else [])
     place = {i: g for g, group in enumerate(groups) for i in group} | {len(c.names): len(groups)}
     rows = [[0] * (len(groups) + 1) for _ in groups]
     for (i, j), n in c.counts.items():
         rows[place[i]][place[j]] += n
-    heads = [_name(c.names[i]) for i in shown] + ([f"{len(rest):,} others"] if rest else []) + ["no label"]
+    heads = [_name(c.names[i]) for i in listed] + ([f"{len(rest):,} others"] if rest else []) + ["no label"]
     if not any(row[-1] for row in rows):
         heads, rows = heads[:-1], [row[:-1] for row in rows]
     return heads, rows
@@ -189,7 +189,7 @@ def _shown(c: Confusion) -> tuple[list[str], list[list[int]]]:
 
 def matrix(c: Confusion) -> str:
     """The confusion matrix as HTML: what stands in a cell is a number; its background is the number's share of the row."""
-    heads, rows = _shown(c)
+    heads, rows = shown(c)
     head = "".join(f'<th scope="col" style="text-align:right">{safe(h)}</th>' for h in heads)
     body = []
     for i, row in enumerate(rows):
@@ -224,7 +224,7 @@ def as_text(assessment: Assessment) -> str:
     out = [listing.as_text([part]) for part in parts(assessment) if not isinstance(part, Markup)]
     for x in assessment.labelled[:MAX_TABLES]:
         if x.confusion.n:
-            heads, rows = _shown(x.confusion)
+            heads, rows = shown(x.confusion)
             table = grid(
                 ["label \\ answer", *heads], [[heads[i], *map(str, row)] for i, row in enumerate(rows)], numbers=range(1, len(heads) + 1)
             )

@@ -243,7 +243,9 @@ class Shown:
 
 def a_run(show: str = "all") -> Any:
     options = SimpleNamespace(show=show, price_as=None, format="text", fallback=())
-    plan = SimpleNamespace(rows=SimpleNamespace(index=None), targets=SimpleNamespace(endpoints=[]), options=options)
+    plan = SimpleNamespace(
+        rows=SimpleNamespace(index=None), targets=SimpleNamespace(endpoints=[]), options=options, labels=None, judge=None
+    )
     prompts = [SimpleNamespace(text="hi", messages=(Message("user", "hi"),))] * 2
     return SimpleNamespace(
         n=2,
