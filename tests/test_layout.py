@@ -570,8 +570,8 @@ def test_lines_stay_short() -> None:
 
 
 def loaded_after(code: str) -> set[str]:
-    """Top-level modules in a fresh Python after `code`."""
-    lines = f"{code}\nimport sys, json\nprint(json.dumps(sorted({{m.partition('.')[0] for m in sys.modules}})))"
+    """Modules in a fresh Python after `code`."""
+    lines = f"{code}\nimport sys, json\nprint(json.dumps(sorted(sys.modules)))"
     env = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     done = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, timeout=120, check=True, cwd=ROOT, env=env)
     return set(json.loads(done.stdout.splitlines()[-1]))
@@ -584,6 +584,11 @@ def test_importing_holynb_is_light() -> None:
 def test_loading_the_extension_is_light() -> None:
     code = "from IPython.core.interactiveshell import InteractiveShell\nInteractiveShell.instance().run_line_magic('load_ext', 'holynb')"
     assert loaded_after(code).isdisjoint({*HEAVY, "anywidget", "ipywidgets"})
+
+
+def test_opening_a_live_view_loads_nothing_that_its_first_picture_has_no_use_for() -> None:
+    later = {f"holynb.{name}" for name in ("ui.live.again", "ui.live.detail", "ui.live.export", "ui.output.markdown", "ui.output.static")}
+    assert loaded_after("import holynb.ui.live.widget").isdisjoint({*later, "holynb.quality.assessment", "pandas", "plotly"})
 
 
 def test_importing_what_starts_processes_is_light() -> None:

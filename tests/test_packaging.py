@@ -356,5 +356,7 @@ def test_the_badge_opens_the_first_notebook() -> None:
 @pytest.mark.parametrize("command", [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]], ids=["lint", "format", "types"])
 def test_code_is_clean(command: list[str]) -> None:
     pytest.importorskip(command[0])
+    if command == ["mypy"] and not (ROOT / ".mypy_cache").exists():
+        command = ["mypy", f"--cache-dir={os.devnull}"]  # a fresh checkout reads no cache, and writing one takes a fifth of the time
     completed = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
     assert completed.returncode == 0, completed.stdout[-4000:] + completed.stderr[-1000:]

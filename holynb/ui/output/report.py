@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from holynb.errors import BadOption
 from holynb.events import Noted
-from holynb.quality.assessment import Assessment
 from holynb.types import Prompt
 from holynb.ui.output import crossed, pictures, series
 from holynb.ui.output.text import clip, one_line, shared_prefix
@@ -18,6 +17,7 @@ from holynb.ui.output.text import clip, one_line, shared_prefix
 if TYPE_CHECKING:
     from holynb.attached import Attachment
     from holynb.events import Event
+    from holynb.quality.assessment import Assessment
     from holynb.results import Summary
     from holynb.run import SessionRun
     from holynb.runlog import StoredRow
@@ -46,6 +46,12 @@ MAX_SCHEMA_COLUMNS = 6
 MAX_INPUT_COLUMNS = 4
 
 
+def _unassessed() -> Assessment:
+    from holynb.quality.assessment import Assessment  # a live view, which opens with this module, has no use for its measures
+
+    return Assessment()
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """A run as facts: of this session, of the run log, of a recording. `labels` are index labels, None for 0…n-1.
@@ -72,7 +78,7 @@ class Report:
     value: str = ""
     into: str = ""
     source: Any = None
-    quality: Assessment = field(default_factory=Assessment)
+    quality: Assessment = field(default_factory=_unassessed)
     attached: Callable[[int], Sequence[Attachment]] = lambda row: ()
     """What goes along with a row."""
 
@@ -170,7 +176,7 @@ def assessed(run: SessionRun) -> Assessment:
 
     plan = run.plan
     if plan.labels is None and plan.judge is None and not crossed.variants(plan.rows.index):
-        return Assessment()
+        return _unassessed()
     variants = crossed.pairs(plan.rows.index) or [(str(run.route), 0)]
     return quality.assessment(run.rows(), variants, plan.labels, plan.schema, plan.judge.scale if plan.judge else None)
 
@@ -232,7 +238,7 @@ def _from_log(name: str) -> Report:
         run=stored.name or stored.id,
         quality=quality.assessment(rows, pairs or [(stored.route, 0)], expected, answer_schema, scale)
         if expected is not None or scale is not None or len(pairs) > 1
-        else Assessment(),
+        else _unassessed(),
     )
 
 
