@@ -60,7 +60,10 @@ class EventLog(Sequence[Event]):
             return len(self._blocks) * BLOCK + len(self._live)
 
     def __iter__(self) -> Iterator[Event]:
-        cursor = 0
+        return self.after(0)
+
+    def after(self, cursor: int) -> Iterator[Event]:
+        """The events from `cursor` on, read as they are asked for."""
         while events := self.since(cursor):
             yield from events
             cursor += len(events)

@@ -178,11 +178,8 @@ class Journal:
 
     # -- reading: any thread -------------------------------------------------------------------------------------------
     def events_since(self, cursor: int) -> tuple[list[Event], int]:
-        """The events after `cursor` (0 at first) and the next cursor. Never blocks.
-
-        Of a large run it is a part of them where the reader is far behind: the next call goes on.
-        """
-        events = self._events.since(cursor) if isinstance(self._events, EventLog) else self._events[cursor:]
+        """The events after `cursor` (0 at first) and the next cursor. Never blocks."""
+        events = list(self._events.after(cursor)) if isinstance(self._events, EventLog) else self._events[cursor:]
         return events, cursor + len(events)
 
     def events(self) -> Sequence[Event]:
