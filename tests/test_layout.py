@@ -588,7 +588,7 @@ def test_loading_the_extension_is_light() -> None:
 
 def test_opening_a_live_view_loads_nothing_that_its_first_picture_has_no_use_for() -> None:
     later = {f"holynb.{name}" for name in ("ui.live.again", "ui.live.detail", "ui.live.export", "ui.output.markdown", "ui.output.static")}
-    assert loaded_after("import holynb.ui.live.widget").isdisjoint({*later, "holynb.quality.assessment", "pandas", "plotly"})
+    assert loaded_after("import holynb.ui.live.widget").isdisjoint({*later, "pandas", "plotly"})
 
 
 def test_importing_what_starts_processes_is_light() -> None:
