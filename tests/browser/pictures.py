@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from browser.lab import CHROMIUM, FLAGS, Lab, Page, write_notebook
 
 FOLDER = Path(__file__).parents[2] / "notebooks" / "pictures"
-SIZE = (1180, 640)
+SIZE = (1180, 800)
 REVIEWS = 'import pandas as pd\nreviews = pd.DataFrame({"text": ["Arrived broken.", "Exactly what I wanted.", "배송이 빨라요."]})'
 
 
@@ -29,7 +29,7 @@ def live(lab: Lab, context: Any, path: Path, theme: str) -> None:
     page = taken(lab, context, path, ["%infer show --replay flaky --speed 4"], theme)
     page.until(lambda: page.there(".hn-chart canvas") >= 4 and page.there(".hn .hn-is-ok"), 30, "the view")
     page.until(lambda: int(page.find(".hn-done").inner_text().split()[0]) >= 70, 60, "seventy rows")
-    page.find(".hn").screenshot(path=str(path))
+    page.page.screenshot(path=str(path), clip=page.find(".hn").bounding_box())  # the view itself never stands still
     page.close()
     lab.end_kernels()
 
@@ -41,6 +41,7 @@ def panel(lab: Lab, context: Any, path: Path) -> None:
     page.page.get_by_placeholder("provider/model or an alias").fill("holysheep/gpt-4.1")
     page.page.get_by_placeholder("What to ask").fill("Is this review positive or negative? Answer with one word.")
     page.page.get_by_role("button", name="{{ text }}").click()
+    page.idle()  # a press may overtake what was typed just before it: ipywidgets holds that back while the kernel is busy
     page.page.get_by_role("button", name="Dry run").click()
     page.until(lambda: "nothing was sent" in page.text(2), 10, "the dry run")
     page.find(".jp-Notebook .jp-Cell").nth(2).locator(".jp-OutputArea").first.screenshot(path=str(path))

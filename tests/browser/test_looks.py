@@ -71,6 +71,7 @@ CUT_HEADS = """() => [...document.querySelectorAll('.hn-heads .hn-cell')]
 
 def test_it_is_two_columns_and_one_where_there_is_no_room(notebook: Any) -> None:
     page = playing(notebook, size=(1280, 900))
+    assert page.find(".hn-line").inner_text().count("sim/flaky") == 1, "the route is named once"
     box = "s => { const b = document.querySelector('.hn ' + s).getBoundingClientRect(); return [b.left, b.top, b.right, b.bottom]; }"
     left, right = page.ask(box, ".hn-left"), page.ask(box, ".hn-charts")
     assert right[0] >= left[2]

@@ -54,7 +54,7 @@ function makeHead(hooks) {
         say(slots[name].value, head[name]);
       }
       say(slots.elapsed.word, running ? "so far" : "in all");
-      say(by, head.by);
+      say(by, title.textContent.endsWith(` · ${head.by}`) ? "" : head.by); // a recording's title names it
       if (by.title !== head.by) by.title = head.by;
       good.style.width = `${head.n ? (100 * (head.ended - head.failed)) / head.n : 0}%`;
       bad.style.width = `${head.n ? (100 * head.failed) / head.n : 0}%`;
