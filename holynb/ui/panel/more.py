@@ -20,6 +20,7 @@ SECTIONS = {
     "Money": ("budget", "price_as", "tier", "batch", "prompt_cache"),
     "Routes": ("fallback", "spread", "compare", "router"),
     "Input": ("attach", "attach_max", "attach_urls"),
+    "Quality": ("label", "exact", "judge", "rubric"),
     "Output": ("format", "schema", "embed", "dimensions", "chunk", "stream", "cache", "refresh"),
 }
 MORE_OPTIONS = frozenset(name for names in SECTIONS.values() for name in names)

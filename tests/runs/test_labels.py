@@ -1,0 +1,100 @@
+"""`--label`: what can be one, what is compared, and what is refused before anything is sent."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import holynb
+from holynb.config import Options
+from holynb.errors import BadOption
+from holynb.run import plan, resume
+from holynb.ui.output import report
+
+SENTIMENT = {"type": "object", "properties": {"mood": {"type": "string", "enum": ["pos", "neg"]}, "stars": {"type": "integer"}}}
+
+
+def made(values: list[Any], **options: Any) -> plan.Plan:
+    df = pd.DataFrame({"t": ["x"] * len(values), "y": values})
+    return plan.make("{{ t }}", "sim/json", Options.parse({"df": df, "label": "y", **options}))
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "message"),
+    [
+        ([0.5, 1.5], {}, "--label y holds floats, such as 0.5"),
+        ([1.0, 2.0], {}, "df['y'] = df['y'].astype('Int64')"),
+        ([None, None], {}, "every row of it is missing"),
+        ([["a"], ["b"]], {}, "--label y holds lists"),
+        ([pd.Timestamp(0), pd.Timestamp(1)], {}, "--label y holds values of Timestamp"),
+        (["a", "b"], {"label": "Y"}, "--label Y: there is no such column"),
+        (["a", "b"], {"label": "y=mood"}, "there is no --schema"),
+        (["pos", "neg"], {"schema": SENTIMENT}, "which column of --schema is compared with it? --label y=mood"),
+        (["pos", "neg"], {"schema": SENTIMENT, "label": "y=mod"}, "the schema has no column 'mod'"),
+        (["good", "bad"], {"schema": SENTIMENT, "label": "y=mood"}, "no answer can match: mood is one of 'pos', 'neg'"),
+        (["many", "few"], {"schema": SENTIMENT, "label": "y=stars"}, "no answer can match: stars is another kind of value"),
+        (["  ", ""], {}, "every label is blank"),
+    ],
+)
+def test_what_can_be_no_label_is_refused_in_one_line(values: list[Any], options: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadOption, match=re.escape(message)) as refused:
+        made(values, **options)
+    assert "\n" not in str(refused.value)
+
+
+def test_companions_alone_are_refused() -> None:
+    for options, message in (({"exact": True}, "--exact"), ({"label": "y"}, "add --df NAME")):
+        with pytest.raises(BadOption, match=message):
+            plan.make("x", "sim/echo", Options.parse(options))
+
+
+def test_whole_numbers_with_gaps_true_and_false_and_categories_are_labels() -> None:
+    for values, expected in (
+        ([1.0, None, 3.0], ["1", None, "3"]),
+        ([True, False], ["True", "False"]),
+        (pd.Categorical(["a", "b"]), ["a", "b"]),
+        ([3, "x"], ["3", "x"]),
+    ):
+        labels = made(values).labels  # type: ignore[arg-type]
+        assert labels is not None
+        assert list(labels.values) == expected
+
+
+def test_labels_that_some_answers_can_never_be_are_told() -> None:
+    notes = made(["pos", "meh", None], schema=SENTIMENT, label="y=mood").notes
+    assert "y has 'meh', which mood can never be." in notes
+    assert "1 of 3 rows has no y, and no part in the figures." in notes
+
+
+def test_a_prompt_that_shows_the_label_is_told() -> None:
+    df = pd.DataFrame({"t": ["x"], "y": ["a"]})
+    made_of = plan.make("{{ t }} {{ y }}", "sim/echo", Options.parse({"df": df, "label": "y"})).notes
+    assert any("The prompt shows the model y" in note for note in made_of)
+
+
+def test_the_figures_are_of_the_rows_that_have_both_and_the_log_says_the_same() -> None:
+    df = pd.DataFrame({"t": ["pos", "NEG.", "pos", "other"], "y": ["pos", "neg", "neg", None]})
+    run = holynb.infer("{{ t }}", "sim/echo", df=df, label="y", name="n").wait(30)
+    for quality in (report.of(run).quality, report._from_log("n").quality):
+        (x,) = quality.labelled
+        assert (x.confusion.n, x.confusion.hits, x.unlabelled, x.failed) == (3, 2, 1, 0)
+    assert run.quality().metrics.loc["accuracy", "value"] == pytest.approx(2 / 3)
+    resumed = resume.resumed("n").labels
+    assert resumed is not None
+    assert [resumed.of(i) for i in range(4)] == ["pos", "neg", "neg", None]
+    exact = holynb.infer("{{ t }}", "sim/echo", df=df, label="y", exact=True).wait(30)
+    assert exact.quality().assessment.labelled[0].confusion.hits == 1
+
+
+def test_failed_rows_are_outside_and_accuracy_is_also_said_with_them() -> None:
+    df = pd.DataFrame({"t": ["a", "b", "c", "d"], "y": ["a", "b", "c", "d"]})
+    run = holynb.infer("{{ t }}", "sim/echo", df=df, label="y", p={"fault": "400", "times": 1}, retries=0)
+    with contextlib.suppress(holynb.InferError):
+        run.wait(30)
+    for x in run.quality().assessment.labelled:
+        assert x.confusion.n + x.failed == 4
+        assert x.accuracy_of_all == pytest.approx(x.confusion.hits / 4)
