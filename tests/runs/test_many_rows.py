@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import tracemalloc
 from decimal import Decimal
 from pathlib import Path
@@ -90,7 +91,7 @@ def test_an_outcome_comes_back_as_it_was() -> None:
 
 
 def test_the_journal_of_a_large_run_takes_little_memory_a_row() -> None:
-    n, text = 20_000, "an answer of some words, as a model gives it " * 4
+    n, text = 10_000, "an answer of some words, as a model gives it " * 4
     tracemalloc.start()
     try:
         journal = Journal(n)
@@ -100,5 +101,19 @@ def test_the_journal_of_a_large_run_takes_little_memory_a_row() -> None:
         held = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
-    assert held < 6_000_000, f"{held / n:.0f} bytes a row; as objects they were more than a thousand"
+    assert held < 5_000_000, f"{held / n:.0f} bytes a row; as objects they were more than a thousand"
     assert journal.rows[n - 1] == Outcome("ok", f"{text}{n - 1}", route="a/b", attempts=1)
+
+
+def test_a_large_run_that_was_stopped_sends_the_rest_alone() -> None:
+    prompts = [f"stop {i}" for i in range(MANY)]
+    first = holynb.infer(prompts, "sim/echo", name="stopped")
+    until = time.monotonic() + 60
+    while first.journal.ended < MANY - 1_000 and time.monotonic() < until:
+        time.sleep(0.01)
+    first.cancel()
+    stopped = first.wait().summary()
+    assert stopped.ok + stopped.cancelled == MANY
+    again = holynb.infer(prompts, "sim/echo", name="stopped").wait()
+    assert again.frame()["text"].tolist() == prompts
+    assert again.frame()["attempts"].sum() == MANY - stopped.ok
