@@ -89,7 +89,7 @@ class QualitySoFar:
         routes = list(self._pairs)
         names, scale = list(self._names.values()), self._measure.scale
         labelled = [Labelled(r, Confusion.counted(names, self._pairs[r]), self._failed[r], self._unlabelled[r]) for r in routes]
-        scored = [Scored.of(r, scale, self._scores[r], self._unscored[r]) for r in routes]
+        scored = [Scored.of(r, scale, self._scores[r], self._unscored[r]) for r in routes if self._scores[r] or self._unscored[r]]
         return Assessment(
             labelled if self._measure.labels and any(x.confusion.n or x.failed for x in labelled) else (), scored if scale else ()
         )

@@ -20,6 +20,7 @@ def test_what_is_folded_row_by_row_is_what_the_end_says() -> None:
     df = pd.DataFrame({"t": ["a", "b", "a", "c", "b", "a"], "y": ["a", "b", "b", "a", None, "A."]})
     run = holynb.infer("{{ t }}", "sim/echo", df=df, label="y", judge="sim/json").wait(30)
     feed = Feed(RunSource(run).info)
+    assert feed.head(0.0)["quality"] == "", "before a row has ended, nothing is said"
     feed.fold(run.journal.events_since(0)[0], {}, 1.0)
     end = report.of(run).quality
     line = feed.head(1.0, "done")["quality"]
