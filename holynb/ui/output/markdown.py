@@ -25,8 +25,8 @@ __all__ = ["MAX_CHARS", "MAX_HTML_CHARS", "MAX_NESTING", "MAX_SECONDS", "as_html
 
 #: Of a text, of what is written for it, of lists and quotes inside each other, of this thread's time.
 MAX_CHARS, MAX_HTML_CHARS, MAX_NESTING, MAX_SECONDS = 100_000, 400_000, 40, 0.5
-#: A wider table is shown as its source; of an address behind its link, of the language above a block of code.
-MAX_TABLE_COLUMNS, MAX_ADDRESS_CHARS, MAX_LANGUAGE_CHARS = 60, 200, 40
+#: A wider table is shown as its source; of an address behind its link.
+MAX_TABLE_COLUMNS, MAX_ADDRESS_CHARS = 60, 200
 #: Steps between two looks at the clock, which cost as much as a step.
 STEPS_A_LOOK = 32
 
@@ -188,7 +188,7 @@ def _inline(children: Sequence[Token]) -> Iterator[str]:
 
 
 def _code(text: str, language: str = "") -> str:
-    name = clip(language.strip(), MAX_LANGUAGE_CHARS)
+    name = language.strip()  # whole: what stands behind a fence may be the answer itself, on one line
     return (f'<div class="holynb-note">{safe(name)}</div>' if name else "") + f'<pre class="holynb-code"><code>{safe(text)}</code></pre>'
 
 
