@@ -7,7 +7,7 @@ flight is kept beside it, not in it: an hour of streaming must not become an hou
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
@@ -181,6 +181,16 @@ class Journal:
         """The events after `cursor` (0 at first) and the next cursor. Never blocks."""
         events = list(self._events.after(cursor)) if isinstance(self._events, EventLog) else self._events[cursor:]
         return events, cursor + len(events)
+
+    def parts_since(self, cursor: int) -> Iterator[list[Event]]:
+        """The events after `cursor`, some at a time, so that a reader who is late does not hold all of a large run. Never blocks."""
+        if not isinstance(self._events, EventLog):
+            yield self._events[cursor:]
+            return
+        end = len(self._events)  # a reader that is slower than the run comes back
+        while cursor < end and (events := self._events.since(cursor)):
+            yield events
+            cursor += len(events)
 
     def events(self) -> Sequence[Event]:
         """All events so far; of a large run they are read as they are asked for."""

@@ -175,7 +175,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "agreement | confusion | paired",
         "assessment",
     ),
-    "holynb.results": ("costs | vectors", "below_direct | cache_savings | columns", "frame", "summary"),
+    "holynb.results": ("costs | index_labels | vectors", "below_direct | cache_savings | columns", "frame", "summary"),
     "holynb.run": (
         "prompt_spool",
         "attaching | batch_terms | chunk_plan | embedding | inputs | judge | keys | labels | long_row | pythoncode | request_fields",

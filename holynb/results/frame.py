@@ -11,6 +11,7 @@ from holynb.errors import BadOption, BadPrompt, closest
 from holynb.files import is_table, one_column
 from holynb.prompts.exact_floats import exact_list
 from holynb.results import columns as result_columns
+from holynb.results.index_labels import json_label
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +24,6 @@ __all__ = [
     "cross_index",
     "index_spec",
     "is_frame",
-    "labels",
     "records",
     "restore_index",
     "select",
@@ -210,21 +210,10 @@ def check_rows(df: Any, name: str, option: str = "--df") -> None:
         )
 
 
-def labels(index: Any) -> list[Any]:
-    """An index as JSON-able labels (a MultiIndex's as lists)."""
-    return [list(map(_json_label, label)) if isinstance(label, tuple) else _json_label(label) for label in index.tolist()]
-
-
-def _json_label(label: Any) -> Any:
-    if isinstance(label, str | int | float | bool | None):
-        return label
-    return None if type(label).__name__ in ("NAType", "NaTType") else str(label)
-
-
 def index_spec(index: Any) -> dict[str, list[Any]]:
     """Names and dtypes of an index's levels, which its labels as JSON lose."""
     levels = [index.get_level_values(i) for i in range(index.nlevels)]
-    return {"names": [_json_label(name) for name in index.names], "kinds": [str(level.dtype) for level in levels]}
+    return {"names": [json_label(name) for name in index.names], "kinds": [str(level.dtype) for level in levels]}
 
 
 def restore_index(stored: Sequence[Any], spec: Mapping[str, Sequence[Any]] | None = None) -> Any:

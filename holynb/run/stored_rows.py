@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from holynb.events import Ended
-from holynb.results import frame
+from holynb.results import index_labels
 from holynb.run.pending import Pending
 from holynb.run.plan import Plan
 from holynb.runlog import StoredRow
@@ -52,7 +52,7 @@ class StoredRows(Collection[StoredRow]):
         kept, index = self.plan.earlier.kept, self.plan.rows.index
         for first in range(self.begin, self._stop, WINDOW):
             rows = range(first, min(self._stop, first + WINDOW))
-            labels: Sequence[object] = rows if index is None else frame.labels(index[rows.start : rows.stop])
+            labels: Sequence[object] = rows if index is None else index_labels.labels(index[rows.start : rows.stop])
             for row, label in zip(rows, labels, strict=True):
                 request = self.plan.rows.requests[row]
                 if request is None:  # a row that asks nothing has a place in the index all the same

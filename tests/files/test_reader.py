@@ -31,7 +31,7 @@ import zstandard
 
 from holynb import files
 from holynb.errors import BadOption
-from holynb.results import frame
+from holynb.results import frame, index_labels
 
 
 def rows(path: Path) -> list[dict[str, object]]:
@@ -194,7 +194,7 @@ def test_what_pandas_writes_as_json_is_read_with_its_labels(tmp_path: Path):
         pd.DataFrame({"a": ["x", "007"]}, index=labels).to_json(path)
         made = files.read(str(path))
         assert (made["a"].tolist(), made.index.tolist()) == (["x", "007"], want)
-        assert frame.restore_index(frame.labels(made.index), frame.index_spec(made.index)) is None or want != [0, 1]
+        assert frame.restore_index(index_labels.labels(made.index), frame.index_spec(made.index)) is None or want != [0, 1]
 
 
 # -- lines ---------------------------------------------------------------------------------------------------------------

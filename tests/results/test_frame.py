@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from holynb.errors import BadOption, BadPrompt
-from holynb.results import frame
+from holynb.results import frame, index_labels
 from holynb.types import Outcome, Usage
 
 OK = Outcome(
@@ -160,7 +160,7 @@ def test_a_frame_is_found_by_name_or_the_closest_is_offered():
     "index", [pd.Index(["a", "b"]), pd.MultiIndex.from_tuples([(1, "x"), (2, "y")]), pd.RangeIndex(2)], ids=["labels", "multi", "range"]
 )
 def test_labels_survive_the_log(index: pd.Index):
-    back = frame.restore_index(frame.labels(index))
+    back = frame.restore_index(index_labels.labels(index))
     assert (back is None and list(index) == [0, 1]) or back.equals(index)
 
 
@@ -182,14 +182,14 @@ def test_labels_survive_the_log(index: pd.Index):
     ids=lambda i: f"{type(i).__name__}-{i.dtype}",
 )
 def test_an_index_comes_back_from_the_log_as_it_was(index: pd.Index):
-    kept = json.loads(json.dumps([frame.labels(index), frame.index_spec(index)]))
+    kept = json.loads(json.dumps([index_labels.labels(index), frame.index_spec(index)]))
     back = frame.restore_index(*kept)
     pd.testing.assert_index_equal(back, index, exact="equiv")
 
 
 def test_an_index_of_intervals_comes_back_as_its_words():
     index = pd.interval_range(0, 2, name="span")
-    assert frame.restore_index(frame.labels(index), frame.index_spec(index)).equals(pd.Index(["(0, 1]", "(1, 2]"]))
+    assert frame.restore_index(index_labels.labels(index), frame.index_spec(index)).equals(pd.Index(["(0, 1]", "(1, 2]"]))
 
 
 def test_what_derives_from_a_frame_is_one():

@@ -91,7 +91,7 @@ function render({ model, el }) {
 
   function begin(message) {
     const n = message.head.n;
-    table.reset(n, id, message.shared_prefix);
+    table.reset(message.listed, id, message.shared_prefix, message.window);
     head.begin(message);
     connection.begin(message.view);
     again?.bar.begin(message.view);

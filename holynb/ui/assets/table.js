@@ -31,6 +31,8 @@ function sortKey(row, field) {
 /** hooks: open(row) a row was chosen, visible(first, last) rows came into sight. */
 function makeTable(hooks) {
   const data = { n: 0, rows: [], prompts: [], labels: null, pictures: {}, ended: [], list: null, last: 0, labelChars: 4, sharedPrefix: "" };
+  /** Rows behind the first `n`: the page has those in progress and those that failed. */
+  const behind = new Set();
   let [fit, rowPx] = ["", 28];
   Object.assign(data, { order: "input", filter: "all", follow: true, chosen: -1, find: "", by: 0, down: true });
   const node = make("div", "hn-table");
@@ -74,7 +76,8 @@ function makeTable(hooks) {
   const shared = make("div", "hn-shared");
   const beginning = make("span", null, "", { dir: "auto" });
   shared.append("All prompts begin: ", beginning);
-  node.append(bar, shared, scroller);
+  const listed = make("div", "hn-shared");
+  node.append(bar, shared, listed, scroller);
   const resized = new ResizeObserver(() => {
     const [name, , px] = FITS.find(([, upTo]) => node.clientWidth < upTo);
     if (!node.clientWidth || fit === name) return;
@@ -129,14 +132,29 @@ function makeTable(hooks) {
     const keep = FILTERS[data.filter];
     let rows = data.order === "newest" ? [...data.ended].reverse() : null;
     if (data.order === "newest") {
-      for (let i = data.n - 1; i >= 0; i--) if (FILTERS.running(line(i))) rows.unshift(i);
+      for (const i of numbers().reverse()) if (FILTERS.running(line(i))) rows.unshift(i);
     } else {
-      rows = Array.from({ length: data.n }, (_, i) => i);
+      rows = numbers();
     }
     if (data.filter !== "all") rows = rows.filter((r) => keep(line(r)));
     if (data.find) rows = rows.filter(matches);
     if (data.by) rows = ordered(rows);
     return (data.list = rows);
+  }
+
+  function numbers() {
+    return [...Array.from({ length: data.n }, (_, i) => i), ...[...behind].sort((a, b) => a - b)];
+  }
+
+  /** Whether the page goes on with a row; one behind the listed ones leaves with its answer. */
+  function keeps(row) {
+    if (row.row < data.n) return true;
+    const [had, has] = [behind.has(row.row), row.failed || FILTERS.running(row)];
+    if (had !== has) data.list = null;
+    if (has) return Boolean(behind.add(row.row));
+    behind.delete(row.row);
+    for (const kept of [data.rows, data.prompts, data.labels ?? []]) delete kept[row.row];
+    return false;
   }
 
   const pool = [];
@@ -210,7 +228,7 @@ function makeTable(hooks) {
   }
 
   function choose(row, open) {
-    if (row < 0 || row >= data.n) return;
+    if (row < 0 || (row >= data.n && !behind.has(row))) return;
     data.chosen = row;
     data.follow = false;
     const place = list().indexOf(row);
@@ -253,7 +271,10 @@ function makeTable(hooks) {
     },
     choose,
     close: () => resized.disconnect(),
-    reset(n, id, sharedPrefix) {
+    reset(n, id, sharedPrefix, window) {
+      behind.clear();
+      say(listed, window);
+      show(listed, window !== "");
       say(beginning, sharedPrefix);
       show(shared, sharedPrefix !== "");
       Object.assign(data, { n, id, sharedPrefix, rows: [], prompts: [], labels: null, pictures: {}, ended: [], list: null, last: 0 });
@@ -267,7 +288,7 @@ function makeTable(hooks) {
         labels?.forEach((l, i) => (data.labels[first + i] = l));
         widen(labels ?? []);
       }
-      for (const row of rows) {
+      for (const row of rows.filter(keeps)) {
         const before = line(row.row);
         data.rows[row.row] = row;
         if (FILTERS.running(row)) data.last = Math.max(data.last, row.row);

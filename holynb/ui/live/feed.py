@@ -1,7 +1,8 @@
 """What a page is sent of one run: a snapshot when it opens, then deltas. Pure: folds the run's events; knows no widget.
 
 Rows are sent when they change, failed ones first, a bounded number per message; the rest follows in later messages, so that ten thousand
-rows open at once. Every string is cleaned and cut here, and numbers that a person reads are formatted here, so that all views agree.
+rows open at once. Of a longer run the page has its first rows, those in flight and some that failed. Every string is cleaned and cut
+here, and numbers that a person reads are formatted here, so that all views agree.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ ROW_OVERHEAD_CHARS, PROMPT_OVERHEAD_CHARS = 40, 10
 #: A page's visible range is cut to this many rows.
 MAX_VISIBLE_ROWS = 200
 UNLIMITED = 10**12
+#: Rows from the first that a page has all of, and failed ones behind them: what the kernel and the page hold must not grow with the run.
+LISTED_ROWS, LISTED_FAILED = 10_000, 2_000
 
 #: Row → how many pieces of its answer came, and its first characters (all of them where there is one row).
 Starts = Mapping[int, tuple[int, str]]
@@ -62,7 +65,9 @@ class Feed:
     def __init__(self, info: RunInfo) -> None:
         self.info = info
         self.n = len(info.prompts)
-        self.outcomes: list[Outcome | None] = [None] * self.n
+        self.listed = min(self.n, LISTED_ROWS)
+        self.outcomes: dict[int, Outcome] = {}
+        """Of the rows that the page has, or is about to."""
         self.in_flight: dict[int, InFlightRow] = {}
         self.series = TimeSeries(info.started, info.price_as, info.compared)
         self.totals = Totals(self.n)
@@ -73,6 +78,11 @@ class Feed:
         self._failed: dict[int, None] = {}
         self._changed: dict[int, None] = {}
         self._streamed: dict[int, None] = {}
+        self._behind: set[int] = set()
+        """Rows behind the listed ones that the page has."""
+        self._failed_behind = 0
+        self._untold: list[int] = []
+        """Those of them whose prompts go with the next message."""
         self._prompts_sent = 0
         self._visible = self._seen = range(0)
         self._pictures = Pictures(info.attached, self.n)
@@ -87,11 +97,7 @@ class Feed:
         `thinking`: characters and tokens of what rows in flight think; `thoughts`: what the only row has thought so far.
         """
         self._thoughts = thoughts
-        for event in events:
-            self.series.fold(event)
-            self._heading.fold(event)
-            self._fold_event(event)
-        self.totals.fold(events)
+        self.fold_events(events)
         for row, counts in thinking.items():
             current = self.in_flight.get(row)
             if current is not None and current.thinks(counts):
@@ -106,6 +112,14 @@ class Feed:
                 pieces_by_row[row] = pieces
         self.series.sample(at, pieces_by_row)
 
+    def fold_events(self, events: Sequence[Event]) -> None:
+        """The events alone: of a long run they come in several parts before the text of what is in flight now."""
+        for event in events:
+            self.series.fold(event)
+            self._heading.fold(event)
+            self._fold_event(event)
+        self.totals.fold(events)
+
     def _fold_event(self, event: Event) -> None:
         if isinstance(event, Started):
             self.in_flight[event.row] = InFlightRow(event.attempt)
@@ -118,13 +132,20 @@ class Feed:
             self.in_flight.pop(event.row, None)
             self._streamed.pop(event.row, None)
             self._changed.pop(event.row, None)
+            failed = event.outcome.status == "error"
+            if event.row >= self.listed:
+                if not failed or self._failed_behind >= LISTED_FAILED:
+                    if event.row in self._behind:  # else the page never heard of it
+                        self._changed[event.row] = None
+                    return
+                self._failed_behind += 1
             self.outcomes[event.row] = event.outcome
-            (self._failed if event.outcome.status == "error" else self._changed)[event.row] = None
+            (self._failed if failed else self._changed)[event.row] = None
 
     # -- messages --------------------------------------------------------------------------------------------------
     def set_visible(self, first: int, last: int) -> None:
         """The rows that are in sight, `last` exclusive: they are sent first."""
-        self._visible = self._seen = range(max(0, first), min(self.n, last, first + MAX_VISIBLE_ROWS))
+        self._visible = self._seen = range(max(0, first), min(self.listed, last, first + MAX_VISIBLE_ROWS))
 
     def head(self, elapsed: float, state: RunState = "running") -> Head:
         """The numbers above the table, `elapsed` seconds into the run."""
@@ -135,8 +156,10 @@ class Feed:
         self._prompts_sent = 0
         self._only.reset()
         self._streamed.clear()
-        self._failed = {i: None for i, o in enumerate(self.outcomes) if o is not None and o.status == "error"}
-        ended = {i: None for i, o in enumerate(self.outcomes) if o is not None and o.status != "error"}
+        self._behind.clear()
+        self._untold.clear()
+        self._failed = {i: None for i, o in sorted(self.outcomes.items()) if o.status == "error"}
+        ended = {i: None for i, o in sorted(self.outcomes.items()) if o.status != "error"}
         self._changed = {**dict.fromkeys(self.in_flight), **ended}
         self.series.points.flush()
         return {
@@ -144,6 +167,8 @@ class Feed:
             "title": self.info.title,
             "as_route": self.info.as_route,
             "shared_prefix": self._shared_prefix(),
+            "listed": self.listed,
+            "window": self._window(),
             "view": view,
             **self._update(head, UNLIMITED if whole else MAX_FIRST_MESSAGE_CHARS, self.series.points.all()),
             "pictures": self._pictures.all(),
@@ -154,6 +179,15 @@ class Feed:
         text = one_line(self.info.prompts[0][: self._prefix_chars]) if self._prefix_chars else ""
         return text if len(text) <= 2 * PREFIX_CHARS else f"{text[:PREFIX_CHARS]} … {text[-PREFIX_CHARS:]}"
 
+    def _window(self) -> str:
+        """Which rows the page has; empty where it has all."""
+        if self.listed == self.n:
+            return ""
+        return (
+            f"Listed are the first {self.listed:,} of {self.n:,} rows, those in progress, and up to {LISTED_FAILED:,} others that failed. "
+            "Find and sort look at these; the figures are of all rows."
+        )
+
     def delta(self, head: Head) -> DeltaMessage:
         """What changed since the last message."""
         return {"kind": "delta", **self._update(head, MAX_MESSAGE_CHARS, self.series.points.flush())}
@@ -161,11 +195,11 @@ class Feed:
     @property
     def drained(self) -> bool:
         """Whether nothing is left to send."""
-        return self._prompts_sent >= self.n and not (self._failed or self._changed or self._streamed or self._pictures.pending)
+        return self._prompts_sent >= self.listed and not (self._failed or self._changed or self._streamed or self._pictures.pending)
 
     def row(self, row: int) -> Row:
         """A line of the table, as it stands."""
-        outcome = self.outcomes[row]
+        outcome = self.outcomes.get(row)
         if outcome is None:
             current = self.in_flight.get(row)
             return Row(row) if current is None else current.line(row)
@@ -210,18 +244,33 @@ class Feed:
                     self._streamed.pop(row, None)
                     line = self.row(row)
                     left -= len(line.text) + ROW_OVERHEAD_CHARS
+                    if row >= self.listed:
+                        left -= self._send_behind(row)
                     yield encode_row(line)
         for row in [r for r in self._visible if r in self._streamed] + list(self._streamed)[:MAX_STREAMED_ROWS]:
             if self._streamed.pop(row, 0) is None:
                 yield encode_row(self.row(row))
 
+    def _send_behind(self, row: int) -> int:
+        """A row behind the listed ones goes out: the page keeps it while it is in flight, or where it failed. Characters of its prompt."""
+        if row not in self.in_flight and row not in self.outcomes:
+            self._behind.discard(row)
+            return 0
+        if row in self._behind:
+            return 0
+        self._behind.add(row)
+        self._untold.append(row)
+        return min(PROMPT_CHARS, len(self.info.prompts[row])) + PROMPT_OVERHEAD_CHARS
+
     def _prompts(self, max_chars: int) -> Iterator[PromptRange]:
         """Those in sight, and the next of those not sent yet."""
+        yield from (self._prompt_range(range(row, row + 1)) for row in self._untold)
+        self._untold.clear()
         if len(self._visible) and self._visible.stop > self._prompts_sent:
             yield self._prompt_range(self._visible)
             self._visible = range(0)
         first, left = self._prompts_sent, max_chars
-        while self._prompts_sent < self.n and left > 0:
+        while self._prompts_sent < self.listed and left > 0:
             left -= min(PROMPT_CHARS, len(self.info.prompts[self._prompts_sent])) + PROMPT_OVERHEAD_CHARS
             self._prompts_sent += 1
         if self._prompts_sent > first:
@@ -233,9 +282,9 @@ class Feed:
         return {"first": rows.start, "labels": labels, "prompts": prompts}
 
     def _answer(self) -> Answer | None:
-        outcome, current = self.outcomes[0], self.in_flight.get(0)
+        outcome, current = self.outcomes.get(0), self.in_flight.get(0)
         return self._only.answer((outcome.text or "") if outcome is not None else current.text if current and current.pieces else "")
 
     def _thoughts_of_one(self) -> Thoughts | None:
         current = self.in_flight.get(0)
-        return self._only.thoughts(self.outcomes[0], self._thoughts, current.thought if current else None)
+        return self._only.thoughts(self.outcomes.get(0), self._thoughts, current.thought if current else None)

@@ -181,12 +181,17 @@ class ViewOptions(TypedDict):
 
 
 class SnapshotMessage(Update):
-    """All that a page needs to begin; deltas continue from here. `shared_prefix`: what all prompts begin with, left out of `prompts`."""
+    """All that a page needs to begin; deltas continue from here. `shared_prefix`: what all prompts begin with, left out of `prompts`.
+
+    listed: how many rows from the first the table has; window: which others, for reading, where that is not all.
+    """
 
     kind: Literal["snapshot"]
     title: str
     as_route: str | None
     shared_prefix: str
+    listed: int
+    window: str
     view: ViewOptions
 
 

@@ -50,7 +50,7 @@ class RunSource:
     label = ""
 
     def __init__(self, run: Run) -> None:
-        from holynb.results import frame
+        from holynb.results import index_labels
         from holynb.run import prompt_spool
         from holynb.scheduler import Policy
 
@@ -58,9 +58,10 @@ class RunSource:
         self.name = run.name or run.id
         self.journal = run.journal
         index, variants = run.plan.rows.index, crossed.variants(run.plan.rows.index)
-        labels: Sequence[object] | None = None if index is None else frame.labels(index)
+        labels: Sequence[object] | None = None if index is None else index_labels.labels(index)
         if variants:
-            labels = [(*_levels(label), variants[i % len(variants)]) for i, label in enumerate(crossed.prompt_labels(index))]
+            names = crossed.prompt_labels(index)
+            labels = index_labels.changed(names, lambda row, label: (*_levels(label), variants[row % len(variants)]))
         compared = crossed.compared_routes(run.plan.rows.index)
         self.info = RunInfo(
             prompt_spool.texts(run.prompts),

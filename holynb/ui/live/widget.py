@@ -119,10 +119,12 @@ class LiveView:
 
     # -- inside ----------------------------------------------------------------------------------------------------
     def _fold_new(self) -> None:
-        events, self._cursor = self.source.journal.events_since(self._cursor)
+        for events in self.source.journal.parts_since(self._cursor):
+            self.feed.fold_events(events)
+            self._cursor += len(events)
         max_chars = ANSWER_CHARS if self.feed.n != 1 else UNLIMITED
         journal, thoughts = self.source.journal, self.source.journal.partial_thoughts(0) if self.feed.n == 1 else None
-        self.feed.fold(events, journal.text_starts(max_chars), self.source.elapsed, journal.thinking(), thoughts or "")
+        self.feed.fold((), journal.text_starts(max_chars), self.source.elapsed, journal.thinking(), thoughts or "")
 
     def _head(self) -> Head:
         return self.feed.head(self.source.elapsed, self.source.state)

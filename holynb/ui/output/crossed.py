@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 __all__ = ["compared_routes", "pairs", "prompt_labels", "variants"]
@@ -39,8 +40,11 @@ def compared_routes(index: Any) -> tuple[str, ...]:
     return routes if len(set(routes)) > 1 else ()
 
 
-def prompt_labels(index: Any) -> list[object]:
+def prompt_labels(index: Any) -> Sequence[object]:
     """The index labels of the input, one per row, of an index that has `variants`."""
-    from holynb.results import frame
+    from holynb.results import index_labels
 
-    return [label[0] if len(label) == len(VARIANT_LEVELS) + 1 else tuple(label[: -len(VARIANT_LEVELS)]) for label in frame.labels(index)]
+    def of_input(_row: int, label: Any) -> object:
+        return label[0] if len(label) == len(VARIANT_LEVELS) + 1 else tuple(label[: -len(VARIANT_LEVELS)])
+
+    return index_labels.changed(index_labels.labels(index), of_input)

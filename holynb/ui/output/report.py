@@ -143,12 +143,12 @@ class Report:
 
 def of(run: SessionRun) -> Report:
     """The report of a run of this session, as of now."""
-    from holynb.results import frame
+    from holynb.results import index_labels
     from holynb.run import prompt_spool
 
     events = run.journal.events()
     index, run_variants = run.plan.rows.index, crossed.variants(run.plan.rows.index)
-    names = crossed.prompt_labels(index) if run_variants else None if index is None else frame.labels(index)
+    names = crossed.prompt_labels(index) if run_variants else None if index is None else index_labels.labels(index)
     return Report(
         title(run),
         prompt_spool.texts(run.prompts),

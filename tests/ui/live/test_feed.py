@@ -6,10 +6,12 @@ import json
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holynb.events import Ended, Event, Failed, Gauge, Noted, Paused, Started
+from holynb.journal import Journal
 from holynb.types import Outcome, Usage
 from holynb.ui.live import feed as feeds
 from holynb.ui.live.buckets import Buckets, Merge
@@ -428,3 +430,77 @@ def test_the_common_beginning_is_told_once_and_of_a_long_one_both_ends() -> None
     assert first["shared_prefix"] == "Classify this review:"
     long = Feed(RunInfo([f"one {'word ' * 500}two {i}" for i in range(2)])).snapshot({}, VIEW)["shared_prefix"]
     assert long.startswith("one word") and long.endswith("word two") and len(long) < 700
+
+
+behind_steps = st.one_of(
+    st.builds(Started, rows, st.just(1), st.just(ROUTE), times),
+    st.builds(lambda r, o, t: Ended(r, o, t), rows, st.sampled_from([ok(), BAD, Outcome("cancelled", "half")]), times),
+    st.sampled_from(["tick", "open"]),
+)
+
+
+class WindowPage(Page):
+    """Of a run longer than the table: as `keeps` of table.js."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.listed = 0
+
+    def update(self, message: Any) -> Page:
+        if message["kind"] == "snapshot":
+            super().update(message)
+            self.listed = message["listed"]
+        else:
+            super().update(message)
+        for row, line in list(self.rows.items()):
+            if row >= self.listed and line.status not in ("running", "thinking", "retrying", "error"):
+                del self.rows[row]
+                self.prompts.pop(row, None)
+        return self
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(behind_steps, max_size=40))
+def test_a_page_of_a_long_run_has_its_first_rows_those_in_flight_and_some_that_failed(script: list[Any]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(feeds, "LISTED_ROWS", 3)
+        patch.setattr(feeds, "LISTED_FAILED", 2)
+        feed, page = Feed(RunInfo([f"prompt {i}" for i in range(N)])), WindowPage()
+        page.update(feed.snapshot(feed.head(0.0), VIEW))
+        ended: dict[int, Outcome] = {}
+        in_flight: set[int] = set()
+        for step in script:
+            if isinstance(step, Started) and step.row not in ended:
+                in_flight.add(step.row)
+                feed.fold([step], {}, 1.0)
+            elif isinstance(step, Ended) and step.row not in ended:
+                ended[step.row] = step.outcome
+                in_flight.discard(step.row)
+                feed.fold([step], {}, 1.0)
+            elif isinstance(step, str):
+                page.update(feed.snapshot(feed.head(1.0), VIEW) if step == "open" else feed.delta(feed.head(1.0)))
+        drain(page, feed)
+        failed = [r for r, o in ended.items() if r >= 3 and o.status == "error"][:2]
+        listed = {r for r in range(3) if r in ended or r in in_flight}
+        assert page.rows.keys() == listed | {r for r in in_flight if r >= 3} | set(failed)
+        assert page.rows == {r: feed.row(r) for r in page.rows}
+        assert page.prompts.keys() == {0, 1, 2} | {r for r in page.rows if r >= 3}
+        assert (page.head["ended"], page.head["in_flight"]) == (len(ended), len(in_flight)), "the figures are of all rows"
+        assert len(feed.outcomes) <= 5
+
+
+def test_a_view_that_opens_late_holds_no_more_of_a_long_run_than_its_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feeds, "LISTED_ROWS", 1_000)
+    monkeypatch.setattr(feeds, "LISTED_FAILED", 200)
+    journal = Journal(8_000)
+    for row in range(8_000):
+        journal.append(Ended(row, BAD if row % 2 else ok(), 1.0))
+    feed, parts = Feed(RunInfo(["p"] * 8_000)), []
+    for events in journal.parts_since(0):
+        feed.fold_events(events)
+        parts.append(len(events))
+    assert sum(parts) == 8_000
+    assert max(parts) < 8_000
+    message = feed.snapshot(feed.head(1.0), VIEW, whole=True)
+    assert (message["head"]["failed"], message["listed"], len(message["rows"])) == (4_000, 1_000, 1_200)
+    assert "first 1,000 of 8,000 rows" in message["window"]

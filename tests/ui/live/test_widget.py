@@ -242,7 +242,7 @@ class Shown:
 
 
 def a_run(show: str = "all") -> Any:
-    options = SimpleNamespace(show=show, price_as=None, format="text", fallback=())
+    options = SimpleNamespace(show=show, price_as=None, format="text", fallback=(), attach=())
     plan = SimpleNamespace(
         rows=SimpleNamespace(index=None), targets=SimpleNamespace(endpoints=[]), options=options, labels=None, judge=None
     )
