@@ -51,7 +51,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "environment",
     ),
     "holynb.attachments": (
-        "kinds | measures | pillow | png | tokens",
+        "kinds | measures | png | tokens",
+        "pillow",
         "sources",
         "cells | content | thumbnails",
     ),

@@ -116,6 +116,8 @@ def _measured(file: BinaryIO) -> Attachment:
     while piece := file.read(_PIECE):
         digest.update(piece)
         size += len(piece)
+        if size > MAX_BYTES:  # it grows while it is read
+            raise ValueError(f"has more than {MAX_BYTES // 10**6} MB, which an attachment has at most")
     picture = kind.startswith("image/")
     return Attachment(
         kind,

@@ -6,6 +6,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
+from itertools import islice
 from typing import BinaryIO
 
 __all__ = ["is_locked", "pages", "pixels", "seconds"]
@@ -18,8 +19,11 @@ _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _TAIL_BYTES, _MAX_UNPACKED, _MAX_STREAMS = 65_536, 16 * 2**20, 4000
 _ENCRYPT = re.compile(rb"/Encrypt\s*(?:\d+\s+\d+\s+R|<<)")
 _STARTXREF = re.compile(rb"startxref\s+(\d+)")
-_COUNT = re.compile(rb"/Type\s*/Pages\b[^>]{0,4000}?/Count\s+(\d+)|/Count\s+(\d+)[^>]{0,4000}?/Type\s*/Pages\b", re.DOTALL)
-_PACKED = re.compile(rb"/Type\s*/ObjStm\b.{0,400}?stream\r?\n", re.DOTALL)
+_NODE, _COUNT = re.compile(rb"/Type\s{0,16}/Pages\b"), re.compile(rb"/Count\s{1,16}(\d{1,6})(?!\d)")
+_PACKED, _STREAM = re.compile(rb"/Type\s{0,16}/ObjStm\b"), re.compile(rb"stream\r?\n")
+#: Nodes of the tree that are looked at, and bytes of each before and behind its type; packed bytes of one stream. Files made to take long
+#: would have millions of what begins like one.
+_MAX_NODES, _NODE_BYTES, _MAX_PACKED = 20_000, 4000, 2**20
 
 
 # -- pictures ------------------------------------------------------------------------------------------------------------
@@ -92,19 +96,32 @@ def is_locked(data: bytes) -> bool:
 
 def pages(data: bytes) -> int | None:
     """The number of pages, of the root of the tree of pages; None where it is not found."""
-    counts = [int(m[1] or m[2]) for text in (data, *_packed(data)) for m in _COUNT.finditer(text)]
-    return max((n for n in counts if 0 < n < 1_000_000), default=None)
+    return max((n for text in (data, *_packed(data)) for n in _counts(text) if n), default=None)
+
+
+def _counts(text: bytes) -> Iterator[int]:
+    """How many pages each node of the tree has. What is between two `>` is of one dictionary."""
+    for match in islice(_NODE.finditer(text), _MAX_NODES):
+        before, behind = max(0, match.start() - _NODE_BYTES), match.end() + _NODE_BYTES
+        start, end = text.rfind(b">", before, match.start()), text.find(b">", match.end(), behind)
+        count = _COUNT.search(text, max(before, start + 1), end if end >= 0 else behind)
+        if count is not None:
+            yield int(count[1])
 
 
 def _packed(data: bytes) -> Iterator[bytes]:
     """The objects of a PDF that are packed in streams, as many as a bounded effort unpacks."""
     left = _MAX_UNPACKED
-    for i, match in enumerate(_PACKED.finditer(data)):
-        if i >= _MAX_STREAMS or left <= 0:
+    for match in islice(_PACKED.finditer(data), _MAX_STREAMS):
+        if left <= 0:
             return
-        unpack = zlib.decompressobj()
+        if (begins := _STREAM.search(data, match.end(), match.end() + 400)) is None:
+            continue
+        # To its end alone: what follows a stream is copied by zlib, which for thousands of them is the whole file each time.
+        end = data.find(b"endstream", begins.end(), begins.end() + _MAX_PACKED)
+        packed = memoryview(data)[begins.end() : end if end >= 0 else begins.end() + _MAX_PACKED]
         try:
-            text = unpack.decompress(memoryview(data)[match.end() :], left)
+            text = zlib.decompressobj().decompress(packed, left)
         except zlib.error:
             continue
         left -= len(text)

@@ -19,6 +19,8 @@ __all__ = ["MAX_BYTES", "Drawn", "File", "Held", "Pixels", "Url", "source_of"]
 
 #: Of one attachment: what OpenAI's files and Gemini's PDFs may have at most.
 MAX_BYTES = 50 * 10**6
+#: Characters of an address: what servers take, and an error can show.
+_MAX_ADDRESS = 8192
 
 _TOO_LARGE = f"{{}}; an attachment has {MAX_BYTES // 10**6} MB at most: make it smaller first"
 
@@ -121,14 +123,21 @@ def source_of(value: Any, folder: str | None = None) -> Found:
 
 
 def _named(text: str, folder: str | None) -> Found:
-    scheme = urlsplit(text).scheme.lower() if "://" in text[:64] else ""
+    try:
+        scheme = urlsplit(text).scheme.lower() if "://" in text[:64] else ""
+    except ValueError as exc:
+        raise ValueError("is no address that can be asked") from exc
     if scheme in ("http", "https"):
+        if len(text) > _MAX_ADDRESS:
+            raise ValueError(f"is an address of {len(text):,} characters; {_MAX_ADDRESS:,} are asked for at most")
         return Url(text)
     if text[:5].lower() == "data:":
         return Held(_inline(text))
     if scheme == "file":
         from urllib.request import url2pathname
 
+        if (host := urlsplit(text).netloc.lower()) not in ("", "localhost"):
+            raise ValueError(f"is a file of {host}, another machine: give the path under which this one reaches it")
         return _path(url2pathname(urlsplit(text).path), folder)
     if scheme:
         raise ValueError(f"is an address of {scheme}://, which is not read: download it, or give an https address")

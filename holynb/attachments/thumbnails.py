@@ -16,8 +16,12 @@ MAX_CHARS, SIDE = 4_000, 96
 _MAX_BYTES = MAX_CHARS * 3 // 4 - 40
 #: Larger files are not read for it.
 _MAX_READ = 20 * 10**6
-#: What a page shows without help.
+#: What a page shows without help, where it is no larger than this: a few bytes may claim a hundred million pixels, and each reader of the
+#: notebook would have to hold them.
 _PLAIN = ("image/png", "image/jpeg", "image/gif", "image/webp")
+_MAX_SHOWN = 1_000_000
+#: Pixels that are decoded for it; a JPEG is decoded small from the start.
+_MAX_DECODED = 25_000_000
 
 #: Hash → address, empty where there is none. An old one may be needed again, so the first are dropped when it is full.
 _known: dict[str, str] = {}
@@ -45,13 +49,14 @@ def thumbnail(attachment: Attachment) -> str:
 
 def _drawn(attachment: Attachment) -> str:
     source: Any = attachment.source
-    large = attachment.pixels is not None and attachment.pixels[0] * attachment.pixels[1] > pillow.MAX_PIXELS
+    pixels = attachment.pixels[0] * attachment.pixels[1] if attachment.pixels is not None else None
+    large = pixels is not None and pixels > (pillow.MAX_PIXELS if attachment.kind == "image/jpeg" else _MAX_DECODED)
     if attachment.problem is not None or attachment.group != "image" or large or not isinstance(source, File | Held | Pixels | Drawn):
         return ""
     if (attachment.size or 0) > (_MAX_READ if pillow.installed() else _MAX_BYTES):
         return ""
     data, kind = source.read(), attachment.kind
-    if len(data) > _MAX_BYTES or kind not in _PLAIN:
+    if len(data) > _MAX_BYTES or kind not in _PLAIN or pixels is None or pixels > _MAX_SHOWN:
         small = pillow.thumbnail(data, SIDE, _MAX_BYTES) if pillow.installed() else None
         if small is None:
             return ""

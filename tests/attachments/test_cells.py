@@ -7,6 +7,9 @@ import io
 import json
 import os
 import struct
+import time
+import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ from hypothesis import strategies as st
 from pictures import GIF, JPEG, MP3, OTHERS, PDF, PNG, WAV, WEBP, attached
 
 from holynb.attached import Attachment, from_json
-from holynb.attachments import attachments_of, cells, kinds, measures, png, sources
+from holynb.attachments import attachments_of, cells, kinds, measures, pillow, png, sources, thumbnails
 
 
 @pytest.mark.parametrize(
@@ -192,3 +195,83 @@ def test_sizes_of_large_and_broken_headers():
         30,
     )
     assert sources.MAX_BYTES == 50_000_000
+
+
+def test_a_pdf_made_to_take_long_does_not():
+    for repeated in (b"/Type/Pages ", b"/Count 1 ", b"/Type/ObjStm "):
+        begun = time.perf_counter()
+        assert measures.pages(b"%PDF-1.4\n" + repeated * 100_000) is None
+        assert time.perf_counter() - begun < 1.5
+    stream = zlib.compress(b"<< /Type /Catalog >>")
+    packed = b"".join(b"<< /Type /ObjStm >>\nstream\n" + stream + b"\nendstream\n" + bytes(10_000) for _ in range(1000))
+    begun = time.perf_counter()
+    assert measures.pages(packed + b"<< /Kids [] /Count 12 /Type /Pages >>") == 12
+    assert time.perf_counter() - begun < 1.5
+
+
+def test_a_picture_that_claims_more_pixels_than_are_decoded_is_told_by_their_number():
+    claims = PNG[:16] + struct.pack(">II", 50_000, 50_000) + PNG[24:]
+    with pytest.raises(ValueError, match=r"has 2,500,000,000 pixels; 89,000,000 are decoded at most"):
+        pillow.scaled(claims, "image/png", 512)
+    large = attached(claims[:16] + struct.pack(">II", 9700, 9700) + claims[24:])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # Pillow's, of a decompression bomb
+        assert thumbnails.thumbnail(large) == ""
+
+
+def test_a_few_bytes_that_claim_many_pixels_are_not_put_into_a_page_as_they_are():
+    bomb = attached(GIF[:6] + struct.pack("<HH", 9999, 9999) + GIF[10:])
+    assert bomb.pixels == (9999, 9999)
+    assert thumbnails.thumbnail(bomb) == ""
+    assert thumbnails.thumbnail(attached(GIF)).startswith("data:image/gif")
+
+
+def test_pictures_of_sixteen_bits_and_palettes_keep_their_shades():
+    from PIL import Image
+
+    ramp = np.linspace(0, 65_535, 400 * 300).reshape(300, 400).astype(np.uint16)
+
+    def mean(data: bytes) -> float:
+        with Image.open(io.BytesIO(data)) as image:
+            return float(np.asarray(image.convert("L")).mean())
+
+    out = io.BytesIO()
+    Image.fromarray(ramp).save(out, "PNG")
+    assert mean(pillow.scaled(out.getvalue(), "image/png", 100)[0]) == pytest.approx(127, abs=2)
+    assert mean(pillow.as_png(out.getvalue())) == pytest.approx(127, abs=2)
+    small = pillow.thumbnail(out.getvalue(), 96, 2900)
+    assert small is not None
+    assert mean(small) == pytest.approx(127, abs=2)
+    assert mean(pillow.packed(Image.fromarray(ramp.astype(np.int32)))) == pytest.approx(127, abs=2)
+    assert mean(pillow.packed(Image.fromarray(ramp.astype(np.float32) / 65_535))) == pytest.approx(127, abs=2)
+    stripes = Image.fromarray((np.arange(400 * 300).reshape(300, 400) % 2 * 255).astype(np.uint8)).convert("P")
+    out = io.BytesIO()
+    stripes.save(out, "PNG")
+    with Image.open(io.BytesIO(pillow.scaled(out.getvalue(), "image/png", 100)[0])) as image:
+        assert 60 < np.asarray(image.convert("L"))[50, 50] < 200, "scaled by the mean of its shades, not by leaving out"
+
+
+def test_a_note_of_the_camera_that_is_broken_breaks_no_picture():
+    from PIL import Image
+
+    out, note = io.BytesIO(), Image.Exif()
+    note[0x112] = 6
+    Image.new("RGB", (80, 40)).save(out, "JPEG", exif=note)
+    with Image.open(io.BytesIO(pillow.scaled(out.getvalue(), "image/jpeg", 20)[0])) as image:
+        assert image.size == (10, 20)
+    out = io.BytesIO()
+    Image.new("RGB", (80, 40)).save(out, "JPEG", exif=b"Exif\0\0garbage!")
+    with warnings.catch_warnings(), Image.open(io.BytesIO(pillow.scaled(out.getvalue(), "image/jpeg", 20)[0])) as image:
+        assert image.size == (20, 10)
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("file://server/share/cat.png", "is a file of server, another machine: give the path under which this one reaches it"),
+        ("http://[::1", "is no address that can be asked"),
+        ("https://example.com/" + "a" * 10_000, "is an address of 10,020 characters; 8,192 are asked for at most"),
+    ],
+)
+def test_an_address_that_names_nothing_here_is_refused(address: str, words: str):
+    assert attached(address).problem == words
