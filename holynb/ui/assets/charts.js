@@ -27,6 +27,7 @@ const HEIGHT_PX = 84;
 function makeCharts(asRoute) {
   const node = make("div", "hn-charts");
   const charts = {};
+  let shown = [];
   const points = { width: 1, size: 0, columns: {} };
   for (const name of Object.keys(CHARTS)) {
     charts[name] = makeChart(name, node, asRoute);
@@ -50,10 +51,14 @@ function makeCharts(asRoute) {
         for (const [name, values] of Object.entries(columns)) mine[name] = [...(mine[name] ?? []).slice(0, newest.first), ...values];
       }
     },
-    paint() {
+    /** Gives those that have something to draw their room. */
+    lay() {
+      shown = Object.entries(charts).filter(([name, chart]) => chart.take(points.columns[name] ?? {}));
+      show(node, shown.length > 0);
+    },
+    /** After `lay`: what is hidden has no width. */
+    draw() {
       const xs = Array.from({ length: points.size }, (_, i) => (i + 1) * points.width);
-      const shown = Object.entries(charts).filter(([name, chart]) => chart.take(points.columns[name] ?? {}));
-      show(node, shown.length > 0); // before they are drawn: what is hidden has no width
       for (const [, chart] of shown) chart.paint(xs);
     },
     close() {

@@ -3,6 +3,8 @@
 /** A page that was reloaded has another name. */
 const page = (window.holynbPage ??= Math.random().toString(36).slice(2));
 
+const FIRST_CHARTS_MS = 50;
+
 function render({ model, el }) {
   const id = `hn-${Math.random().toString(36).slice(2)}`;
   const root = make("div", "hn", null, { role: "region", "aria-label": "A run of holynb", "data-lm-suppress-shortcuts": "true" });
@@ -22,7 +24,7 @@ function render({ model, el }) {
   const thoughts = makeThoughts();
   const left = make("div", "hn-left");
   const body = make("div", "hn-body");
-  let charts = null, seq = -1, frame = 0, inSight = true, painted = false;
+  let charts = null, seq = -1, frame = 0, inSight = true, drawing = 0, drawn = false;
   left.append(table.node, thoughts.node, formats.node, single, rendered, again?.pair.node ?? detail.node);
   if (again) table.node.after(again.bar.node);
   body.append(left);
@@ -124,11 +126,17 @@ function render({ model, el }) {
     if (frame || !inSight || document.hidden) return;
     frame = requestAnimationFrame(() => {
       frame = 0;
+      charts?.lay(); // first, since they take their width from the table
       table.paint();
-      if (painted) charts?.paint();
-      else paint(); // the first rows do not wait for the charts
-      painted = true;
+      if (drawn) charts?.draw();
+      else drawing ||= setTimeout(firstCharts, FIRST_CHARTS_MS);
     });
+  }
+
+  /** What charts show is drawn once the first rows are on the screen. */
+  function firstCharts() {
+    drawn = true;
+    paint();
   }
 
   const watch = new IntersectionObserver(([entry]) => {
@@ -150,6 +158,7 @@ function render({ model, el }) {
 
   return () => {
     clearTimeout(opening);
+    clearTimeout(drawing);
     cancelAnimationFrame(frame);
     watch.disconnect();
     document.removeEventListener("visibilitychange", paint);

@@ -76,14 +76,24 @@ function makeTable(hooks) {
   const shared = make("div", "hn-shared");
   const beginning = make("span", null, "", { dir: "auto" });
   shared.append("All prompts begin: ", beginning);
+<<<<<<< Updated upstream
   const listed = make("div", "hn-shared");
   node.append(bar, shared, listed, scroller);
   const resized = new ResizeObserver(() => {
     const [name, , px] = FITS.find(([, upTo]) => node.clientWidth < upTo);
     if (!node.clientWidth || fit === name) return;
+=======
+  node.append(bar, shared, scroller);
+  /** Takes the columns that the width has room for. Returns whether they are others. */
+  function setFit() {
+    const width = node.clientWidth;
+    const [name, , px] = FITS.find(([, upTo]) => width < upTo);
+    if (!width || fit === name) return false;
+>>>>>>> Stashed changes
     [fit, rowPx] = [node.dataset.fit = name, px];
-    if (data.n) paint();
-  });
+    return true;
+  }
+  const resized = new ResizeObserver(() => setFit() && data.n && paint());
   resized.observe(node);
 
   function pick(change) {
@@ -168,13 +178,11 @@ function makeTable(hooks) {
     const glyph = make("span", "hn-glyph", "", { "aria-hidden": "true" });
     const words = cells.map((c) => c.firstChild ?? c);
     cells[3].prepend(glyph);
-    const picture = make("img", "hn-picture", null, { alt: "" });
-    cells[1].prepend(picture);
     for (const c of [1, 2]) words[c].dir = "auto";
     row.append(...cells);
     row.addEventListener("click", () => choose(row.index, true));
     sizer.append(row);
-    return (pool[i] = Object.assign(row, { words, glyph, picture, index: -1 }));
+    return (pool[i] = Object.assign(row, { words, glyph, picture: null, index: -1 }));
   }
 
   function fill(node, place, row) {
@@ -189,14 +197,19 @@ function makeTable(hooks) {
     const state = [status, attempts > 1 && `×${attempts}`, cached && "cached"].filter(Boolean).join(" ");
     const texts = [data.labels?.[row] ?? String(row), data.prompts[row] ?? "…", text, state, tokens_in, tokens_out, cost, latency_s];
     texts.forEach((t, c) => say(node.words[c], t));
-    const picture = data.pictures[row] ?? "";
-    if (node.picture.dataset.row !== picture && (node.picture.dataset.row = picture)) node.picture.src = picture;
-    show(node.picture, picture !== "");
+    setPicture(node, data.pictures[row] ?? "");
     say(node.glyph, GLYPHS[status] ?? "");
     if (node.glyph.parentNode.title !== state) node.glyph.parentNode.title = state;
   }
 
+  function setPicture(node, address) {
+    if (address && !node.picture) node.words[1].before((node.picture = make("img", "hn-picture", null, { alt: "" })));
+    if (address && node.picture.src !== address) node.picture.src = address;
+    if (node.picture) show(node.picture, address !== "");
+  }
+
   function paint() {
+    if (!fit) setFit(); // later, and the first rows would be laid out twice
     const rows = list();
     const height = rows.length * rowPx;
     if (sizer.style.height !== `${height}px`) sizer.style.height = `${height}px`;
