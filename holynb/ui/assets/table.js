@@ -76,20 +76,13 @@ function makeTable(hooks) {
   const shared = make("div", "hn-shared");
   const beginning = make("span", null, "", { dir: "auto" });
   shared.append("All prompts begin: ", beginning);
-<<<<<<< Updated upstream
   const listed = make("div", "hn-shared");
   node.append(bar, shared, listed, scroller);
-  const resized = new ResizeObserver(() => {
-    const [name, , px] = FITS.find(([, upTo]) => node.clientWidth < upTo);
-    if (!node.clientWidth || fit === name) return;
-=======
-  node.append(bar, shared, scroller);
   /** Takes the columns that the width has room for. Returns whether they are others. */
   function setFit() {
     const width = node.clientWidth;
     const [name, , px] = FITS.find(([, upTo]) => width < upTo);
     if (!width || fit === name) return false;
->>>>>>> Stashed changes
     [fit, rowPx] = [node.dataset.fit = name, px];
     return true;
   }
