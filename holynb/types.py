@@ -196,7 +196,10 @@ class Request:
     @property
     def attachments(self) -> tuple[Attachment, ...]:
         """Those of all turns."""
-        return tuple([a for m in self.messages if m.attachments for a in m.attachments])
+        for message in self.messages:  # nearly every request has none, and is asked five times
+            if message.attachments:
+                return tuple([a for m in self.messages for a in m.attachments])
+        return ()
 
     def key(self, base_url: str) -> str:
         """The request's identity as hex SHA-256: address, requested route, messages, sampling, schema and sample number.

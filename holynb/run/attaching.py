@@ -99,6 +99,5 @@ def renewed(requests: Sequence[Request | None], kept: Collection[int]) -> list[R
 
 
 def _first_wrong(request: Request) -> Attachment | None:
-    if not request.attachments:
-        return None
-    return next((a for a in request.attachments if a.problem is not None), None)
+    attached = request.attachments
+    return next((a for a in attached if a.problem is not None), None) if attached else None

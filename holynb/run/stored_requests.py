@@ -91,7 +91,7 @@ def crossed(
 
 def has_attachments(requests: Sequence[Request | None]) -> bool:
     """Whether a row may have attachments: of many rows known without a look at each."""
-    return requests.prompts.holds_objects if isinstance(requests, StoredRequests) else True
+    return type(requests) is list or not isinstance(requests, StoredRequests) or requests.prompts.holds_objects
 
 
 def attaching_rows(requests: Sequence[Request | None]) -> Sequence[Request | None]:
@@ -101,6 +101,9 @@ def attaching_rows(requests: Sequence[Request | None]) -> Sequence[Request | Non
 
 def kind_of(requests: Sequence[Request | None], row: int) -> Request | None:
     """A row's request, of many rows without what it asks; None where it asks nothing."""
+    if type(requests) is list:  # an abstract class costs a call to be told apart
+        whole: Request | None = requests[row]
+        return whole
     return requests.kind(row) if isinstance(requests, StoredRequests) else requests[row]
 
 

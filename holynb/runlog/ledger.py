@@ -44,7 +44,7 @@ INSERT = f"INSERT INTO payments({COLUMNS}, tokens_reasoning) VALUES(?,?,?,?,?,?,
 
 def owner(run: str) -> str:
     """The id of the run that what is kept beside it belongs to."""
-    return run.removesuffix(PARTS_SUFFIX).removesuffix(VERDICTS_SUFFIX)
+    return run.removesuffix(PARTS_SUFFIX).removesuffix(VERDICTS_SUFFIX) if "/" in run else run
 
 
 def to_row(run: str, payment: Payment) -> Sequence[Any]:

@@ -81,7 +81,7 @@ class RowEnds:
         if item.followers:
             shared = shared_outcome(outcome)
             writes += [self._sink.append(Ended(row, shared, time.time())) for row in item.followers]
-        return [write for write in writes if isinstance(write, Awaitable)]
+        return [write for write in writes if write is not None]
 
     def _ended(self, item: WorkItem) -> None:
         self._open.pop(item.request.row, None)

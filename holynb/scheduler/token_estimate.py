@@ -58,7 +58,8 @@ class TokenEstimate:
 
 def _attached(request: Request) -> int:
     """Tokens that attachments are likely to count for: what the vendor's rule gives, or the middle of what its rules do."""
-    return sum(sum(attachments.tokens(request.route.model, a)) // 2 for m in request.messages for a in m.attachments)
+    attached = request.attachments
+    return sum([sum(attachments.tokens(request.route.model, a)) // 2 for a in attached]) if attached else 0
 
 
 def _size(request: Request) -> int:
