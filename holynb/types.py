@@ -41,10 +41,8 @@ __all__ = [
     "Usage",
 ]
 
-
 #: The levels of `Sampling.think`, least first.
 THINK_LEVELS = ("off", "low", "medium", "high", "max")
-
 #: The service tiers that can be asked for, cheapest first.
 SERVICE_TIERS = ("flex", "standard", "priority")
 
@@ -210,8 +208,7 @@ class Request:
         sampling: list[Any] = [s.max_tokens, s.temperature, s.top_p, list(s.stop), s.seed, dict(sorted(s.extra.items()))]
         sampling += [] if s.think is None else [s.think]  # keys of requests without it stay what they were
         identity = [base_url, str(self.route), [m.identity for m in self.messages], sampling, self.sample, self.schema]
-        if self.embedding is not None:
-            identity.append({"embedding": self.embedding.dimensions})
+        identity += [] if self.embedding is None else [{"embedding": self.embedding.dimensions}]
         return hashlib.sha256(_identity_json(identity).encode("utf-8", "surrogatepass")).hexdigest()
 
 
