@@ -14,15 +14,17 @@ FRAME = 'import pandas as pd\nreviews = pd.DataFrame({"text": ["good film", "dul
 
 
 def test_from_the_form_to_a_frame_without_a_magic(notebook: Any) -> None:
-    page = notebook(FRAME + HELD, "%infer panel --df reviews")
+    page = notebook(FRAME + HELD, "%infer panel --df reviews", "import time; time.sleep(1.5)")
     page.run(1)
     allow(page, 0)
     page.run(2)
+    page.start(3)  # ipywidgets hold back what is typed while the kernel is busy
     page.page.get_by_placeholder("provider/model or an alias").fill("sim/stream")
-    page.page.get_by_placeholder("What to ask").fill("Rate this:")
+    page.page.get_by_placeholder("What to ask").press_sequentially("Rate this:")
     page.page.get_by_role("button", name="{{ text }}").click()
     page.page.get_by_role("button", name="Dry run").click()
     page.until(lambda: "nothing was sent" in page.text(2), 10, "the dry run")
+    assert "Rate this: good film" in page.text(2)
     page.picture("panel")
     page.page.get_by_role("button", name="Run", exact=True).click()
     page.until(lambda: page.there(".hn .hn-is-running"), 10, "the live view in the panel")

@@ -220,10 +220,10 @@ class Form:
 
     def _connect(self) -> None:
         actions: dict[str, Callable[[], None]] = {
-            "Run": self.send,
-            "Dry run": lambda: self.send(dry=True),
+            "Run": lambda: self.bridge.after_typing(self.send),
+            "Dry run": lambda: self.bridge.after_typing(lambda: self.send(dry=True)),
             "Stop": self._stop,
-            "Insert as %%infer cell": self._insert,
+            "Insert as %%infer cell": lambda: self.bridge.after_typing(self._insert),
         }
         for word, button in self.buttons.items():
             button.on_click(lambda _, action=actions[word]: action())

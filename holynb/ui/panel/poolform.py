@@ -11,6 +11,7 @@ import ipywidgets as w
 from holynb.errors import HolynbError
 from holynb.pools import PoolInfo
 from holynb.translation import say
+from holynb.ui.cell.bridge import Bridge
 from holynb.ui.commands import pool
 from holynb.ui.live import timer
 from holynb.ui.panel import pooltable
@@ -29,6 +30,7 @@ class PoolForm:
 
     def __init__(self) -> None:
         self.fit = PoolFit()
+        self.bridge = Bridge()
         self.section = PoolFields(self._on_change)
         self.model, self.fields = self.section.model, self.section.fields
         self.start = w.Button(
@@ -40,10 +42,10 @@ class PoolForm:
         self._watching = False
         row = w.HBox([self.start, self.message], layout=w.Layout(flex_flow="row wrap", margin="4px 0")).add_class("holynb-actions")
         self.box = w.VBox(
-            [self.section.box, row, self.fit.box, _heading("Pools of this machine"), self.pools],
+            [self.section.box, row, self.fit.box, _heading("Pools of this machine"), self.pools, self.bridge],
             layout=w.Layout(width="100%", padding="4px 8px 4px 0"),
         ).add_class("holynb-form")
-        self.start.on_click(lambda _: self._start())
+        self.start.on_click(lambda _: self.bridge.after_typing(self._start))
 
     def args(self, verb: str) -> list[str]:
         """The arguments of `%infer pool` for the values of the fields."""

@@ -266,6 +266,21 @@ def test_insert_gives_the_cell_to_the_page_or_to_be_copied(magic: Any) -> None:
     assert form.cell.layout.display == "none"
 
 
+@pytest.mark.parametrize("word", ["Dry run", "Insert as %%infer cell"])
+def test_a_press_waits_for_what_was_typed_before_it(magic: Any, word: str) -> None:
+    form, sent = filled(magic, prompt="Sa"), list[dict[str, Any]]()
+    form.bridge._on_message(form.bridge, {"cmd": "where", "notebook": False}, [])
+    form.bridge.send = sent.append
+    drafts = []
+    form.draft, draft = lambda: drafts.append(draft()) or drafts[-1], form.draft
+    form.buttons[word].click()
+    assert (drafts, sent) == ([], [{"kind": "typed", "press": 0}])
+    form.prompt.value = "Say {{ text }}"  # which the page held back while the kernel was busy
+    for _ in range(2):
+        form.bridge._on_message(form.bridge, {"cmd": "typed", "press": 0}, [])
+    assert [d.body for d in drafts] == ["Say {{ text }}"]
+
+
 def test_a_system_prompt_of_several_lines_goes_into_a_variable(magic: Any) -> None:
     form = filled(magic)
     form.system.value = "one\ntwo"
