@@ -176,7 +176,7 @@ class JudgedRows:
         self._recorder.keep_requests(
             VERDICTS_SUFFIX, [StoredRow(place, 0, key, [row, "judge"], request.messages, request.sampling, str(request.route))]
         )
-        if not self.add(WorkItem(request, (str(self._judge.route),))):
+        if not self.add(WorkItem(request, (str(self._judge.route),), urgent=True)):
             self._drop(number)
             self._end(row, Outcome("error", error_type="connection", error="not judged: the judge's route has been given up"))
 

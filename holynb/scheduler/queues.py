@@ -23,7 +23,8 @@ class WorkItem:
     `refusals` counts 429s in a row there, since `refused_at`. `dropped`: the answer is no longer wanted, and this is the outcome if the
     item still waits. `repair_messages`: the conversation that asks to repair an invalid answer; `empty_answers`: how many
     in a row came without a word; `thought`: the last answer is known to have been thought about; `service_tier`: how many of its service
-    tiers were refused; `cache`: what its attempt says of the provider's prompt cache. Owned by the scheduler.
+    tiers were refused; `cache`: what its attempt says of the provider's prompt cache. `urgent`: it waits before those that are not, since
+    a row's end waits for it. Owned by the scheduler.
     """
 
     request: Request
@@ -45,6 +46,7 @@ class WorkItem:
     thought: bool = False
     service_tier: int = 0
     cache: CacheMark | None = None
+    urgent: bool = False
 
 
 class Backlog:
@@ -62,7 +64,8 @@ class Backlog:
 
 
 class Queue:
-    """Items in order. Several endpoints may wait at one queue; the first with a permit takes the next, so the faster serves more.
+    """Items in order, urgent ones before the others. Several endpoints may wait at one queue; the first with a permit takes the next, so
+    the faster serves more.
 
     `refill`: puts further items into it where there are some; whether it did.
     """
@@ -71,29 +74,31 @@ class Queue:
 
     def __init__(self) -> None:
         self._items: deque[WorkItem] = deque()
+        self._urgent: deque[WorkItem] = deque()
         self._nonempty = asyncio.Event()
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self._urgent) + len(self._items)
 
     def put(self, item: WorkItem, *, first: bool = False) -> None:
-        (self._items.appendleft if first else self._items.append)(item)
+        items = self._urgent if item.urgent else self._items
+        (items.appendleft if first else items.append)(item)
         self._nonempty.set()
 
     async def first(self) -> WorkItem:
         """Wait for an item and return the first, which stays in the queue."""
-        while not self._items and not (self.refill is not None and self.refill()):
+        while not self and not (self.refill is not None and self.refill()):
             self._nonempty.clear()
             await self._nonempty.wait()
-        return self._items[0]
+        return (self._urgent or self._items)[0]
 
     def wake(self) -> None:
         """Whoever waits here looks again whether there is something."""
         self._nonempty.set()
 
     def pop(self) -> WorkItem:
-        return self._items.popleft()
+        return (self._urgent or self._items).popleft()
 
     def drain(self) -> Iterable[WorkItem]:
-        while self._items:
-            yield self._items.popleft()
+        while self:
+            yield self.pop()

@@ -17,6 +17,7 @@ import holynb
 from holynb import runlog
 from holynb.config import Options
 from holynb.errors import BadOption, UserError
+from holynb.events import Ended, Started
 from holynb.pricing import spending
 from holynb.run import plan, quote, resume
 from holynb.run.judge import SCALES, scale_of
@@ -92,6 +93,18 @@ def test_each_answer_has_its_score_and_what_the_judge_cost_counts() -> None:
         assert re.search(r"<answer-(\w+)>\nre: q\d\n</answer-\1>", user)
         schema = body["response_format"]["json_schema"]["schema"]
         assert list(schema["properties"]) == ["reason", "score"]  # first the reason, then the score that follows from it
+
+
+def test_a_row_ends_when_it_is_judged_while_others_are_still_asked() -> None:
+    """Also where the same route answers and judges: a verdict does not wait behind every answer."""
+    run = holynb.infer([f"q{i}" for i in range(40)], "sim/json", judge="sim/json", concurrency=4, cache=False).wait(60)
+    events, _ = run.journal.events_since(0)
+    ended = asked = 0
+    for event in events:
+        ended += isinstance(event, Ended)
+        asked += isinstance(event, Started) and event.attempt == 1
+        assert asked - ended <= 9, "four in flight, four judged, and one that is about to be"
+    assert (asked, ended) == (40, 40)
 
 
 def test_run_all_sends_nothing_and_another_kernel_shows_the_scores() -> None:
