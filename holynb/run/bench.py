@@ -16,8 +16,11 @@ from holynb.config import Options, settings
 from holynb.config.model_traits import HOSTED_MAX_TOKENS
 from holynb.errors import BadOption, BadPrompt, HolynbError
 from holynb.events import Ended, Started
+from holynb.quality.intervals import wilson
+from holynb.quality.matching import fold
 from holynb.results import frame
 from holynb.run import chunk_plan, plan
+from holynb.run.labels import Labels, compared
 from holynb.run.run import Run
 from holynb.types import Endpoint, Outcome, Route
 
@@ -79,6 +82,7 @@ SETUP_STEPS: dict[str, tuple[str, ...]] = {
 @dataclass(frozen=True, slots=True)
 class Bench:
     """What to measure. `options`: sampling, timeouts, concurrency of a cell; `per_day`: requests a day that a month is priced for.
+    `labels`: what each prompt should be answered.
 
     The address and the key name among the options hold for the first route's provider, as they hold for that of a cell.
     """
@@ -87,11 +91,16 @@ class Bench:
     prompts: Sequence[Any] = PROMPTS
     options: Options = field(default_factory=Options)
     per_day: int = REQUESTS_PER_DAY
+    labels: Labels | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One route. Seconds and dollars; None where nothing was measured or known. `cold_s`: the first row, a pool's start included."""
+    """One route. Seconds and dollars; None where nothing was measured or known. `cold_s`: the first row, a pool's start included.
+
+    Of a bench with labels: `compared` answers, of which `accuracy` are right (95 %: `accuracy_low` to `accuracy_high`), and `failed` rows,
+    which are in neither.
+    """
 
     route: str
     rows: int
@@ -112,6 +121,11 @@ class Measured:
     simulated: bool = False
     steps: int = 0
     setup: str = ""
+    compared: int | None = None
+    accuracy: float | None = None
+    accuracy_low: float | None = None
+    accuracy_high: float | None = None
+    failed: int | None = None
 
 
 #: Dtypes of the frame, whatever was measured.
@@ -121,7 +135,7 @@ COLUMNS = {
     else "boolean"
     if f.name == "simulated"
     else "Int64"
-    if f.name in ("rows", "ok", "context", "steps")
+    if f.name in ("rows", "ok", "context", "steps", "compared", "failed")
     else "Float64"
     for f in fields(Measured)
 }
@@ -159,10 +173,10 @@ def measure(bench: Bench) -> Iterator[Measured]:
                 runs[-1].wait()
             except HolynbError:
                 break
-        yield measured(runs, bench.per_day)
+        yield measured(runs, bench)
 
 
-def measured(runs: Sequence[Run], per_day: int = REQUESTS_PER_DAY) -> Measured:
+def measured(runs: Sequence[Run], bench: Bench) -> Measured:
     """What the runs of one route (the cold row, then all rows; the last alone where the first failed) came to."""
     cold, run = runs[0], runs[-1]
     endpoint = run.plan.targets.endpoints[0]
@@ -176,6 +190,7 @@ def measured(runs: Sequence[Run], per_day: int = REQUESTS_PER_DAY) -> Measured:
         setup=" → ".join(steps),
         simulated=run.route.provider == "sim",
     )
+    facts = _with_quality(facts, run.rows(), bench.labels)
     good = [o for o in run.rows() if o is not None and o.status == "ok"]
     if not good:
         return replace(facts, error=_reason(run))
@@ -193,7 +208,7 @@ def measured(runs: Sequence[Run], per_day: int = REQUESTS_PER_DAY) -> Measured:
         tokens_in=_mean([o.usage.tokens_in for o in good]),
         tokens_out=_mean(out),
         cost_1000=None if each is None else each * 1000,
-        cost_month=None if each is None else each * per_day * DAYS_PER_MONTH,
+        cost_month=None if each is None else each * bench.per_day * DAYS_PER_MONTH,
     )
 
 
@@ -231,6 +246,24 @@ def _with_latencies(facts: Measured, good: Sequence[Outcome]) -> Measured:
         latency_p50_s=_percentile(whole, 50),
         latency_p95_s=_percentile(whole, 95),
     )
+
+
+def _with_quality(facts: Measured, rows: Sequence[Outcome | None], labels: Labels | None) -> Measured:
+    """Answers against the labels; prompts that are asked again are compared again."""
+    if labels is None:
+        return facts
+    hits = answers = failed = 0
+    for row, outcome in enumerate(rows):
+        label = labels.of(row % len(labels.values))
+        if label is None or outcome is None:
+            continue
+        answer = compared(outcome, labels, None, exact=labels.exact)
+        answers += answer is not None
+        hits += answer == fold(label, exact=labels.exact)
+        failed += outcome.status in ("error", "cancelled")
+    low, high = wilson(hits, answers) or (None, None)
+    share = hits / answers if answers else None
+    return replace(facts, compared=answers, accuracy=share, accuracy_low=low, accuracy_high=high, failed=failed)
 
 
 def _percentile(values: Sequence[float], percent: int) -> float | None:

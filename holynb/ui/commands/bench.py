@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,8 @@ CELL_OPTIONS = (
     "timeout",
     "connect_timeout",
     "retries",
+    "label",
+    "exact",
     "debug",
     "quiet",
 )
@@ -64,20 +67,51 @@ def parse_args(args: Sequence[str], variables: Mapping[str, Any]) -> Bench:
     except ValueError as exc:
         raise BadOption(f"--requests-per-day takes a whole number from 1, not {per_day!r}.") from exc
     routes = [r.strip() for word in positional for r in word.split(",") if r.strip()]
+    options = Options.parse(values)
+    if options.label is not None or options.exact:
+        return _labelled(bench.Bench(routes, (), options, requests_per_day), prompts, variables)
     texts = bench.PROMPTS if prompts is None else _prompts(prompts, variables)
-    return bench.Bench(routes, texts, Options.parse(values), requests_per_day)
+    return bench.Bench(routes, texts, options, requests_per_day)
+
+
+def _labelled(benchmark: Bench, name: str | None, variables: Mapping[str, Any]) -> Bench:
+    """The bench with its prompts and what they should be answered, of one table. Raises UserError."""
+    from holynb.run import labels
+
+    options = benchmark.options
+    table = None if name is None else _table(name, variables)
+    if table is None and options.label is not None:
+        raise BadOption(f"--label {options.label} names a column: --prompts takes a frame or a file that has it, beside one called prompt.")
+    if table is not None:
+        column = _text_column(table, str(name), but=options.label)
+        table = table[table[column].notna()]
+    n = 0 if table is None else len(table)
+    known = labels.load(options, table, None, prompts=n, each=1)
+    texts = [] if table is None else [str(v) for v in table[column].tolist()]
+    return replace(benchmark, prompts=texts, options=replace(options, label=None, exact=False), labels=known)
+
+
+def _table(name: str, variables: Mapping[str, Any]) -> Any:
+    """The frame or the file that `--prompts` names; None where it is something else."""
+    from holynb import files
+    from holynb.results import frame
+
+    if name not in variables:
+        return files.read(name) if Path(name).expanduser().exists() else None
+    given = files.given(variables[name])
+    value = variables[name] if given is None else given.frame()
+    return value if frame.is_frame(value) else None
 
 
 def _prompts(name: str, variables: Mapping[str, Any]) -> Sequence[Any]:
     """The prompts that `--prompts` names: a variable, a saved prompt, or a file, in this order. Raises UserError."""
     from holynb import files
     from holynb.prompts import render, saved
-    from holynb.results import frame
 
     if name in variables:
         value = variables[name]
-        if frame.is_frame(value):
-            return _column(value, name)
+        if (table := _table(name, variables)) is not None:
+            return _column(table, name)
         if isinstance(value, str) or not hasattr(value, "__iter__"):
             value = [value]
         return list(value)
@@ -94,12 +128,17 @@ def _prompts(name: str, variables: Mapping[str, Any]) -> Sequence[Any]:
 
 
 def _column(table: Any, name: str) -> list[str]:
-    """The texts of a frame: of its column prompt or text, else of its only one. Raises BadPrompt if there is no such column."""
-    columns = list(map(str, table.columns))
-    column = next((c for c in ("prompt", "text") if c in columns), columns[0] if len(columns) == 1 else None)
+    """The texts of a frame. Raises BadPrompt."""
+    return [str(v) for v in table[_text_column(table, name)].dropna().tolist()]
+
+
+def _text_column(table: Any, name: str, but: str | None = None) -> Any:
+    """The column prompt or text, else the only one, `but` that of the labels. Raises BadPrompt if there is no such column."""
+    columns = [c for c in table.columns if str(c) != but]
+    column = next((c for c in columns if str(c) in ("prompt", "text")), columns[0] if len(columns) == 1 else None)
     if column is None:
-        raise BadPrompt(f"--prompts {name}: no column is called prompt or text. It has {', '.join(columns[:8])}.")
-    return [str(v) for v in table[column].dropna().tolist()]
+        raise BadPrompt(f"--prompts {name}: no column is called prompt or text. It has {', '.join(map(str, columns[:8]))}.")
+    return column
 
 
 def start(magic: Host, args: Sequence[str]) -> LineStep:
@@ -117,7 +156,7 @@ def start(magic: Host, args: Sequence[str]) -> LineStep:
             _show_result(magic, page, results)
             raise Interrupted(f"Interrupted: {len(results)} of {len(plans)} routes are measured.", state.run)
         if len(runs) == 2 or not runs[0].summary().ok:
-            results.append(bench.measured(runs, benchmark.per_day))
+            results.append(bench.measured(runs, benchmark))
             runs.clear()
         page.done = len(results)
         return step() if len(results) < len(plans) else _show_result(magic, page, results)

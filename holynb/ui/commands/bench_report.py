@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from holynb.results import dollars
-from holynb.ui.output import bars, listing, one_line, seconds
+from holynb.ui.output import bars, listing, one_line, quality, seconds
 from holynb.ui.output.listing import Listing, Markup
 from holynb.units import three_digits
 from holynb.words import counted
@@ -23,6 +23,7 @@ CHARTS: Mapping[str, tuple[Callable[[float], str], Sequence[tuple[str, str]]]] =
     "First token": (seconds, [("ttft_p50_s", "p50"), ("ttft_p95_s", "p95")]),
     "Whole answer": (seconds, [("latency_p50_s", "p50"), ("latency_p95_s", "p95")]),
     "Cost of 1,000 rows": (dollars, [("cost_1000", "")]),
+    "Accuracy": (quality.percent, [("accuracy", "")]),
 }
 HEADERS = (
     "route",
@@ -37,11 +38,16 @@ HEADERS = (
     "a month",
     "set-up",
 )
+#: After the rows, where answers are compared with labels.
+OF_LABELS = ("accuracy (95 %)", "failed")
 
 
 def parts(results: Sequence[Measured]) -> list[Part]:
     """The table, with notes below it."""
-    return [Listing(HEADERS, [_cells(m) for m in results], range(1, 10), prose={10}, wide={10}), *_notes(results)]
+    labelled = any(m.compared is not None for m in results)
+    head = [*HEADERS[:2], *(OF_LABELS if labelled else ()), *HEADERS[2:]]
+    last = len(head) - 1
+    return [Listing(head, [_cells(m, labelled=labelled) for m in results], range(1, last), prose={last}, wide={last}), *_notes(results)]
 
 
 def as_text(results: Sequence[Measured], width: int | None = None) -> str:
@@ -54,11 +60,12 @@ def as_html(results: Sequence[Measured]) -> str:
     return listing.as_html([*parts(results), Markup(bars_html(results))])
 
 
-def _cells(m: Measured) -> list[str]:
+def _cells(m: Measured, *, labelled: bool) -> list[str]:
     steps = f"{counted(m.steps, 'step')}: {m.setup}" if m.steps else "none"
     return [
         m.route,
         f"{m.ok:,} of {m.rows:,}",
+        *((_accuracy(m), "?" if m.failed is None else f"{m.failed:,}") if labelled else ()),
         _rate(m.rows_per_s),
         _rate(m.tokens_per_s),
         _time(m.cold_s),
@@ -69,6 +76,13 @@ def _cells(m: Measured) -> list[str]:
         dollars(m.cost_month),
         steps,
     ]
+
+
+def _accuracy(m: Measured) -> str:
+    """`87.1 % (84.0 to 89.7)`."""
+    if m.accuracy is None or m.accuracy_low is None or m.accuracy_high is None:
+        return "?"
+    return f"{quality.percent(m.accuracy)} ({m.accuracy_low * 100:.1f} to {m.accuracy_high * 100:.1f})"
 
 
 def _rate(value: float | None) -> str:

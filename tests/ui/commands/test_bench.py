@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -57,6 +58,39 @@ def test_mistakes_are_one_line(here: Here) -> None:
     assert "There is no option --name" in here.refused("%infer bench sim/echo --name x")
 
 
+LABELLED = (
+    "import pandas as pd\nasks = pd.DataFrame({'prompt': ['pos', 'neg', None, 'meh', 'pos'], 'y': ['pos', 'pos', 'pos', None, 'POS.']})"
+)
+
+
+def test_how_good_each_route_is_stands_beside_its_speed_and_cost(here: Here) -> None:
+    """Three of the rows have a prompt and a label; two of those are answered by what they ask."""
+    here(LABELLED)
+    result = here("%infer bench sim/echo,vllm/x --prompts asks --label y --retries 0")
+    good, refused = result.value.to_dict("records")
+    assert (good["rows"], good["compared"], good["accuracy"], good["failed"]) == (4, 3, pytest.approx(2 / 3), 0)
+    assert (good["accuracy_low"], good["accuracy_high"]) == pytest.approx((0.2077, 0.9385), abs=1e-4)
+    assert refused["failed"] == 1, "the cold row alone was asked"
+    assert pd.isna(refused["accuracy"])
+    assert "66.7 % (20.8 to 93.9)" in result.out
+    assert "accuracy (95 %)" in result.out
+    exact = here("%infer bench sim/echo --prompts asks --label y --exact -n 8 -q").value
+    assert (exact["compared"].tolist(), exact["accuracy"].tolist()) == ([6], [pytest.approx(1 / 3)])
+    assert here("%infer bench sim/echo --prompts asks -q").value["accuracy"].isna().all()
+
+
+def test_what_cannot_be_a_label_of_a_bench_is_refused_in_one_line(here: Here) -> None:
+    here(f"{LABELLED}\ntexts = ['a', 'b']")
+    for line, message in (
+        ("--label y", "--label y names a column: --prompts takes a frame or a file"),
+        ("--label y --prompts texts", "--label y names a column: --prompts takes a frame or a file"),
+        ("--label z --prompts asks", "--label z: there is no such column. Known: prompt, y"),
+        ("--exact --prompts asks", "--exact says how answers are compared with labels: add --label COL."),
+        ("--exact", "--exact says how answers are compared with labels: add --label COL."),
+    ):
+        assert message in here.refused(f"%infer bench sim/echo {line}"), line
+
+
 def test_help_lists_its_options(here: Here) -> None:
     out = here("%infer bench --help").out
     assert out.startswith("%infer bench R1,R2")
@@ -70,6 +104,10 @@ def test_html_escapes_and_says_what_is_unknown() -> None:
     assert "<script" not in page
     assert page.count("<tr ") == 3
     assert ">?<" in page
+    assert "accuracy" not in page.lower(), "nobody asked"
+    labelled = bench_report.as_html([replace(GOOD, compared=4, accuracy=0.75, accuracy_low=0.3, accuracy_high=0.954, failed=1)])
+    assert ">75.0 % (30.0 to 95.4)<" in labelled
+    assert ">Accuracy<" in labelled
     text = bench_report.as_text([GOOD, BAD])
     assert "vllm/x: connection: <b>refused</b>" in text
     assert "10.0 ms · 20.0 ms" in text
@@ -83,7 +121,7 @@ def test_bars_say_what_they_measure() -> None:
     assert bench_report.bars_html([BAD]) == ""
 
 
-def test_the_console_says_the_same_and_speaks_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_console_says_the_same_and_speaks_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert cli.main(["bench", "sim/echo", "-n", "3"]) == 0
     streams = capsys.readouterr()
     assert "3 of 3" in streams.out
@@ -91,9 +129,13 @@ def test_the_console_says_the_same_and_speaks_json(capsys: pytest.CaptureFixture
     assert cli.main(["bench", "sim/echo,vllm/x", "-n", "3", "--retries", "0", "--json"]) == 0
     first, second = json.loads(capsys.readouterr().out)
     assert (first["ok"], second["ok"]) == (3, 0)
+    assert second["accuracy"] is None
+    pd.DataFrame({"text": ["a", "b"], "y": ["a", "c"]}).to_csv(tmp_path / "asks.csv", index=False)
+    assert cli.main(["bench", "sim/echo", "--prompts", str(tmp_path / "asks.csv"), "--label", "y"]) == 0
+    assert "50.0 % (9.5 to 90.5)" in capsys.readouterr().out
     assert cli.main(["bench", "vllm/x", "--retries", "0", "-n", "1"]) == 1
     capsys.readouterr()
-    assert cli.main(["bench", "sim/ecko"]) == 1
+    assert cli.main(["bench", "sim/ecko"]) == 2
     assert cli.main(["bench", "--help"]) == 0
     assert "--requests-per-day" in capsys.readouterr().out
 
