@@ -237,7 +237,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "models | money",
     ),
     "holynb.ui.live": (
-        "qualitytable",
+        "measure | qualitytable",
         "protocol",
         "assets | buckets | in_flight | memory | only_row | pictures | recording | servers | timer | totals",
         "quality | timeseries",
@@ -588,7 +588,8 @@ def test_loading_the_extension_is_light() -> None:
 
 
 def test_opening_a_live_view_loads_nothing_that_its_first_picture_has_no_use_for() -> None:
-    later = {f"holynb.{name}" for name in ("ui.live.again", "ui.live.detail", "ui.live.export", "ui.output.markdown", "ui.output.static")}
+    names = ("quality.assessment", "ui.live.again", "ui.live.detail", "ui.live.export", "ui.output.markdown", "ui.output.static")
+    later = {f"holynb.{name}" for name in names}
     assert loaded_after("import holynb.ui.live.widget").isdisjoint({*later, "pandas", "plotly"})
 
 

@@ -229,7 +229,7 @@ class Feed:
             "thoughts": self._thoughts_of_one() if self.n == 1 else None,
             "points": points,
             "pictures": self._pictures.take(self._seen),
-            "quality": self._heading.quality.tables(again=max_chars != MAX_MESSAGE_CHARS),
+            "quality": None if (quality := self._heading.quality) is None else quality.tables(again=max_chars != MAX_MESSAGE_CHARS),
         }
 
     def _rows(self, max_chars: int) -> Iterator[EncodedRow]:

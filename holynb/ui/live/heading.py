@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from holynb.events import Ended, Event, Paused
 from holynb.results import dollars, is_simulated
 from holynb.ui.live.protocol import ErrorCount, Head, RunState
-from holynb.ui.live.quality import QualitySoFar
 from holynb.ui.output import clip, one_line, report, seconds
 from holynb.units import three_digits
 from holynb.words import counted
 
 if TYPE_CHECKING:
     from holynb.results import Summary
+    from holynb.ui.live.quality import QualitySoFar
     from holynb.ui.live.runinfo import RunInfo
     from holynb.ui.live.timeseries import TimeSeries
     from holynb.ui.live.totals import Totals
@@ -34,7 +34,7 @@ class Heading:
 
     def __init__(self, info: RunInfo) -> None:
         self._info = info
-        self.quality = QualitySoFar(info.measure, info.assessment)
+        self.quality = _quality(info)
         self._pause: tuple[float, str] = (0.0, "")
         self._simulated = False
         self._stopping_since: float | None = None
@@ -46,7 +46,8 @@ class Heading:
             self._pause = (until, f"{event.route} asked all rows to wait {seconds(event.seconds)} ({event.kind})")
         elif isinstance(event, Ended):
             self._simulated |= is_simulated(event.outcome.route)
-            self.quality.fold(event)
+            if self.quality is not None:
+                self.quality.fold(event)
 
     def head(self, totals: Totals, series: TimeSeries, in_flight: int, elapsed: float, state: RunState) -> Head:
         """All of it, as it stands."""
@@ -73,7 +74,7 @@ class Heading:
             "by": _by(self._info, totals.answered_by.most_common(MAX_ROUTES)),
             "state": state,
             "note": self._note(totals, in_flight, elapsed, state),
-            "quality": self.quality.line(),
+            "quality": "" if self.quality is None else self.quality.line(),
         }
 
     def _note(self, totals: Totals, in_flight: int, elapsed: float, state: RunState) -> str:
@@ -95,3 +96,12 @@ def _cost(summary: Summary) -> str:
 def _by(info: RunInfo, answered: Sequence[tuple[str, int]]) -> str:
     """Who answers. A recording does not tell who was asked."""
     return report.answered_by(info.first_routes or [route for route, _ in answered[:1]], info.fallbacks, answered)
+
+
+def _quality(info: RunInfo) -> QualitySoFar | None:
+    """How good the answers are so far; None, and no measure loaded, where nobody asked."""
+    if info.measure is None and not info.assessment:
+        return None
+    from holynb.ui.live.quality import QualitySoFar
+
+    return QualitySoFar(info.measure, info.assessment)

@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from holynb.quality.assessment import Assessment, Labelled, Scored
 from holynb.quality.confusion import Confusion
 from holynb.quality.matching import fold
-from holynb.run.labels import Labels, compared
+from holynb.run.labels import compared
+from holynb.ui.live.measure import Measure
 from holynb.ui.live.qualitytable import QualityTable
 from holynb.ui.output import quality
 
 if TYPE_CHECKING:
     from holynb.events import Ended
-    from holynb.schema import Schema
 
-__all__ = ["Measure", "QualitySoFar"]
+__all__ = ["QualitySoFar"]
 
 #: Routes whose tables are shown.
 MAX_TABLES = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """What the answers of a run are measured by. variants: route and sample of the rows of one prompt; scale: the judge's, "": none."""
-
-    variants: Sequence[tuple[str, int]] = ()
-    labels: Labels | None = None
-    schema: Schema | None = None
-    scale: str = ""
 
 
 class QualitySoFar:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from holynb.attached import Attachment
-from holynb.quality.assessment import Assessment
-from holynb.ui.live.quality import Measure
+from holynb.ui.live.measure import Measure
 from holynb.ui.live.timeseries import Price
 from holynb.ui.output import clip, one_line
+
+if TYPE_CHECKING:
+    from holynb.quality.assessment import Assessment
 
 __all__ = ["RunInfo"]
 
@@ -42,6 +45,13 @@ class RunInfo:
     """How good its answers are, of a run that is over and cannot be folded."""
     timed: bool = True
     """Whether it is known when its rows began and ended."""
+
+    @property
+    def scale(self) -> str:
+        """The judge's; "" where nobody judges."""
+        if self.measure is not None:
+            return self.measure.scale
+        return "" if self.assessment is None else next((s.scale for s in self.assessment.scored), "")
 
     def label(self, row: int) -> str:
         value = row if self.labels is None else self.labels[row]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from holynb.ui.live.quality import Measure
+from holynb.ui.live.measure import Measure
 from holynb.ui.live.runinfo import RunInfo
 from holynb.ui.output import crossed, pictures, report
 

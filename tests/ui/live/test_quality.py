@@ -10,7 +10,8 @@ import holynb
 from holynb.events import Ended
 from holynb.types import Outcome
 from holynb.ui.live.feed import Feed
-from holynb.ui.live.quality import Measure, QualitySoFar
+from holynb.ui.live.measure import Measure
+from holynb.ui.live.quality import QualitySoFar
 from holynb.ui.live.runinfo import RunInfo
 from holynb.ui.live.source import RunSource
 from holynb.ui.output import quality, report
@@ -49,4 +50,4 @@ def test_a_run_that_nobody_measures_has_no_line() -> None:
     feed = Feed(RunInfo(["p"]))
     feed.fold([Ended(0, Outcome("ok", "x"), time.time())], {}, 1.0)
     assert feed.head(1.0)["quality"] == ""
-    assert feed.snapshot(feed.head(1.0), {}, whole=True)["quality"] == []  # type: ignore[typeddict-item]
+    assert feed.snapshot(feed.head(1.0), {}, whole=True)["quality"] is None  # type: ignore[typeddict-item]
