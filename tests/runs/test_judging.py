@@ -21,7 +21,10 @@ from holynb.events import Ended, Started
 from holynb.pricing import spending
 from holynb.run import plan, quote, resume
 from holynb.run.judge import SCALES, scale_of
-from holynb.ui.output import report
+from holynb.ui.live.detail import detail
+from holynb.ui.live.feed import Feed
+from holynb.ui.live.source import RunSource
+from holynb.ui.output import compared, report, rows, static
 
 ROUTE, JUDGE = "openai/gpt-4.1-mini", "openai/gpt-4.1"
 USAGE = {"prompt_tokens": 100, "completion_tokens": 10}
@@ -142,6 +145,36 @@ def test_an_unreadable_verdict_is_unscored_and_nothing_is_wrong_with_the_answer(
     assert frame["attempts"].sum() == len(server.asked)
     (scored,) = run.quality().assessment.scored
     assert (scored.n, scored.unscored, scored.mean) == (1, 3, 5.0)
+
+
+@pytest.mark.parametrize(("rubric", "scores"), [(None, ["4", "?", ""]), ("pass/fail: polite", ["pass", "?", ""])])
+def test_each_row_is_shown_with_its_score_and_the_reason_for_it(rubric: str | None, scores: list[str]) -> None:
+    """In the live table, in a row in full, in what stays, and side by side."""
+
+    def script(request: Asked, number: int) -> Sequence[Step]:
+        prompt = prompt_of(request)
+        if not is_verdict(request):
+            return answer("no", status=400) if prompt == "c" else answer(f"re: {prompt}")
+        word = {"reason": "<b>so</b>", **({"verdict": "pass"} if rubric else {"score": 4})}
+        return answer(json.dumps(word) if prompt == "a" else "nothing", "gpt-4.1")
+
+    with Exact(script) as server:
+        run = ask(server, ["a", "b", "c"], rubric=rubric, cache=False)
+        both = ask(server, ["a"], rubric=rubric, cache=False, compare=["openai/gpt-4.1-nano"], samples=2)
+    source = RunSource(run)
+    feed = Feed(source.info)
+    feed.fold(run.journal.events_since(0)[0], {}, 1.0)
+    assert [feed.row(i).score for i in range(3)] == scores
+    assert [(p["title"], p["text"]) for p in detail(source, 0)["parts"]][-1] == (f"Score {scores[0]}", "<b>so</b>")
+    assert "Score" in [p["title"] for p in detail(source, 1)["parts"]]
+    shown = report.of(run)
+    page, text = rows.as_html(shown), static.as_text(shown)
+    assert [re.sub("<.*?>", "", td) for td in re.findall(r'<td class="n s".*?</td>', page)] == scores
+    assert f"<b>score {scores[0]}</b>\n&lt;b&gt;so" in page
+    assert re.search(rf"status +score +tokens_in.*\n.* {scores[0]} ", text)
+    assert f"score {scores[0]} · " in compared.as_html(report.of(both), 9, 99_999)
+    plain = holynb.infer(["a"] * 2, "sim/echo").wait(30)
+    assert "score" not in rows.as_html(report.of(plain)).replace('content:"score "', "")
 
 
 def test_a_judge_that_repairs_its_verdict_is_heard() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from typing import Any
 
@@ -91,10 +90,9 @@ def test_the_figures_are_of_the_rows_that_have_both_and_the_log_says_the_same() 
 
 
 def test_failed_rows_are_outside_and_accuracy_is_also_said_with_them() -> None:
-    df = pd.DataFrame({"t": ["a", "b", "c", "d"], "y": ["a", "b", "c", "d"]})
-    run = holynb.infer("{{ t }}", "sim/echo", df=df, label="y", p={"fault": "400", "times": 1}, retries=0)
-    with contextlib.suppress(holynb.InferError):
-        run.wait(30)
-    for x in run.quality().assessment.labelled:
-        assert x.confusion.n + x.failed == 4
-        assert x.accuracy_of_all == pytest.approx(x.confusion.hits / 4)
+    df = pd.DataFrame({"t": ["a", "b", "c", "d"], "y": ["a", "b", "x", "d"], "fault": ["", "400", "", "content_filter"]})
+    run = holynb.infer("{{ t }}", "sim/echo", df=df, label="y", params_from="fault", retries=0).wait(30)
+    (x,) = run.quality().assessment.labelled
+    assert (x.confusion.n, x.confusion.hits, x.failed) == (2, 1, 2)
+    assert (x.confusion.accuracy, x.accuracy_of_all) == (0.5, 0.25)
+    assert "2 failed: 25.0 % with them as wrong" in run.quality().__repr__()

@@ -179,7 +179,7 @@ function makeTable(hooks) {
   }
 
   function fill(node, place, row) {
-    const { status, cached, text, tokens_in, tokens_out, cost, latency_s, attempts } = line(row);
+    const { status, cached, text, tokens_in, tokens_out, cost, latency_s, attempts, score } = line(row);
     node.index = row;
     node.style.transform = `translateY(${place * rowPx}px)`;
     const name = `hn-row hn-is-${status}${cached ? " hn-is-cached" : ""}${row === data.chosen ? " hn-chosen" : ""}`;
@@ -187,7 +187,7 @@ function makeTable(hooks) {
     node.setAttribute("aria-rowindex", place + 2);
     node.setAttribute("aria-selected", row === data.chosen);
     node.id = `${data.id}-${row}`;
-    const state = [status, attempts > 1 && `×${attempts}`, cached && "cached"].filter(Boolean).join(" ");
+    const state = [status, attempts > 1 && `×${attempts}`, cached && "cached", score && `score ${score}`].filter(Boolean).join(" ");
     const texts = [data.labels?.[row] ?? String(row), data.prompts[row] ?? "…", text, state, tokens_in, tokens_out, cost, latency_s];
     texts.forEach((t, c) => say(node.words[c], t));
     setPicture(node, data.pictures[row] ?? "");

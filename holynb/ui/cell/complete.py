@@ -20,7 +20,7 @@ __all__ = ["install", "remove", "suggest"]
 MAGIC_NAMES = ("infer", "holynb")
 FILE_OPTIONS = ("file",)
 UPDATE_FLAGS = ("--take", "--from", "--remove")
-ROUTE_OPTIONS = ("fallback", "spread", "compare", "price_as")
+ROUTE_OPTIONS = ("fallback", "spread", "compare", "judge", "price_as")
 
 
 class _NoCompletions(list[Any]):
@@ -175,6 +175,7 @@ class _LineCompleter:
             "schema": lambda: candidates.schemas(self._variables(), token),
             "params_from": self._columns,
             "attach": self._columns,
+            "label": self._columns,
             "where": self._columns,
             "router": lambda: [*candidates.routers(), *self._columns()],
             "resume": candidates.runs,

@@ -10,7 +10,7 @@ from holynb.events import Ended, Event, Failed, Started
 from holynb.results import captioned, cost_text
 from holynb.types import Outcome
 from holynb.ui.live.protocol import AttemptLine, DetailMessage, DetailPart
-from holynb.ui.output import clean, count, formats, pictures, seconds, thinking, thought
+from holynb.ui.output import clean, count, formats, pictures, seconds, thinking, thought, verdict
 
 if TYPE_CHECKING:
     from holynb.ui.live.source import ViewSource
@@ -57,6 +57,8 @@ def _parts(source: ViewSource, row: int, events: list[Started | Failed | Ended])
             yield _part(thought(outcome), outcome.reasoning, "thought")
         if outcome.text or outcome.status == "ok":
             yield _part(ANSWER_TITLE, outcome.text or "")
+        if outcome.score_reason:
+            yield _part(f"Score {verdict(outcome, source.info.scale).strip('?')}".strip(), outcome.score_reason)
         if outcome.error and outcome.error_type is not None:
             yield _part("Error", f"{outcome.error_type}: {outcome.error}", "failed")
         elif outcome.error:  # an answer may have a note: that it moved, or went through an out-of-memory

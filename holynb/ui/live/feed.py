@@ -34,7 +34,7 @@ from holynb.ui.live.protocol import (
 from holynb.ui.live.runinfo import RunInfo
 from holynb.ui.live.timeseries import TimeSeries
 from holynb.ui.live.totals import Totals
-from holynb.ui.output import count, one_line, price, seconds, shared_prefix
+from holynb.ui.output import count, one_line, price, seconds, shared_prefix, verdict
 
 __all__ = ["Feed", "Starts"]
 
@@ -64,6 +64,7 @@ class Feed:
 
     def __init__(self, info: RunInfo) -> None:
         self.info = info
+        self._scale = info.scale
         self.n = len(info.prompts)
         self.listed = min(self.n, LISTED_ROWS)
         self.outcomes: dict[int, Outcome] = {}
@@ -215,6 +216,7 @@ class Feed:
             price(outcome) if sent else "",
             "" if outcome.latency_s is None else seconds(outcome.latency_s),
             outcome.attempts,
+            verdict(outcome, self._scale),
         )
 
     # -- one message -----------------------------------------------------------------------------------------------

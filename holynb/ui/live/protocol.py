@@ -52,7 +52,7 @@ ExportKind = Literal["copy", "csv", "parquet"]
 class Row:
     """A line of the table, in the words of the result's columns. Before a row ends, `status` is waiting, thinking, running or retrying.
 
-    `text` of a row that failed is the kind of its fault and the message.
+    `text` of a row that failed is the kind of its fault and the message; `score`: a judge's.
     """
 
     row: int
@@ -64,6 +64,7 @@ class Row:
     cost: str = ""
     latency_s: str = ""
     attempts: int = 0
+    score: str = ""
 
 
 #: The order of an encoded row; ROW_FIELDS of assets/protocol.js is the same.

@@ -17,6 +17,7 @@ from holynb.ui.output.text import (
     shared_prefix,
     thinking,
     thought,
+    verdict,
 )
 
 __all__ = [
@@ -39,4 +40,5 @@ __all__ = [
     "shared_prefix",
     "thinking",
     "thought",
+    "verdict",
 ]

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from holynb.results import summarize
+from holynb.ui.output import quality
 from holynb.ui.output.html import CELL_STYLE, PROSE_STYLE, safe
 from holynb.ui.output.report import Report, error_text
-from holynb.ui.output.text import clean, clip, count, grid, percentile, price, seconds, status
+from holynb.ui.output.text import clean, clip, count, grid, percentile, price, seconds, status, verdict
 
 if TYPE_CHECKING:
     from holynb.types import Outcome
@@ -36,7 +37,7 @@ STYLE = """<style>
 
 def as_html(report: Report, max_prompts: int, max_bytes: int) -> str:
     """The table: at most `max_prompts` prompts and about `max_bytes` bytes."""
-    n = len(report.variants)
+    n, scale = len(report.variants), quality.scale_of(report.quality)
     head = "".join(
         f"<th{PROSE_STYLE}>{safe(name)}<br><span {NOTE_STYLE}>{safe(_column_summary(report.rows[i::n]))}</span></th>"
         for i, name in enumerate(report.variants)
@@ -46,7 +47,7 @@ def as_html(report: Report, max_prompts: int, max_bytes: int) -> str:
         label, outcomes = clip(report.prompt_label(i * n), MAX_LABEL_CHARS), report.rows[i * n : (i + 1) * n]
         lines.append(
             f'<tr><td class="n"{CELL_STYLE}>{safe(label)}</td><td dir="auto"{PROSE_STYLE}>{safe(prompt)}</td>'
-            + "".join(_cell(o, name, HTML_ANSWER_CHARS // n) for o, name in zip(outcomes, report.variants, strict=True))
+            + "".join(_cell(o, name, HTML_ANSWER_CHARS // n, scale) for o, name in zip(outcomes, report.variants, strict=True))
             + "</tr>"
         )
         if sum(len(line.encode()) for line in lines) > max_bytes:
@@ -89,14 +90,14 @@ def _answer_text(outcome: Outcome | None) -> str:
     return error_text(outcome) if outcome.status == "error" else status(outcome)
 
 
-def _cell(outcome: Outcome | None, name: str, max_chars: int) -> str:
+def _cell(outcome: Outcome | None, name: str, max_chars: int, scale: str) -> str:
     css_class = ' class="holynb-bad"' if outcome is not None and outcome.status == "error" else ""
     text = safe(clip(_answer_text(outcome)[: 8 * max_chars].strip(), max_chars))
-    note = f'<div class="holynb-note" style="white-space:nowrap;font-size:11px">{safe(_facts(outcome))}</div>'
+    note = f'<div class="holynb-note" style="white-space:nowrap;font-size:11px">{safe(_facts(outcome, scale))}</div>'
     return f'<td dir="auto" data-of="{safe(name)}"{css_class}{PROSE_STYLE}>{text}{note}</td>'
 
 
-def _facts(outcome: Outcome | None) -> str:
+def _facts(outcome: Outcome | None, scale: str) -> str:
     if outcome is None or not (outcome.attempts or outcome.cached):
         return ""
     latency = "" if outcome.latency_s is None else seconds(outcome.latency_s)
@@ -104,6 +105,7 @@ def _facts(outcome: Outcome | None) -> str:
     tokens = (
         f"{count(outcome.usage.tokens_out)} token{'' if outcome.usage.tokens_out == 1 else 's'}{thought}" if outcome.status == "ok" else ""
     )
+    score = f"score {value}" if (value := verdict(outcome, scale)) else ""
     return " · ".join(
-        p for p in ("cached" if outcome.cached else "", tokens, price(outcome) if outcome.cost is not None else "", latency) if p
+        p for p in (score, "cached" if outcome.cached else "", tokens, price(outcome) if outcome.cost is not None else "", latency) if p
     )

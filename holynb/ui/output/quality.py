@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from holynb.quality.confusion import Confusion
     from holynb.quality.intervals import Interval
 
-__all__ = ["as_html", "as_text", "classes", "labelled", "lines", "matrix", "parts", "percent", "scored", "shown"]
+__all__ = ["as_html", "as_text", "classes", "labelled", "lines", "matrix", "parts", "percent", "scale_of", "scored", "shown"]
 
 #: Classes of a table, and characters of a name.
 MAX_CLASSES, MAX_NAME_CHARS = 12, 24
@@ -70,6 +70,11 @@ def scored(s: Scored) -> str:
     else:
         text = f"score {s.mean:.2f} of 5{_range(s.interval)}, the mean of {s.n:,}"
     return f"{text} · {s.unscored:,} unscored" if s.unscored else text
+
+
+def scale_of(assessment: Assessment | None) -> str:
+    """The judge's; "" where nobody judged."""
+    return "" if assessment is None else next((s.scale for s in assessment.scored), "")
 
 
 def tested(t: PairTest) -> str:
@@ -216,7 +221,9 @@ def as_html(assessment: Assessment) -> str:
     if not tables:
         return ""
     body = listing.as_html(tables)
-    return f'<details class="holynb-quality" open style="flex:1 1 100%"><summary>Quality</summary>{body}</details>'
+    return (
+        f'<details class="holynb-quality" open style="flex:1 1 100%;min-width:0;max-width:100%"><summary>Quality</summary>{body}</details>'
+    )
 
 
 def as_text(assessment: Assessment) -> str:

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from holynb.results import cost_text
-from holynb.ui.output import formats, pictures
+from holynb.ui.output import formats, pictures, quality
 from holynb.ui.output.html import CELL_STYLE, PROSE_STYLE, number_cell, safe
 from holynb.ui.output.report import MAX_PROMPT_CHARS, Report
-from holynb.ui.output.text import clean, clip, count, one_line, price, seconds, status, thought
+from holynb.ui.output.text import clean, clip, count, one_line, price, seconds, status, thought, verdict
 
 if TYPE_CHECKING:
     from holynb.types import Outcome
@@ -53,6 +53,7 @@ max-width:calc(100% - 1.2em)}
 .holynb .holynb-rows:not(.holynb-compared) td.n:nth-last-child(3)::before{content:"tokens_out "}
 .holynb .holynb-rows:not(.holynb-compared) td.n:nth-last-child(2)::before{content:"cost "}
 .holynb .holynb-rows:not(.holynb-compared) td.n:nth-last-child(1)::before{content:"latency_s "}
+.holynb .holynb-rows:not(.holynb-compared) td.s::before{content:"score ";color:var(--jp-ui-font-color2,#808080)}
 .holynb .holynb-rows:not(.holynb-compared) td:empty{display:none}
 }
 </style>"""
@@ -134,7 +135,7 @@ def _head(report: Report) -> str:
         f"<th{PROSE_STYLE if name not in ('status', 'route') else ''}>{safe(name)}</th>"
         for name in (*report.inputs, *report.columns, "status", *report.route_column)
     )
-    numbers = "".join(f'<th class="n">{name}</th>' for name in NUMBERS)
+    numbers = "".join(f'<th class="n">{name}</th>' for name in (*(("score",) if quality.scale_of(report.quality) else ()), *NUMBERS))
     return f'<tr><th class="n"></th>{names}{numbers}</tr>'
 
 
@@ -153,7 +154,9 @@ def _row(report: Report, row: int, prompt: str, limits: tuple[int, int], image: 
     input_html = "".join(f'<td class="p" dir="auto"{PROSE_STYLE}>{text}</td>' for text in inputs)
     answer = "".join(f'<td class="p{bad}" dir="auto"{PROSE_STYLE}{colspan}>{text}</td>' for text in cells)
     route = f'<td class="k"{CELL_STYLE}>{safe(outcome.route if outcome else "")}</td>' if report.route_column else ""
-    numbers = "".join(number_cell(n) for n in [*token_counts(outcome), price(outcome), latency(outcome)])
+    scale = quality.scale_of(report.quality)
+    score = f'<td class="n s"{CELL_STYLE}>{verdict(outcome, scale)}</td>' if scale else ""
+    numbers = score + "".join(number_cell(n) for n in [*token_counts(outcome), price(outcome), latency(outcome)])
     return (
         f'<tr><td class="n"{CELL_STYLE}>{safe(clip(report.label(row), MAX_LABEL_CHARS))}</td>{input_html}'
         f'{answer}<td class="k{bad}"{CELL_STYLE}>{safe(status(outcome, pending=report.summary.pending > 0))}</td>{route}{numbers}</tr>'
@@ -183,6 +186,9 @@ def _full(report: Report, row: int, most: int) -> str:
             parts.append(_part("note", outcome.error, most, _code(report, row, "error")))
         if outcome.text:
             parts.append(_part("text", outcome.text, most, _code(report, row, "text"), report.format))
+        if outcome.score_reason:
+            score = verdict(outcome, quality.scale_of(report.quality)).strip("?")
+            parts.append(_part(f"score {score}".strip(), outcome.score_reason, most, _code(report, row, "score_reason")))
     return f'<div class="holynb-full">{"".join(parts)}<div class="holynb-note">{safe(_facts(outcome))}</div></div>'
 
 
@@ -202,7 +208,7 @@ def _rest(text: str, most: int, code: str) -> str:
 
 def _code(report: Report, row: int, column: str) -> str:
     """The line of code that shows a text of a row in full: of the variable that holds it, where one does."""
-    if not report.value or column not in (("text",) if report.into else ("text", "error", "reasoning")):
+    if not report.value or column not in (("text",) if report.into else ("text", "error", "reasoning", "score_reason")):
         return f"%infer show {report.run}".rstrip()
     name = json.dumps(report.into if report.into and column == "text" else column, ensure_ascii=False)
     # A label of one's own may stand there twice, and .loc would give both.

@@ -15,7 +15,7 @@ from holynb.translation import say
 from holynb.ui.output import compared, formats, pictures, quality, rows, series, svg
 from holynb.ui.output.html import OPEN_TAG, safe
 from holynb.ui.output.report import MAX_ROWS, Report, error_text
-from holynb.ui.output.text import clean, clip, grid, one_line, price, seconds, status, thought
+from holynb.ui.output.text import clean, clip, grid, one_line, price, seconds, status, thought, verdict
 
 if TYPE_CHECKING:
     from holynb.types import Outcome
@@ -39,6 +39,7 @@ STYLE = """<style>
 .holynb-rows{flex:3 1 460px;min-width:0;max-height:430px;overflow:auto}
 .holynb-charts{flex:1 1 290px;display:flex;flex-wrap:wrap;gap:6px}
 .holynb table{border-collapse:collapse;width:100%;font-size:12px;table-layout:auto}
+.holynb .holynb-quality .holynb-list table{width:auto}
 .holynb .holynb-rows th,.holynb .holynb-rows td{text-align:start!important;vertical-align:baseline!important;line-height:1.4;padding:3px 8px;border:0;
 border-bottom:1px solid var(--jp-border-color2,#9e9e9e60);
 white-space:pre-wrap;overflow-wrap:anywhere;min-width:3em;max-width:34em;background:transparent}
@@ -171,16 +172,19 @@ def _plain_answer(report: Report) -> str:
 def _plain_table(report: Report) -> str:
     if 1 < len(report.variants) <= compared.MAX_COLUMNS and report.schema is None:
         return compared.as_text(report, MAX_TEXT_ROWS)
-    lines = []
+    lines, scale = [], quality.scale_of(report.quality)
     for row, (prompt, outcome) in enumerate(zip(report.prompt_previews(), report.rows[:MAX_TEXT_ROWS], strict=False)):
         inputs = report.input_cells(row, prompt)
         cells = report.answer_cells(outcome)
         cells += [""] * (len(report.columns) - len(cells))
         route = [outcome.route or "" if outcome else ""] if report.route_column else []
-        numbers = [*rows.token_counts(outcome), price(outcome), rows.latency(outcome)]
+        score = [verdict(outcome, scale)] if scale else []
+        numbers = [*score, *rows.token_counts(outcome), price(outcome), rows.latency(outcome)]
         lines.append([report.label(row), *inputs, *cells, status(outcome, pending=report.summary.pending > 0), *route, *numbers])
     asks, answers = len(report.inputs), len(report.columns)
     widths = {0: 16, **{1 + i: 32 // asks for i in range(asks)}, **{1 + asks + i: 48 // answers for i in range(answers)}}
-    table = grid(["", *report.inputs, *report.columns, "status", *report.route_column, *rows.NUMBERS], lines, widths)
+    table = grid(
+        ["", *report.inputs, *report.columns, "status", *report.route_column, *(["score"] if scale else []), *rows.NUMBERS], lines, widths
+    )
     more = rows.more_rows(len(lines), len(report.rows))
     return f"{table}\n{more}\n" if more else f"{table}\n"

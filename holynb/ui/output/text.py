@@ -35,6 +35,7 @@ __all__ = [
     "status",
     "thinking",
     "thought",
+    "verdict",
 ]
 
 _BLOCKS = " ▏▎▍▌▋▊▉█"
@@ -147,6 +148,15 @@ def clip_columns(text: str, width: int) -> str:
     while end and columns(text[:end]) > width - 1:
         end -= 1
     return text[:end].rstrip() + "…"
+
+
+def verdict(outcome: Outcome | None, scale: str) -> str:
+    """A row's score in short: `4`, or `pass`; `?` of an answer without one. scale: the judge's, "" without a judge."""
+    if not scale or outcome is None or outcome.status != "ok":
+        return ""
+    if outcome.score is None:
+        return "?"
+    return ("fail", "pass")[outcome.score > 0] if scale == "pass/fail" else str(outcome.score)
 
 
 def status(outcome: Outcome | None, *, pending: bool = False) -> str:

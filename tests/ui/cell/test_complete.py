@@ -79,6 +79,8 @@ def offered(line: str, body: str = "prompt", row: int = 0) -> list[str] | None:
         ("%%infer sim/echo --df |", ["reviews"]),
         ("%%infer sim/echo --df=r|", ["reviews"]),
         ("%%infer --df reviews |", ["sim/echo"]),
+        ("%%infer sim/echo --df reviews --label t|", ["text", "task_type"]),
+        ("%%infer sim/echo --df reviews --judge s|", ["sim/json", "sim/echo"]),
         ("%%infer sim/echo --df reviews --params-from t|", ["text", "task_type"]),
         ("%%infer sim/echo --df reviews --params-from text,b|", ["best_of"]),
         ("%%infer sim/echo --system-from |", ["tone"]),

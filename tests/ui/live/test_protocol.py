@@ -34,8 +34,8 @@ def test_rows_are_encoded_and_decoded_in_the_same_order() -> None:
     listed = re.search(r"const ROW_FIELDS = (\[.*\]);", asset("protocol.js"))
     assert listed is not None
     assert json.loads(listed[1]) == list(ROW_FIELDS) == [f.name for f in fields(Row)]
-    row = Row(3, "ok", cached=True, text="nothing", tokens_in="7", tokens_out="1", cost="$1", latency_s="2 s", attempts=4)
-    assert encode_row(row) == [3, "ok", True, "nothing", "7", "1", "$1", "2 s", 4]
+    row = Row(3, "ok", cached=True, text="nothing", tokens_in="7", tokens_out="1", cost="$1", latency_s="2 s", attempts=4, score="5")
+    assert encode_row(row) == [3, "ok", True, "nothing", "7", "1", "$1", "2 s", 4, "5"]
     assert Row(*json.loads(json.dumps(encode_row(row)))) == row
 
 
