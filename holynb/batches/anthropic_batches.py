@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import Any
 from urllib.parse import quote
 
-from holynb.batches.calls import json_call, json_lines, seconds_of
+from holynb.batches.calls import id_of, json_call, json_lines, seconds_of
 from holynb.batches.limits import ProviderLimits
 from holynb.batches.vendor import Answered, Candidates, Lost, Standing, words_of
 from holynb.engines.hosted import Hosted
@@ -16,8 +16,8 @@ from holynb.types import Request
 
 __all__ = ["AnthropicBatches"]
 
-#: How far the provider's clock may be behind ours.
-CLOCK_S = 300.0
+#: How far the provider's clock may be behind ours. Too short, a batch would be overlooked, and sent again.
+CLOCK_S = 3600.0
 
 
 class AnthropicBatches:
@@ -87,10 +87,8 @@ class AnthropicBatches:
         return f"{self._engine.endpoint.base_url.removesuffix('/v1')}/v1/messages/batches{rest}"
 
     def _standing(self, value: Any) -> Standing:
-        batch = words_of(value)
-        id_, counts = batch.get("id"), words_of(batch.get("request_counts"))
-        if not isinstance(id_, str) or not id_:
-            raise Fault("server", "a batch has no id in the reply")
+        batch = words_of(self._engine.told(value))
+        id_, counts = id_of(batch.get("id")), words_of(batch.get("request_counts"))
         known = {name: n for name, n in counts.items() if isinstance(n, int)}
         n = sum(known.values()) if known else None
         facts: dict[str, Any] = {"done": None if n is None else n - known.get("processing", 0), "n": n}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
@@ -12,7 +13,7 @@ from holynb.engines.hosted import Hosted
 from holynb.errors import Fault
 from holynb.units import memory
 
-__all__ = ["UPLOAD_S", "cut_off", "json_call", "json_lines", "seconds_of"]
+__all__ = ["UPLOAD_S", "cut_off", "id_of", "json_call", "json_lines", "reason_of", "seconds_of"]
 
 #: Longest wait for the reply to an upload, seconds.
 UPLOAD_S = 900.0
@@ -20,6 +21,10 @@ UPLOAD_S = 900.0
 MAX_LINE_BYTES = 32 * 2**20
 #: Answers that come in one JSON.
 MAX_JSON_BYTES = 256 * 2**20
+#: What an id of a provider is made of: it goes into addresses, and is shown.
+_ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_:/-]|\.(?!\.)){0,255}")
+#: Characters of a provider's reason that are shown.
+_MAX_REASON = 500
 
 
 async def json_call(engine: Hosted, method: str, url: str, value: Any = None, *, body: bytes | None = None, kind: str = "") -> Any:
@@ -54,6 +59,19 @@ async def json_lines(engine: Hosted, url: str) -> AsyncIterator[Any]:
                 yield codec.loads(rest)
     finally:
         await reply.aclose()
+
+
+def id_of(value: Any) -> str:
+    """The id of a batch. Raises Fault where there is none in the reply."""
+    if isinstance(value, str) and _ID.fullmatch(value):
+        return value
+    raise Fault("server", "a batch has no id in the reply")
+
+
+def reason_of(value: Any) -> str:
+    """Why a provider refused a batch, in its words."""
+    text = value if isinstance(value, str) and value.strip() else "no reason was given"
+    return text if len(text) <= _MAX_REASON else f"{text[:_MAX_REASON]}…"
 
 
 def seconds_of(value: Any) -> float | None:

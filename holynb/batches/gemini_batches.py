@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from holynb.batches.calls import json_call, json_lines, seconds_of
+from holynb.batches.calls import id_of, json_call, json_lines, reason_of, seconds_of
 from holynb.batches.limits import ProviderLimits
 from holynb.batches.vendor import Answered, Candidates, Lost, Standing, words_of
 from holynb.engines import codec
@@ -70,11 +70,9 @@ class GeminiBatches:
             yield _answered(words_of(one))
 
     def _standing(self, value: Any) -> Standing:
-        job = words_of(value)
+        job = words_of(self._engine.told(value))
         about = words_of(job.get("metadata")) or job
-        id_, state, stats = job.get("name") or about.get("name"), str(about.get("state") or ""), words_of(about.get("batchStats"))
-        if not isinstance(id_, str) or not id_:
-            raise Fault("server", "a batch has no name in the reply")
+        id_, state, stats = id_of(job.get("name") or about.get("name")), str(about.get("state") or ""), words_of(about.get("batchStats"))
         counts = {n: int(stats[n]) for n in stats if isinstance(stats[n], int) or (isinstance(stats[n], str) and stats[n].isdecimal())}
         done = counts.get("successfulRequestCount", 0) + counts.get("failedRequestCount", 0) if counts else None
         facts: dict[str, Any] = {"done": done, "n": counts.get("requestCount"), "created": seconds_of(about.get("createTime"))}
@@ -87,7 +85,7 @@ class GeminiBatches:
         return Standing(id_, "working", **facts)
 
     def _failed(self, id_: str, error: Any, facts: dict[str, Any]) -> Standing:
-        words = str(error.get("message") or "no reason was given")
+        words = reason_of(error.get("message"))
         full = error.get("code") == 8 or "RESOURCE_EXHAUSTED" in words or "quota" in words.lower()
         fault = Fault("rate_limit" if full else "bad_request", f"the batch was refused: {words}", retry=False, status=400)
         return Standing(id_, "full" if full else "refused", **facts, problem=fault)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from holynb.batches.calls import json_call, json_lines, seconds_of
+from holynb.batches.calls import id_of, json_call, json_lines, reason_of, seconds_of
 from holynb.batches.limits import ProviderLimits
 from holynb.batches.vendor import Answered, Candidates, Lost, Standing, words_of
 from holynb.engines import azure
@@ -101,7 +101,7 @@ class OpenAIBatches:
             reply = words_of(await json_call(self._engine, "GET", self._url(f"files/{quote(file, safe='')}")))
         if not file or reply.get("status") in ("error", "failed"):
             raise Fault(
-                "bad_request", f"the file of a batch was refused: {reply.get('status_details') or 'no reason was given'}", status=400
+                "bad_request", f"the file of a batch was refused: {reason_of(self._engine.told(reply.get('status_details')))}", status=400
             )
         return file
 
@@ -117,10 +117,8 @@ class OpenAIBatches:
         return name if self._azure and name == "/chat/completions" else f"/v1{name}"
 
     def _standing(self, value: Any) -> Standing:
-        batch = words_of(value)
-        id_, status, counts = batch.get("id"), batch.get("status"), words_of(batch.get("request_counts"))
-        if not isinstance(id_, str) or not id_:
-            raise Fault("server", "a batch has no id in the reply")
+        batch = words_of(self._engine.told(value))
+        id_, status, counts = id_of(batch.get("id")), batch.get("status"), words_of(batch.get("request_counts"))
         done = [counts[n] for n in ("completed", "failed") if isinstance(counts.get(n), int)]
         facts: dict[str, Any] = {
             "done": sum(done) if done else None,
@@ -140,7 +138,7 @@ class OpenAIBatches:
         """Why a batch was refused after it was accepted, and whether it is that too much is enqueued."""
         listed = [words_of(e) for e in words_of(batch.get("errors")).get("data") or ()]
         first = listed[0] if listed else {}
-        code, words = str(first.get("code") or ""), str(first.get("message") or "no reason was given")
+        code, words = str(first.get("code") or ""), reason_of(first.get("message"))
         line = f" (line {first['line']})" if isinstance(first.get("line"), int) else ""
         full = code == "token_limit_exceeded" or "enqueued token" in words.lower()
         kind = "not_found" if code == "model_not_found" else "rate_limit" if full else "bad_request"

@@ -12,6 +12,8 @@ __all__ = ["MARK_CHARS", "Cut", "Cutter", "custom_id", "row_of"]
 T = TypeVar("T")
 #: Of a request's key, in the id of its row: enough to tell that the row asks something else by now.
 MARK_CHARS = 12
+#: Digits of a row's number.
+_MAX_DIGITS = 12
 
 
 def custom_id(key: str, row: int, mark: str) -> str:
@@ -22,7 +24,8 @@ def custom_id(key: str, row: int, mark: str) -> str:
 def row_of(key: str, id_: str) -> tuple[int, str] | None:
     """The row and the mark of an id; None where it is not of the batch of this key."""
     row, _, mark = id_.removeprefix(f"{key}-").partition("-")
-    return (int(row), mark) if id_.startswith(f"{key}-") and row.isascii() and row.isdecimal() else None
+    number = row.isascii() and row.isdecimal() and len(row) <= _MAX_DIGITS
+    return (int(row), mark) if id_.startswith(f"{key}-") and number else None
 
 
 @dataclass(slots=True)

@@ -63,6 +63,10 @@ class Calls:
         """What requests are written with now: the traits of the model as far as they are known."""
         return self._traits()
 
+    def told(self, value: Any) -> Any:
+        """What a server says beside an answer: every string masked and cleaned, at any depth."""
+        return entry.admit_words(value, self._mask)
+
     def refused(self, request: Request, status: int, value: Any, used: Traits | None) -> Fault:
         """The Fault of a request that was refused with this JSON. What it teaches is learned: the next one is written differently.
 

@@ -16,7 +16,7 @@ from holynb import words
 from holynb.errors import Fault
 from holynb.secret import Mask
 
-__all__ = ["admit", "admit_fault"]
+__all__ = ["admit", "admit_fault", "admit_words"]
 
 T = TypeVar("T")
 
@@ -42,6 +42,11 @@ def admit(value: T, mask: Mask | None) -> T:
             changes = changes or {}
             changes[name] = after
     return replace(value, **changes) if changes else value  # type: ignore[type-var]
+
+
+def admit_words(value: Any, mask: Mask | None) -> Any:
+    """JSON, or any other nesting of containers, with every string in it masked and cleaned."""
+    return _admitted(value, mask)
 
 
 def admit_fault(fault: Fault, mask: Mask | None) -> None:

@@ -24,7 +24,8 @@ __all__ = ["OpenBatch", "PieceLog"]
 
 @dataclass(slots=True, eq=False)
 class OpenBatch:
-    """One batch. `items`: by row, those that have not ended; `read`: its results are, and only what is asked again keeps it open.
+    """One batch. `items`: by row, those that have not ended; `read`: its results are, and only what is asked again keeps it open;
+    `gaps`: how often they were read and had no line for some; `trouble`: why it could not be asked for the last time.
 
     `written_with`: the traits that its requests were written with, None where an earlier kernel wrote them.
     """
@@ -33,6 +34,8 @@ class OpenBatch:
     items: dict[int, WorkItem] = field(default_factory=dict)
     standing: Standing | None = None
     read: bool = False
+    gaps: int = 0
+    trouble: str = ""
     written_with: frozenset[str] | None = None
     held: tuple[str, ...] = ()
 
@@ -60,6 +63,8 @@ class OpenBatch:
             parts.append(f"held until {', '.join(self.held)} can be read" if self.held else "looked up before anything is sent again")
         elif p.state == "cancelling":
             parts.append("it is being cancelled")
+        if self.trouble:
+            parts.append(f"not to be asked for now ({self.trouble.rstrip('.')})")
         if p.fetch_before is not None:
             parts.append(f"fetch before {time.strftime('%Y-%m-%d', time.localtime(p.fetch_before))}")
         return f"{name}: {', '.join(parts)}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,9 @@ class BatchQueue:
         self._engines = engines
         self._vendors = {r: batches.of(e, batches.table()[r.provider]) for r, e in engines.items() if r.provider in batches.table()}
         self._waits, self._unreached = Pace(), 0
+        #: Of a route, how often it refused a batch as too much is enqueued since it did one, and the rows of a batch from then on.
+        self._full: dict[Route, int] = {}
+        self._most: dict[Route, int] = {}
         self._texts: set[str] = set()
 
     def vendor(self, piece: OpenBatch) -> Vendor | None:
@@ -81,7 +85,8 @@ class BatchQueue:
 
     async def _submit_rows(self, route: Route, items: list[WorkItem], *, again: bool) -> None:
         vendor, log = self._vendors[route], self.log
-        cutter: Cutter[WorkItem] = Cutter(batches.table()[route.provider])
+        limits = batches.table()[route.provider]
+        cutter: Cutter[WorkItem] = Cutter(replace(limits, rows=min(limits.rows, self._most.get(route, limits.rows))))
         for i, item in enumerate(items):
             if self.stopping:
                 self.due += items[i:]
@@ -142,7 +147,7 @@ class BatchQueue:
         """The provider has this batch."""
         provider, limits, piece.held = piece.route.provider, self.limits(piece), ()
         self.log.move(piece, "accepted", standing, limits.kept_days * 86400.0)
-        piece.standing = standing
+        piece.standing, self._unreached = standing, 0
         self.moved()
         rows = counted(len(piece.stored.rows), "row")
         self.tell(f"{rows} pending at {provider} as {standing.id}, for {limits.hours} hours at most.", "info")
@@ -164,7 +169,11 @@ class BatchQueue:
             self.refuse(piece, fault)
 
     def wait_for_room(self, piece: OpenBatch, fault: Fault) -> None:
-        """Too much is enqueued there."""
+        """Too much is enqueued there. Where none of it is ours and a wait does not help, a smaller batch may fit: limits may be below one."""
+        route = piece.route
+        times = self._full[route] = self._full.get(route, 0) + 1
+        if times > 1 and not any(p is not piece and p.route == route and not p.read for p in self.open):
+            self._most[route] = max(1, len(piece.stored.rows) // 2)
         self.again(piece, "full", f"A batch waits for room ({fault.message})")
 
     def again(self, piece: OpenBatch, state: str, why: str) -> None:
@@ -173,7 +182,18 @@ class BatchQueue:
         wait = self._waits.pause()
         self.not_before = time.monotonic() + wait
         self.due += piece.items.values()
-        self.tell(f"{why.rstrip('.')}; its {counted(len(piece.items), 'row')} are submitted again in {seconds(wait)}.")
+        are = "is" if len(piece.items) == 1 else "are"
+        self.tell(f"{why.rstrip('.')}; its {counted(len(piece.items), 'row')} {are} submitted again in {seconds(wait)}.")
+
+    def not_there(self, piece: OpenBatch) -> None:
+        """The reply to a submission was lost, and its provider has no such batch."""
+        provider = piece.route.provider
+        if self._unreached < self._retries:
+            self._unreached += 1
+            self.again(piece, "gone", f"{provider} has no such batch")
+        else:
+            words = f"{provider} answered no submission, and has no such batch; %infer run --only failed submits its rows again"
+            self.refuse(piece, Fault("server", words, retry=False))
 
     def refuse(self, piece: OpenBatch, fault: Fault) -> None:
         """The provider takes no such batch: its rows end."""
@@ -185,6 +205,8 @@ class BatchQueue:
     def close(self, piece: OpenBatch, state: str) -> None:
         """Nothing more is to come of this batch."""
         self.open.remove(piece)
+        if state == "collected":
+            self._full.pop(piece.route, None)
         self.log.move(piece, state)
 
     def tell(self, text: str, level: str = "warning") -> None:

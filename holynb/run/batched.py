@@ -29,6 +29,8 @@ __all__ = ["Batched", "Direct"]
 
 #: What is still waited for after a stop: a provider may take minutes to end a batch, whose answers come with the next resume.
 STOP_GRACE_S = 3.0
+#: Looks at results that have no line for some rows: a file may come before it is whole.
+MOST_GAPS = 3
 
 #: Sends items one by one, until each has ended.
 Direct = Callable[[Sequence[WorkItem]], Awaitable[None]]
@@ -120,7 +122,8 @@ class Batched:
         if queue.due:
             waits.append(queue.not_before - time.monotonic())
         unsure = [p for p in queue.open if p.stored.id is None and not p.held]
-        waits += [p.stored.at + queue.limits(p).settles_s - time.time() for p in unsure]
+        # Where that time is over and the provider could not be asked, it is asked again no sooner than anything else.
+        waits += [left for p in unsure if (left := p.stored.at + queue.limits(p).settles_s - time.time()) > 0]
         with suppress(TimeoutError):
             async with asyncio.timeout(max(0.02, min(waits))):
                 await self._wake.wait()
@@ -131,7 +134,9 @@ class Batched:
         for piece in [p for p in self._queue.open if not p.read]:
             try:
                 await self._look_at(piece)
+                piece.trouble = ""
             except Fault as fault:
+                piece.trouble = fault.message
                 if fault.kind == "not_found" and piece.stored.id is not None:
                     self._queue.refuse(piece, Fault("not_found", f"{piece.stored.id} is no longer there ({fault.message})", retry=False))
                 else:
@@ -171,7 +176,8 @@ class Batched:
     async def _find(self, piece: OpenBatch, vendor: Vendor) -> None:
         """Look up a batch whose submission was not answered."""
         others = await asyncio.to_thread(self._queue.log.others, piece)
-        there = await vendor.find(Lost(piece.stored.key, len(piece.stored.rows), piece.stored.at, others))
+        since = min(piece.stored.at, time.time())  # a clock that was ahead has been set back
+        there = await vendor.find(Lost(piece.stored.key, len(piece.stored.rows), since, others))
         if isinstance(there, Candidates):
             if piece.held != there.ids:
                 provider = piece.route.provider
@@ -184,7 +190,7 @@ class Batched:
         elif there is not None:
             self._queue.accept(piece, there)
         elif time.time() >= piece.stored.at + self._queue.limits(piece).settles_s:
-            self._queue.again(piece, "gone", f"{piece.route.provider} has no such batch")
+            self._queue.not_there(piece)
 
     async def _read(self, piece: OpenBatch, vendor: Vendor, standing: Standing) -> None:
         """Read the results. Where that breaks off, what has been read stays, and the rest is read at the next look."""
@@ -195,6 +201,11 @@ class Batched:
             n += 1
             if n % ROWS_PER_TURN == 0:
                 await asyncio.sleep(0)
+        if piece.items and standing.rest == "error" and piece.gaps + 1 < MOST_GAPS:
+            piece.gaps += 1
+            rows = counted(len(piece.items), "row")
+            self._queue.tell(f"The results of {standing.id} have no line for {rows} yet, and are read again.")
+            return
         missing = {"error": {"message": "the results of its batch have no line for this row", "type": "server_error"}}
         for item in piece.items.values():
             if self._answers.take(item, Answered("", standing.rest, missing, 500), piece.origin):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import sqlite3
 import time
 from collections.abc import Callable
@@ -10,13 +12,15 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import pictures
 import pytest
 from servers.batches import USAGE, Batches, Job
 
 import holynb
 from holynb import runlog
-from holynb.batches import limits, pace
-from holynb.errors import BadOption, BadSetting, InferError
+from holynb.batches import calls, limits, pace
+from holynb.errors import BadOption, BadSetting, Fault, InferError
 from holynb.events import Noted
 from holynb.pricing import prices
 from holynb.run import Run, resume
@@ -342,3 +346,113 @@ def test_a_log_that_cannot_be_written_submits_nothing(home: Path, monkeypatch: p
         with pytest.raises(BadSetting, match="so a batch would not be found again, and none was submitted"):
             ask(server, 2).wait(10)
         assert not server.asked
+
+
+@VENDORS
+def test_a_provider_that_cannot_be_asked_is_asked_no_sooner_than_the_pace_says(
+    vendor: str, settled_at_once: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "FIRST_S", 0.2)
+    monkeypatch.setattr(pace, "MOST_S", 0.2)
+    with Batches(vendor, lose=1) as server:
+        answers, asked = server.handle, list[float]()
+
+        def broken(request: Any) -> tuple[int, Any]:
+            if request.method == "GET":
+                asked.append(time.monotonic())
+                return 401, {"error": {"message": f"no such key: {KEY}", "type": "authentication_error"}}
+            return answers(request)
+
+        server.handle = broken  # type: ignore[method-assign]
+        run = ask(server, 2)
+        until(lambda: len(asked) >= 4)
+        assert asked[3] - asked[1] > 0.35
+        assert "not to be asked for now" in run.batches()[0] and KEY not in run.batches()[0] + notes(run)
+        server.handle = answers  # type: ignore[method-assign]
+        server.work()
+        assert set(run.wait(10).frame()["status"]) == {"ok"}
+    assert set(server.submitted().values()) == {1}
+
+
+@pytest.mark.parametrize("vendor", ["openai", "anthropic"])
+def test_results_that_come_before_they_are_whole_are_read_again(vendor: str) -> None:
+    with Batches(vendor, at_once=True) as server:
+        answers, cuts = server.handle, [0.6, 0.3]
+
+        def cut(request: Any) -> tuple[int, Any]:
+            status, body = answers(request)
+            return status, body[: int(len(body) * cuts.pop())] if isinstance(body, bytes) and cuts else body
+
+        server.handle = cut  # type: ignore[method-assign]
+        assert list(ask(server, 4).wait(10).frame()["status"]) == ["ok"] * 4
+        assert not cuts and len(server.jobs) == 1
+
+
+def test_lines_that_no_batch_could_have_change_nothing() -> None:
+    with Batches("openai", at_once=True) as server:
+        answers = server.handle
+
+        def hostile(request: Any) -> tuple[int, Any]:
+            status, body = answers(request)
+            if isinstance(body, bytes):
+                key = json.loads(body.splitlines()[0])["custom_id"].rsplit("-", 2)[0]
+                strange = json.dumps({"custom_id": f"{key}-{'9' * 5000}-x", "response": {"status_code": 200, "body": {}}})
+                body = b"[" * 50_000 + b"\n" + strange.encode() + b'\nnull\n{"custom_id": "never sent"}\n' + body + body
+            return status, body
+
+        server.handle = hostile  # type: ignore[method-assign]
+        run = ask(server, 3).wait(10)
+        assert list(run.frame()["status"]) == ["ok"] * 3
+        assert run.summary().cost == 3 * price_of("openai", "batch")
+
+
+def test_a_limit_below_one_batch_is_met_by_smaller_ones() -> None:
+    with Batches("openai", most=3) as server:
+        run = ask(server, 10)
+        end = time.monotonic() + 15
+        while not run.done and time.monotonic() < end:
+            server.work()
+            time.sleep(0.01)
+        assert set(run.frame()["status"]) == {"ok"}
+    assert set(server.submitted().values()) == {1}
+
+
+def test_a_batch_that_is_refused_in_many_words_shows_few_and_no_key() -> None:
+    key = "0123456789abcdef-a-key-of-no-known-form"
+    with Batches("openai") as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENAI_API_KEY", key)
+        server.most = 0
+        refusal = {"code": "token_limit_exceeded", "message": f"\x1b[31m{key} {'A' * 9000}"}
+        server._as_openai = lambda job: {"id": job.id, "status": "failed", "errors": {"data": [refusal]}}  # type: ignore[method-assign]
+        run = ask(server, 2)
+        until(lambda: "waits for room" in notes(run))
+        assert key not in notes(run) and "\x1b" not in notes(run)
+        assert max(map(len, notes(run).splitlines())) < 800
+        run.cancel()
+
+
+def test_a_submission_that_is_never_answered_is_not_made_forever(settled_at_once: None) -> None:
+    with Batches("openai", late=99) as server:
+        run = ask(server, 2, retries=1)
+        with pytest.raises(InferError):
+            run.wait(10)
+        assert set(run.frame()["error_type"]) == {"server"} and 99 - server.late == 2
+
+
+def test_an_id_that_is_none_is_not_shown_and_not_asked_for() -> None:
+    for value in (f"\x1b[31m{KEY}", "batches/../../models", "", None, 5, "x" * 300, "a b"):
+        with pytest.raises(Fault, match="no id"):
+            calls.id_of(value)
+    for value in ("batch_6a-B", "msgbatch_01", "batches/ab-12.3"):
+        assert calls.id_of(value) == value
+
+
+def test_the_pictures_of_a_column_go_into_batches() -> None:
+    frame = pd.DataFrame({"photo": [pictures.PNG, b"broken", pictures.PNG, pictures.JPEG]})
+    for vendor, route in ROUTES.items():
+        with Batches(vendor, at_once=True) as server:
+            run = holynb.infer("Look.", route, df=frame, batch=True, attach=["photo"], api_base=server.base).wait(10)
+            assert list(run.frame()["status"]) == ["ok", "error", "ok", "ok"]
+            assert [len(job.rows) for job in server.jobs.values()] == [2], "the same picture is asked about once"
+            encoded = base64.b64encode(pictures.JPEG).decode()
+            assert sum(encoded in json.dumps(row) for job in server.jobs.values() for row in job.rows) == 1
