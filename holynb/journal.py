@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from holynb.event_log import EventLog
 from holynb.events import Ended, Event, Failed, Noted
@@ -20,6 +20,8 @@ from holynb.spool import MANY, Spool
 from holynb.types import Outcome, Usage
 
 __all__ = ["EventSink", "Journal", "PartialThought", "Payment", "has_ended", "payment_at_end"]
+
+E = TypeVar("E", bound=Event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ class Journal:
         """Add an event."""
         self.add(event)
 
-    def add(self, event: Event) -> Event:
+    def add(self, event: E) -> E:
         """Add an event, and return it as stored: where the wall clock was set back, its time is moved on to stay in order.
 
         Raises RuntimeError for a second end of a row: readers count on exactly one.

@@ -84,10 +84,7 @@ class Spool:
         try:
             if self._file is None:
                 self._file = tempfile.TemporaryFile(buffering=0, prefix="holynb-", dir=self._existing())  # noqa: SIM115
-            self._file.seek(self._base)
-            rest = memoryview(block)
-            while rest:
-                rest = rest[self._file.write(rest) :]
+            _write(self._file, memoryview(block), self._base)
         except OSError:
             self._failed = True
             return False
@@ -121,3 +118,14 @@ class Spool:
             parts.append(part)
             start, size = start + len(part), size - len(part)
         return b"".join(parts)
+
+
+def _write(file: IO[bytes], rest: memoryview, at: int) -> None:
+    """Write at this place: where it can, in one call, since each may have to wait for the other threads."""
+    while rest:
+        if hasattr(os, "pwrite"):
+            n = os.pwrite(file.fileno(), rest, at)
+        else:
+            file.seek(at)
+            n = file.write(rest)
+        rest, at = rest[n:], at + n

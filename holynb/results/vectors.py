@@ -36,10 +36,10 @@ def matrix(rows: Sequence[Outcome | None], embedding: Embedding | None) -> Any:
     import numpy as np
 
     size = _size(rows, embedding)
-    out = np.full((len(rows), size), np.nan, dtype=np.float32)
+    out = np.empty((len(rows), size), dtype=np.float32)
     for i, o in enumerate(rows):
-        if (vector := _of(o, size)) is not None:
-            out[i] = np.frombuffer(vector, "<f4")
+        vector = _of(o, size)
+        out[i] = np.nan if vector is None else np.frombuffer(vector, "<f4")
     return out
 
 

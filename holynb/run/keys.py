@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from holynb.config.model_traits import HOSTED_MAX_TOKENS
+from holynb.run.stored_requests import kind_of
 from holynb.spool import MANY
 from holynb.types import Request, Route
 
@@ -91,10 +92,12 @@ class RequestKeys:
         return self._older[row]
 
     def _find_older(self, row: int) -> tuple[str, ...]:
-        request = self._requests[row]
-        if request is None or not request.default_limit or request.sampling.think is not None:
+        kind = kind_of(self._requests, row)
+        if kind is None or not kind.default_limit or kind.sampling.think is not None:
             return ()
-        if request.sampling.max_tokens in (None, HOSTED_MAX_TOKENS) or request.route.provider == "pool":
+        if kind.sampling.max_tokens in (None, HOSTED_MAX_TOKENS) or kind.route.provider == "pool":
+            return ()
+        if (request := self._requests[row]) is None:
             return ()
         then = replace(request, sampling=replace(request.sampling, max_tokens=HOSTED_MAX_TOKENS))
         address = self._addresses[request.route]

@@ -13,9 +13,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from holynb.events import Ended, Event, Failed, Started
-from holynb.journal import EventSink, Payment
+from holynb.journal import Payment
 from holynb.run.pack import Own, Pack, added, limits, packed
 from holynb.run.plan import Plan
+from holynb.run.recorder import Recorder
 from holynb.scheduler import WorkItem, shared_outcome
 from holynb.types import Outcome, Request, Usage
 
@@ -33,7 +34,7 @@ class Packs:
     After `begin` set `add` to the scheduler's.
     """
 
-    def __init__(self, plan: Plan, sink: EventSink) -> None:
+    def __init__(self, plan: Plan, sink: Recorder) -> None:
         self.rows: list[Outcome | None] = []
         self.add: Callable[[WorkItem], bool] = lambda _: False
         self._sink = sink
@@ -88,8 +89,8 @@ class Packs:
         """What a request came to, as its rows' shares."""
         pack = self._packs[payment.row]
         at, route, model, what = payment.at, payment.route, payment.model, payment.what
-        for unit, (usage, cost) in zip(pack.units, pack.shares(payment.usage, payment.cost), strict=True):
-            self._sink.record_payment(Payment(unit.row, at, route, model, what, usage, cost))
+        parts = zip(pack.units, pack.shares(payment.usage, payment.cost), strict=True)
+        self._sink.record_payment(*[Payment(unit.row, at, route, model, what, usage, cost) for unit, (usage, cost) in parts])
 
     def append_text(self, row: int, text: str) -> None:
         """Nothing: a vector comes whole."""
@@ -189,8 +190,8 @@ class Packs:
             unit.spent = added(unit.spent, share)
 
     def _end_rows(self, pack: Pack, outcome: Outcome, own: Sequence[Own] = ()) -> Awaitable[None] | None:
-        """End each row. Returns what to wait for: the log writes in order, so the last is on disk after all others."""
-        now, promise = time.time(), None
+        """End each row, and those that ask the same. Returns what to wait for until all are on disk."""
+        now, ends = time.time(), list[Ended]()
         parts, attempts = pack.shares(outcome.usage, outcome.cost), pack.attempts + outcome.attempts
         status, kind, error = outcome.status, outcome.error_type, outcome.error
         text, vector = outcome.text, None
@@ -214,12 +215,11 @@ class Packs:
                 tier=outcome.tier,
                 vector=vector,
             )
-            promise = self._sink.append(Ended(unit.row, ended, now)) or promise
+            ends.append(Ended(unit.row, ended, now))
             if unit.followers:
                 same = shared_outcome(ended)
-                for row in unit.followers:
-                    promise = self._sink.append(Ended(row, same, now)) or promise
-        return promise
+                ends += [Ended(row, same, now) for row in unit.followers]
+        return self._sink.append_ends(ends)
 
     def _answer(self, pack: Pack, outcome: Outcome) -> Awaitable[None] | None:
         """End the rows of an answer with their vectors, or as errors where those are of another length than the ones before."""

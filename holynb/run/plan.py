@@ -15,6 +15,7 @@ from holynb.results import frame
 from holynb.run import attaching, embedding, inputs, judge, labels, routing, service_tiers, stored_requests
 from holynb.run.chunk_plan import long_rows
 from holynb.run.keys import RequestKeys
+from holynb.run.prompt_spool import empties
 from holynb.run.reach import check_prices, reached, route_notes, traits
 from holynb.run.request_fields import check_extra, check_wires
 from holynb.run.stored_requests import attaching_rows, kinds
@@ -151,7 +152,8 @@ def make(
     held_to = None if options.schema is None else schema.load(options.schema, variables)
     asked_of = [[d.route] for d in decisions] or [compared] * len(prompts)
     # A route that no row goes to needs neither a key nor a pool that runs.
-    routes = list(dict.fromkeys(r for p, several in zip(prompts, asked_of, strict=True) if not p.empty for r in several)) or [given]
+    by_row = zip(empties(prompts), asked_of, strict=True)
+    routes = list(dict.fromkeys(r for empty, of_row in by_row if not empty for r in of_row)) or [given]
     escalate = escalate if held_to is not None and any(r != escalate for r in routes) else None
     endpoints = reached([*routes, *([escalate] if escalate else [])], addressed or given, options)
     # A dry run says what a key is missing, among the rest; what a job costs is often asked before there is one.

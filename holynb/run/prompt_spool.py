@@ -14,7 +14,7 @@ from typing import TypeVar, overload
 from holynb.spool import MANY, Spool
 from holynb.types import Message, Prompt, Sampling
 
-__all__ = ["PromptSpool", "PromptTexts", "Repeated", "gathered", "texts"]
+__all__ = ["PromptSpool", "PromptTexts", "Repeated", "empties", "gathered", "texts"]
 
 T = TypeVar("T")
 
@@ -52,12 +52,15 @@ class PromptSpool(_Lazy[Prompt]):
         self._last: tuple[int, tuple[tuple[Message, ...], str | None]] = (-1, ((), None))
         self._objects: dict[int, tuple[tuple[Message, ...], str | None]] = {}
         self.bounds = ("", "")
+        self.empties = bytearray()
+        """By row: whether it asks nothing."""
 
     def append(self, prompt: Prompt) -> None:
         """Add a prompt."""
         text = prompt.text
         low, high = self.bounds
         self.bounds = (text, text) if not self._places else (min(low, text), max(high, text))
+        self.empties.append(prompt.empty)
         self._sampling.append(self._number(prompt.sampling))
         try:
             record = marshal.dumps((tuple(map(_message, prompt.messages)), prompt.task_type))
@@ -137,6 +140,11 @@ def texts(prompts: Sequence[Prompt]) -> Sequence[str]:
     """The last user turn of each prompt, for tables and previews."""
     spool = prompts.prompts if isinstance(prompts, Repeated) else prompts
     return PromptTexts(prompts, spool.bounds) if isinstance(spool, PromptSpool) else [p.text for p in prompts]
+
+
+def empties(prompts: list[Prompt] | PromptSpool) -> Iterable[int]:
+    """Whether each prompt asks nothing; of many, known without reading them again."""
+    return prompts.empties if isinstance(prompts, PromptSpool) else [p.empty for p in prompts]
 
 
 def gathered(prompts: Iterable[Prompt], folder: Path, times: int = 1) -> list[Prompt] | PromptSpool:

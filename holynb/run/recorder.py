@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from holynb import runlog
 from holynb.config import settings
-from holynb.events import Ended, Event
+from holynb.events import Ended, Event, Started
 from holynb.journal import Journal, Payment, payment_at_end
 from holynb.results import Tally
 from holynb.run import pending_rows
@@ -72,9 +72,21 @@ class Recorder:
         event = self._journal.add(event)
         if self._tally is not None and isinstance(event, Ended):
             self._tally.add(event.outcome)
-        if self._log is None or (isinstance(event, Ended) and event.row in self._kept):
-            return None
+        if isinstance(event, Started) or (isinstance(event, Ended) and event.row in self._kept):
+            return None  # the log has no place for what is sent
         return self._write(event)
+
+    def append_ends(self, events: Sequence[Ended]) -> Awaitable[None] | None:
+        """Ends of rows that were asked together, written together; as `append` each."""
+        ends: list[tuple[Ended, str | None, bool]] = []
+        for event in events:
+            stored = self._journal.add(event)
+            if self._tally is not None:
+                self._tally.add(stored.outcome)
+            if self._log is not None and event.row not in self._own and event.row not in self._stands:
+                self._pay_end(stored)
+                ends.append((stored, self._keys[event.row], self._share and not event.outcome.cached))
+        return self._log.record_ends(self.run, ends, self._write_failed) if self._log is not None and ends else None
 
     def settle(self, row: int, outcome: Outcome) -> Awaitable[None] | None:
         """A row that needs no request ends now."""
@@ -102,10 +114,10 @@ class Recorder:
         if (times := self._journal.end_rest(outcome)) and self._tally is not None:
             self._tally.add(outcome, times)
 
-    def record_payment(self, payment: Payment) -> None:
-        """What an attempt came to, for the log's days."""
+    def record_payment(self, *payments: Payment) -> None:
+        """What an attempt came to, for the log's days; of several rows that were asked together, each one's share."""
         if self._log is not None:
-            self._log.record_payment(self.run, payment)
+            self._log.record_payment(self.run, *payments)
 
     def append_text(self, row: int, text: str) -> None:
         """The journal's."""

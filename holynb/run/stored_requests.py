@@ -75,14 +75,15 @@ def crossed(
         return [p for p, _, _ in rows], [request(i, p, r, k) for i, (p, r, k) in enumerate(rows)]
     times = len(asked_of[0]) * samples
     stored, numbers = StoredRequests(prompts, times), dict[tuple[int, Route, int], int]()
-    for i, (prompt, routes) in enumerate(zip(prompts, asked_of, strict=True)):
+    for i, (empty, routes) in enumerate(zip(prompts.empties, asked_of, strict=True)):
+        sampling = id(prompts.sampling(i))
         for route in routes:
             for k in range(samples):
-                key = id(prompt.sampling), route, k  # of one object for all that set the same
-                if prompt.empty:
+                key = sampling, route, k  # of one object for all that set the same
+                if empty:
                     stored.append(None)
                 elif (number := numbers.get(key)) is None:
-                    numbers[key] = stored.add_kind(request(i * times, prompt, route, k))
+                    numbers[key] = stored.add_kind(request(i * times, prompts[i], route, k))
                     stored.append(numbers[key])
                 else:
                     stored.append(number)

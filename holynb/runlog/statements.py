@@ -7,9 +7,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
-__all__ = ["Batch", "Statement", "batches", "merged"]
+__all__ = ["Batch", "MadeRows", "Statement", "batches", "merged"]
+
+T = TypeVar("T")
 
 #: SQL, and the rows that it is executed for.
 Batch = tuple[str, Collection[Sequence[Any]]]
@@ -22,6 +24,22 @@ ROWS_PER_INSERT, MAX_PARAMETERS = 32, 999
 
 #: Bytes of a row that shares its text with the run it belongs to.
 SHARED_ROW_BYTES = 300
+
+
+class MadeRows(Collection[tuple[Any, ...]]):
+    """Rows of a table, made as they are written: a copy of every prompt would stay in memory else."""
+
+    def __init__(self, items: Collection[T], row: Callable[[T], tuple[Any, ...]]) -> None:
+        self._items, self._row = items, row
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        return map(self._row, self._items)
+
+    def __contains__(self, row: object) -> bool:
+        return row in list(self)
 
 
 @dataclass(slots=True, eq=False)

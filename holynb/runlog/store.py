@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from holynb.errors import BadSetting
 from holynb.events import Ended, Event, Failed
@@ -24,13 +24,11 @@ from holynb.runlog.pieces import StoredPiece
 from holynb.runlog.promises import Failed as OnFailure
 from holynb.runlog.promises import Promises, call
 from holynb.runlog.records import RunRecord, StoredRow
-from holynb.runlog.statements import Statement
+from holynb.runlog.statements import MadeRows, Statement
 from holynb.runlog.writer import LogWriter
 from holynb.types import Outcome
 
 __all__ = ["BrokenLog", "RunLog"]
-
-T = TypeVar("T")
 
 #: Bound parameters of one query; SQLite's oldest limit is 999.
 KEYS_PER_QUERY = 500
@@ -75,7 +73,7 @@ class RunLog:
 
     def known(self, run: str, rows: Collection[tuple[Ended, str | None]], *, shared: bool) -> None:
         """What the log has for a run that goes on: written only where the file is replaced before its end, to be paid once all the same."""
-        answers = _Made(rows, lambda known: records.answer_row(run, *known, shared=shared))
+        answers = MadeRows(rows, lambda known: records.answer_row(run, *known, shared=shared))
         self._writer.add(Statement(tables.ANSWER_UPSERT, answers, run=run, replay=True))
         if shared:
             offered = "UPDATE answers SET shared = 1 WHERE run = ? AND status = 'ok'"
@@ -93,15 +91,21 @@ class RunLog:
         failed: told why it could not be written, and the future does not fail then.
         """
         if isinstance(event, Ended):
-            row = records.answer_row(run, event, key, shared=shared)
-            return self._write(run, tables.ANSWER_UPSERT, [row], failed, counts=True)
+            return self.record_ends(run, [(event, key, shared)], failed)
         if isinstance(event, Failed):
             self._put(run, tables.ATTEMPT_INSERT, [records.attempt_row(run, event)])
         return None
 
-    def record_payment(self, run: str, payment: Payment) -> None:
-        """Write a payment; it is on disk before anything recorded after it."""
-        self._put(run, ledger.INSERT, [records.printable(ledger.to_row(run, payment))])
+    def record_ends(
+        self, run: str, ends: Iterable[tuple[Ended, str | None, bool]], failed: OnFailure | None = None
+    ) -> asyncio.Future[None]:
+        """Write the ends of rows together, each with its key and whether it is shared; as `record` does one."""
+        rows = [records.answer_row(run, event, key, shared=shared) for event, key, shared in ends]
+        return self._write(run, tables.ANSWER_UPSERT, rows, failed, counts=True)
+
+    def record_payment(self, run: str, *payments: Payment) -> None:
+        """Write payments; they are on disk before anything recorded after them."""
+        self._put(run, ledger.INSERT, [records.printable(ledger.to_row(run, payment)) for payment in payments])
 
     def submit(self, piece: StoredPiece) -> asyncio.Future[None]:
         """Write that a batch is about to be submitted. Fails where it cannot be written: the batch would not be found again."""
@@ -279,21 +283,5 @@ def _by_key(db: sqlite3.Connection, keys: Sequence[str], which: str) -> dict[str
     return outcomes
 
 
-class _Made(Collection[tuple[Any, ...]]):
-    """Rows of a table, made as they are written: a copy of every prompt would stay in memory else."""
-
-    def __init__(self, items: Collection[T], row: Callable[[T], tuple[Any, ...]]) -> None:
-        self._items, self._row = items, row
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        return map(self._row, self._items)
-
-    def __contains__(self, row: object) -> bool:
-        return row in list(self)
-
-
-def _requests(run: str, rows: Collection[StoredRow]) -> _Made:
-    return _Made(rows, functools.partial(records.request_row, run))
+def _requests(run: str, rows: Collection[StoredRow]) -> MadeRows:
+    return MadeRows(rows, functools.partial(records.request_row, run))
