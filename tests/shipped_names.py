@@ -13,8 +13,8 @@ from holynb.pricing import prices
 from holynb.types import Route
 
 ROOT = Path(__file__).resolve().parent.parent
-#: The tables themselves name what has ended.
-TABLES = ("models.toml", "prices.toml")
+#: The tables themselves name what has ended, some of them by patterns.
+TABLES = ("models.toml", "prices.toml", "prompt_caches.toml", "embedding_models.toml")
 PROVIDERS = tuple(name for name, p in providers.table().items() if p.key and not p.key_optional)
 NAME = re.compile(rf"(?<![\w./-])({'|'.join(PROVIDERS)})/([A-Za-z0-9][\w.:/-]*\w)")
 

@@ -42,7 +42,7 @@ def answers(frame: Any) -> int:
 async def awaited() -> str | None:
     run = await infer(["What is a cache?", {"prompt": "What is a queue?", "max_tokens": 5}])
     assert_type(run, Run)
-    assert_type(run.rows(), list[Outcome | None])
+    assert_type(run.rows(), Sequence[Outcome | None])
     first = run.rows()[0]
     return first.text if first else None
 

@@ -22,6 +22,7 @@ from holynb.pool.engine.model import Collectives, Decoder  # noqa: E402
 from holynb.pool.engine.pipeline import SingleStage  # noqa: E402
 from holynb.pool.engine.precompile import launches  # noqa: E402
 from holynb.pool.engine.runner import Runner  # noqa: E402
+from holynb.pool.fit import plan  # noqa: E402
 from holynb.pool.fit.limits import BatchLimits  # noqa: E402
 from holynb.pool.fit.mesh import Mesh  # noqa: E402
 from holynb.pool.fit.spec import Spec, read_spec  # noqa: E402
@@ -53,9 +54,9 @@ class Unmet(Collectives):
             mesh.tensor,
         )
 
-    def add_norm(self, part: Any, residual: Any, weight: Any, eps: float) -> tuple[Any, Any]:
+    def add_norm(self, part: Any, residual: Any, weight: Any, eps: float, factor: Any = None) -> tuple[Any, Any]:
         if part.shape[0] > LIMITS.batch:
-            return super().add_norm(part, residual, weight, eps)
+            return super().add_norm(part, residual, weight, eps, factor)
         return allreduce_rms_norm(part, 4 * FLAG_COUNT, self.peers, residual, weight, eps)
 
     def gather_logits(self, x: Any) -> Any:
@@ -85,6 +86,16 @@ def test_what_is_rehearsed_is_what_is_started(family: str, mesh: Mesh, tmp_path:
     first, later = launches(spec, mesh, LIMITS, 16, torch.bfloat16)
     assert {launch.key for launch in first + later} == started(tmp_path, spec, mesh)
     assert first, "the first token needs some of them"
+
+
+@pytest.mark.parametrize("mesh", [Mesh(), Mesh(2)], ids=repr)
+def test_what_is_rehearsed_of_eight_bits_is_what_is_started(mesh: Mesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lang, "HAS_TRITON", True)
+    tiny.make("qwen3", tmp_path, hidden_size=256, intermediate_size=256)
+    spec = plan.started(read_spec(tmp_path), "fp8", cpu=False)
+    first, later = launches(spec, mesh, LIMITS, 16, torch.bfloat16)
+    assert {launch.key for launch in first + later} == started(tmp_path, spec, mesh)
+    assert {"_gemm_fp8", "_quantize_fp8"} <= {launch.kernel.__name__ for launch in first}
 
 
 @pytest.mark.gpu
