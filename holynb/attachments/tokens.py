@@ -86,15 +86,19 @@ def _tiles(base: int, tile: int) -> Rule:
     return rule
 
 
-def _patches(factor: float, most: int, least: int | None = None) -> Rule:
+def _patches(factor: float, most: int) -> Rule:
     """OpenAI's patches of 32 px, at most `most`: a larger picture is scaled down until as many cover it."""
 
     def rule(width: int, height: int) -> tuple[int, int]:
-        count = math.ceil(width / 32) * math.ceil(height / 32)
-        high = math.ceil(min(count, most) * factor)
-        return (high if least is None else math.ceil(min(count, least) * factor)), high
+        count = math.ceil(min(math.ceil(width / 32) * math.ceil(height / 32), most) * factor)
+        return count, count
 
     return rule
+
+
+def _between(fewest: Rule, most: Rule) -> Rule:
+    """Two rules, where what is published and what was billed differ."""
+    return lambda width, height: (fewest(width, height)[0], most(width, height)[1])
 
 
 def _anthropic(side: int, most: int) -> Rule:
@@ -130,8 +134,9 @@ _RULES: tuple[tuple[str, Rule], ...] = (
     ("gpt-4.1-nano*", _patches(2.46, 1536)),
     ("gpt-5-mini*", _patches(1.62, 1536)),
     ("gpt-5-nano*", _patches(2.46, 1536)),
-    ("gpt-5.4-mini*", _patches(1.62, 1536)),
-    ("gpt-5.4-nano*", _patches(2.46, 1536)),
+    # The vendor's page says 1.62 and 2.46 of 1,536 patches; 1.2 of 2,500 was billed (community.openai.com/t/1377015, March 2026).
+    ("gpt-5.4-mini*", _between(_patches(1.2, 1536), _patches(1.62, 2500))),
+    ("gpt-5.4-nano*", _between(_patches(1.2, 1536), _patches(2.46, 2500))),
     ("o4-mini*", _patches(1.72, 1536)),
     ("gpt-4o*", _tiles(85, 170)),
     ("gpt-4.1*", _tiles(85, 170)),
@@ -139,7 +144,7 @@ _RULES: tuple[tuple[str, Rule], ...] = (
     ("gpt-5-20*", _tiles(70, 140)),
     ("gpt-5.1*", _tiles(70, 140)),
     ("o[13]*", _tiles(75, 150)),
-    ("gpt-*", _patches(1.0, 10_000, 1536)),
+    ("gpt-*", _between(_patches(1.0, 1536), _patches(1.2, 10_000))),  # 1.2 was billed for gpt-5.2 to 5.4 (as above), and is on no page
     ("*claude-opus-4-[7-9]*", _anthropic(2576, 4784)),
     ("*claude-opus-5*", _anthropic(2576, 4784)),
     ("*claude-sonnet-5*", _anthropic(2576, 4784)),

@@ -169,7 +169,7 @@ class BatchQueue:
             self.refuse(piece, fault)
 
     def wait_for_room(self, piece: OpenBatch, fault: Fault) -> None:
-        """Too much is enqueued there. Where none of it is ours and a wait does not help, a smaller batch may fit: limits may be below one."""
+        """Too much is enqueued there. Where none of it is ours and a wait does not help, a smaller batch may fit."""
         route = piece.route
         times = self._full[route] = self._full.get(route, 0) + 1
         if times > 1 and not any(p is not piece and p.route == route and not p.read for p in self.open):

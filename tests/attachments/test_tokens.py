@@ -56,3 +56,9 @@ def test_pages_and_seconds():
     assert tokens("gemini-3.8-flash", attached(WAV))[1] == 65  # two seconds and a header, 32 a second
     assert tokens("gpt-4o", attached(b"no picture")) == (0, 0)
     assert tokens("gpt-4o", attached(PNG)) == (255, 255)
+
+
+def test_what_was_billed_above_what_is_published_is_within_the_range():
+    for model in ("gpt-5.4", "gpt-5.4-mini", "gpt-5.4-nano", "gpt-5.2"):
+        low, high = tokens(model, Attachment("image/png", "x", "x", size=1, pixels=(1600, 1600)))
+        assert low <= 2500 * 1.2 <= high, model
