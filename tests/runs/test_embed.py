@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -24,6 +25,8 @@ from holynb.events import Ended, Failed
 from holynb.run import Run, infer, quote, session
 from holynb.run.plan import make
 from holynb.run.shares import shares
+from holynb.runlog import ledger, tables
+from holynb.runlog.writer import LogWriter
 from holynb.types import Usage
 from holynb.ui.commands import preview
 
@@ -62,10 +65,14 @@ def ends(run: Run) -> list[int]:
     return sorted(e.row for e in run.journal.events_since(0)[0] if isinstance(e, Ended))
 
 
-def test_rows_go_together_and_come_back_in_order() -> None:
+def test_rows_go_together_and_come_back_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: Counter[str] = Counter()
+    add = LogWriter.add
+    monkeypatch.setattr(LogWriter, "add", lambda self, s: written.update([s.sql] * (not s.replay)) or add(self, s))
     df = frame_of(600)
     with Exact(Embedder(shuffled=True)) as server:
         run = embed(server, df).wait(DEADLINE)
+    assert (written[tables.ANSWER_UPSERT], written[ledger.INSERT]) == (3, 3), "the ends and payments of a request are written together"
     texts = df["t"].tolist()
     rows_right(run, texts)
     assert len(server.asked) == 3, "256 rows each"
