@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 
 from holynb.faults import UNBILLED_KINDS
@@ -12,7 +12,7 @@ from holynb.pricing import prices
 from holynb.results.below_direct import BelowDirect
 from holynb.results.cache_savings import CacheSavings, saved_words
 from holynb.results.costs import FREE, SIMULATED, UNKNOWN, captioned, cost_text, dollars, is_pool, is_simulated
-from holynb.results.vectors import described
+from holynb.results.vectors import VectorFacts
 from holynb.types import Outcome, Route
 from holynb.units import seconds
 from holynb.words import counted
@@ -162,7 +162,7 @@ def summarize(
     for outcome in rows:
         if outcome is not None:
             tally.add(outcome)
-    return replace(tally.summary(len(rows), elapsed, saved=saved, stopped=stopped), vectors=described(rows))
+    return tally.summary(len(rows), elapsed, saved=saved, stopped=stopped)
 
 
 class Tally:
@@ -184,6 +184,7 @@ class Tally:
         self._simulated = Decimal(0)
         self._elsewhere: Decimal | None = None
         self._elsewhere_unknown = 0
+        self._vectors = VectorFacts()
 
     def add(self, outcome: Outcome, times: int = 1) -> None:
         """Add the outcome of one row, or of `times` rows that ended alike and cost nothing."""
@@ -192,6 +193,8 @@ class Tally:
         if o.status == "error":
             self._errors[o.error_type or "error"] += times
             self._refused |= {provider for provider in [refused_by(o)] if provider}
+        if o.vector:
+            self._vectors.add(o.vector)
         if ok and o.route:
             self._answered_by[o.route] += 1
         if not o.cached:
@@ -263,6 +266,7 @@ class Tally:
             answered_by=Counter(self._answered_by),
             unsettled=self._unsettled,
             prompt_cache_saved=self._savings.dollars,
+            vectors=self._vectors.described(),
         )
 
     def _alternative(self) -> AlternativeCost | None:

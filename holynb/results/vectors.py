@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from holynb.types import Embedding, Outcome
 
-__all__ = ["column", "described", "matrix"]
+__all__ = ["VectorFacts", "column", "matrix"]
 
-#: Vectors that are measured to say whether all are normalized, and how far a length may be from 1.
+#: Vectors that are all measured to say whether they are normalized (of further ones, one in so many), and how far a length may be from 1.
 MEASURED, TOLERANCE = 256, 1e-3
 
 
@@ -43,24 +43,35 @@ def matrix(rows: Sequence[Outcome | None], embedding: Embedding | None) -> Any:
     return out
 
 
-def described(rows: Sequence[Outcome | None]) -> str:
-    """`1,536 dimensions, normalized`, or how long the vectors are; empty where there are none."""
-    known = [o.vector for o in rows if o is not None and o.vector]
-    if not known:
-        return ""
-    import numpy as np
+class VectorFacts:
+    """How many numbers vectors have and how long they are, vector by vector: all of the first, then one in so many."""
 
-    sample = known[:: max(1, len(known) // MEASURED)]
-    norms = np.array([float(np.linalg.norm(np.frombuffer(v, "<f4"))) for v in sample])
-    low, high = float(norms.min()), float(norms.max())
-    each = f"{len(known[0]) // 4:,} dimensions"
-    if low >= 1 - TOLERANCE and high <= 1 + TOLERANCE:
-        return f"{each}, normalized"
-    return (
-        f"{each}, not normalized (norm {low:.3g})"
-        if f"{low:.3g}" == f"{high:.3g}"
-        else f"{each}, not normalized (norm {low:.3g} to {high:.3g})"
-    )
+    def __init__(self) -> None:
+        self._n = self._size = 0
+        self._low, self._high = float("inf"), 0.0
+
+    def add(self, vector: bytes) -> None:
+        """One more."""
+        self._size = self._size or len(vector) // 4
+        if self._n < MEASURED or self._n % MEASURED == 0:
+            import numpy as np
+
+            norm = float(np.linalg.norm(np.frombuffer(vector, "<f4")))
+            self._low, self._high = min(self._low, norm), max(self._high, norm)
+        self._n += 1
+
+    def described(self) -> str:
+        """`1,536 dimensions, normalized`, or how long the vectors are; empty where there are none."""
+        if not self._n:
+            return ""
+        low, high, each = self._low, self._high, f"{self._size:,} dimensions"
+        if low >= 1 - TOLERANCE and high <= 1 + TOLERANCE:
+            return f"{each}, normalized"
+        return (
+            f"{each}, not normalized (norm {low:.3g})"
+            if f"{low:.3g}" == f"{high:.3g}"
+            else f"{each}, not normalized (norm {low:.3g} to {high:.3g})"
+        )
 
 
 def _size(rows: Sequence[Outcome | None], embedding: Embedding | None) -> int:

@@ -8,12 +8,13 @@ moved: among runs a pool serves first come, first served. Results stand in the o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from holynb.scheduler import WorkItem
-from holynb.types import Request
+from holynb.types import Request, Route
 
-__all__ = ["arranged"]
+__all__ = ["arranged", "windows"]
 
 #: Characters that are compared at once: about one block of a pool's KV cache.
 BLOCK_CHARS = 64
@@ -31,6 +32,15 @@ def arranged(items: Sequence[WorkItem]) -> list[WorkItem]:
         texts = [_text(item.request) if item.request.route.provider == "pool" else "" for item in window]
         out += [window[i] for i in order(texts)]
     return out
+
+
+def windows(items: Iterator[WorkItem], route: Route) -> Iterator[WorkItem]:
+    """Items for one route, arranged as they are taken, a window at a time."""
+    if route.provider != "pool":
+        yield from items
+        return
+    while window := list(islice(items, WINDOW)):
+        yield from arranged(window)
 
 
 def _text(request: Request) -> str:

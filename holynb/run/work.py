@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from holynb.run import attaching
+from holynb.run import attaching, prefix_order
 from holynb.run.pending import Pending, from_log
 from holynb.run.pending_rows import Groups
 from holynb.run.plan import Plan
@@ -53,4 +53,4 @@ def backlogs(requests: Sequence[Request | None], groups: Groups, chains: Chains)
     def of(route: Route) -> Iterator[list[int]]:
         return (groups.group(row) for row in groups.firsts if (kind := kind_of(requests, row)) is not None and kind.route == route)
 
-    return [Backlog(chains[route], items(requests, of(route), chains), n) for route, n in counts.items()]
+    return [Backlog(chains[route], prefix_order.windows(items(requests, of(route), chains), route), n) for route, n in counts.items()]

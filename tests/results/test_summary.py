@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from decimal import Decimal
 
+import numpy as np
 import pytest
 
-from holynb.results.summary import AlternativeCost, summarize
+from holynb.results.summary import AlternativeCost, Tally, summarize
 from holynb.types import Outcome, Route, Usage
 
 
@@ -104,3 +105,15 @@ def test_what_it_would_have_cost_elsewhere():
     assert summarize([uncounted], 1.0, price_as=route).alternative.describe() == "cost ? as openai/gpt-4.1"
     assert summarize([], 1.0, price_as=route).alternative.describe() == "$0.00 as openai/gpt-4.1"
     assert summarize([counted], 1.0).alternative is None
+
+
+def test_vectors_are_described_outcome_by_outcome():
+    unit, twice = (np.array([x, 0, 0], "<f4").tobytes() for x in (1.0, 2.0))
+    tally = Tally()
+    for vector in [unit] * 300:
+        tally.add(replace(ok(), vector=vector))
+    assert tally.summary(300, 1.0).vectors == "3 dimensions, normalized"
+    tally.add(replace(ok(), vector=twice))
+    assert summarize([ok()], 1.0).vectors == ""
+    assert summarize([replace(ok(), vector=v) for v in (unit, twice)], 1.0).vectors == "3 dimensions, not normalized (norm 1 to 2)"
+    assert summarize([failed("timeout"), replace(ok(), vector=twice)], 1.0).vectors == "3 dimensions, not normalized (norm 2)"

@@ -11,7 +11,7 @@ from holynb.pool.engine.cache import BlockAllocator
 from holynb.pool.engine.scheduler import BatchScheduler
 from holynb.pool.fit import BatchLimits
 from holynb.pool.protocol import Job
-from holynb.run.prefix_order import BLOCK_CHARS, WINDOW, arranged, order
+from holynb.run.prefix_order import BLOCK_CHARS, WINDOW, arranged, order, windows
 from holynb.scheduler import WorkItem
 from holynb.types import Message, Request, Route
 
@@ -75,3 +75,24 @@ def test_every_row_goes_once_and_shared_beginnings_are_never_torn_apart(texts: l
         heads = [texts[i][: blocks * BLOCK_CHARS] for i in rows if len(texts[i]) > blocks * BLOCK_CHARS]
         runs = [head for i, head in enumerate(heads) if i == 0 or heads[i - 1] != head]
         assert len(runs) <= len(set(runs)), "one stretch for each"
+
+
+def test_rows_that_are_made_as_they_are_sent_are_arranged_a_window_at_a_time():
+    texts = documents(WINDOW // 4, 6, chars=2 * BLOCK_CHARS)
+    made: list[int] = []
+
+    def supply(route: Route):
+        for item in items(texts, route):
+            made.append(item.request.row)
+            yield item
+
+    first = windows(supply(POOL), POOL)
+    taken = [next(first)]
+    assert len(made) == WINDOW, "one window and no more is made"
+    taken += first
+    assert taken == arranged(items(texts))
+    assert [t.request.row for t in taken] != sorted(t.request.row for t in taken)
+    made.clear()
+    hosted = windows(supply(HOSTED), HOSTED)
+    assert next(hosted).request.row == 0
+    assert made == [0], "rows of a provider are made one by one"

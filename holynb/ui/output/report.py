@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -10,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from holynb.errors import BadOption
 from holynb.events import Noted
+from holynb.spool import MANY
 from holynb.types import Prompt
 from holynb.ui.output import crossed, pictures, series
-from holynb.ui.output.text import clip, one_line, shared_prefix
+from holynb.ui.output.text import clip, one_line, shared_prefix, value_text
+from holynb.ui.output.thinned import thinned
 
 if TYPE_CHECKING:
     from holynb.attached import Attachment
@@ -102,6 +103,8 @@ class Report:
     @property
     def route_column(self) -> tuple[str, ...]:
         """`("route",)` where rows have several, else `()`."""
+        if len(self.rows) >= MANY:
+            return ("route",) if len(self.summary.answered_by) > 1 else ()
         return ("route",) if len({o.route for o in self.rows if o is not None and o.route}) > 1 else ()
 
     @property
@@ -118,7 +121,7 @@ class Report:
             return ["" if outcome is None else error_text(outcome)]
         values = self.schema.check(outcome.text or "").cells if self.schema is not None and outcome.status == "ok" else {}
         return (
-            [_value_text(values.get(name)) for name in self.columns]
+            [value_text(values.get(name)) for name in self.columns]
             if values and self.columns != (self.into or "text",)
             else [outcome.text or ""]
         )
@@ -148,6 +151,8 @@ def of(run: SessionRun) -> Report:
 
     events = run.journal.events()
     index, run_variants = run.plan.rows.index, crossed.variants(run.plan.rows.index)
+    if run.n >= MANY:
+        events = thinned(events, run.n, max(1, len(run_variants)))
     names = crossed.prompt_labels(index) if run_variants else None if index is None else index_labels.labels(index)
     return Report(
         title(run),
@@ -293,8 +298,3 @@ def error_text(outcome: Outcome) -> str:
 def _preview(prompt: str, start: int) -> str:
     """A prompt on one line, from `start` on."""
     return clip(("…" if start else "") + one_line(prompt[start : start + 8 * MAX_PROMPT_CHARS]), MAX_PROMPT_CHARS)
-
-
-def _value_text(value: Any) -> str:
-    """A cell of a schema's column."""
-    return "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

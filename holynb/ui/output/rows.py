@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from holynb.results import cost_text
+from holynb.spool import MANY
 from holynb.ui.output import formats, pictures, quality
 from holynb.ui.output.html import CELL_STYLE, PROSE_STYLE, number_cell, safe
 from holynb.ui.output.report import MAX_PROMPT_CHARS, Report
@@ -64,15 +66,25 @@ def as_html(report: Report, max_bytes: int = MAX_TABLE_BYTES) -> str:
     prompts = report.prompt_previews()
     first = range(len(prompts))
     images = pictures.for_rows(report.attached, first)
-    late = [i for i in range(len(prompts), len(report.rows)) if _failed(report.rows[i])]
+    late, n_late = _late(report, len(prompts))
     lines = _fitting(report, first, prompts, images, int(max_bytes * FIRST_SHARE) if late else max_bytes)
     if late and len(lines) == len(first):
         lines += _fitting(report, late[:MAX_FAILED], prompts, {}, max_bytes - sum(len(line.encode()) for line in lines))
-    left = len(late) - max(0, len(lines) - len(prompts))
+    left = n_late - max(0, len(lines) - len(prompts))
     notes = [more_rows(len(lines), len(report.rows)) if not late else _more(report, len(lines), len(prompts), left)]
     style = STYLE + (formats.STYLE if report.format != "text" else "")
     note = "".join(f'<div class="holynb-note">{safe(n)}</div>' for n in notes if n)
     return f'{style}<div class="holynb-rows"><table><thead>{_head(report)}</thead><tbody>{"".join(lines)}</tbody></table>{note}</div>'
+
+
+def _late(report: Report, first: int) -> tuple[list[int], int]:
+    """The failed rows behind the first ones, no more than a table has room for, and how many there are."""
+    behind = (i for i in range(first, len(report.rows)) if _failed(report.rows[i]))
+    if len(report.rows) < MANY:
+        late = list(behind)
+        return late, len(late)
+    n = report.summary.error - sum(_failed(report.rows[i]) for i in range(first))  # known without a look at each
+    return list(islice(behind, min(n, MAX_FAILED))), n
 
 
 def more_rows(shown: int, n: int) -> str:

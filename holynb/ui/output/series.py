@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from holynb.events import Ended, Failed, Gauge, Load, Noted
+from holynb.spool import MANY
 from holynb.ui.output.text import percentile
 
 if TYPE_CHECKING:
@@ -48,7 +49,9 @@ _NOTE_MARKS = {OUT_OF_MEMORY_TEXT: "OOM", RECOVERED_TEXT: "recovered"}
 def ends(events: Sequence[Event], rows: Sequence[Outcome | None], started: float) -> Ends:
     """Rows that a server answered or failed, in order of their end; by index where `events` holds no ends."""
     timed = [(e.at - started, e.outcome) for e in events if isinstance(e, Ended) and e.outcome.attempts]
-    return timed or [(float(i), o) for i, o in enumerate(rows) if o is not None and o.attempts]
+    if timed or (events and len(rows) >= MANY):  # many rows without an end among the events were not sent
+        return timed
+    return [(float(i), o) for i, o in enumerate(rows) if o is not None and o.attempts]
 
 
 def by_route(
@@ -60,9 +63,9 @@ def by_route(
         return {"cost": {"this run": cost(ended)}, "latency": latency(ended), "tokens": {"this run": tokens(events, started)}}
     out: dict[str, dict[str, list[Point]]] = {"cost": {}, "latency": {}, "tokens": {}}
     for route in dict.fromkeys(compared):
-        mine = {row for row in range(len(rows)) if compared[row % len(compared)] == route}
-        own = [e for e in events if isinstance(e, Ended) and e.row in mine]
-        ended = ends(own, [o if row in mine else None for row, o in enumerate(rows)], started)
+        own = [e for e in events if isinstance(e, Ended) and compared[e.row % len(compared)] == route]
+        without_times = () if own else [o if compared[row % len(compared)] == route else None for row, o in enumerate(rows)]
+        ended = ends(own, without_times, started)
         out["cost"][route], out["latency"][route] = cost(ended), latency(ended).get("p50", [])
         out["tokens"][route] = tokens(own, started)
     return out

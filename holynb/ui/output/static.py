@@ -117,6 +117,8 @@ def reasons(report: Report) -> list[str]:
     """The first message of each kind of failure, the commonest first."""
     first: dict[str, str] = {}
     for o in report.rows:
+        if len(first) >= len(report.summary.errors):
+            break
         if o is not None and o.status == "error":
             first.setdefault(o.error_type or "error", one_line(o.error))
     kinds = [kind for kind, _ in report.summary.errors.most_common(MAX_ERROR_KINDS)]

@@ -5,10 +5,11 @@ Model output is data: escape sequences, control characters and lone surrogates n
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from os.path import commonprefix
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from holynb.results import Summary, captioned, cost_text
 from holynb.units import seconds, three_digits
@@ -35,6 +36,7 @@ __all__ = [
     "status",
     "thinking",
     "thought",
+    "value_text",
     "verdict",
 ]
 
@@ -179,3 +181,8 @@ def shared_prefix(prompts: Sequence[str], min_chars: int = 12) -> int:
     prefix = commonprefix([low, high])  # noqa: RUF071 - of characters, not of paths
     end = max(prefix.rfind(" "), prefix.rfind("\n")) + 1
     return end if end >= min_chars else 0
+
+
+def value_text(value: Any) -> str:
+    """A cell of a schema's column."""
+    return "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
