@@ -25,6 +25,7 @@ from holynb.events import Noted
 from holynb.pricing import prices
 from holynb.run import Run, resume
 from holynb.types import Message, Route, Usage
+from holynb.ui.output import report
 
 pytestmark = pytest.mark.usefixtures("ended")
 KEY = "sk-test-0123456789abcdef"
@@ -65,6 +66,19 @@ def price_of(vendor: str, tier: str | None) -> Decimal:
     cost = prices.price(Route.parse(ROUTES[vendor]), None, Usage(n, out, cached), tier=tier)
     assert cost is not None
     return cost
+
+
+def test_answers_of_a_batch_are_compared_with_labels_when_they_are_there() -> None:
+    df = pd.DataFrame({"t": ["p0", "p1", "p2", "p3"], "y": ["answer 0", "answer 1", "other", None]})
+    with Batches("openai", answer=lambda body, id_: f"answer {id_.split('-')[-2]}") as server:
+        run = holynb.infer("{{ t }}", ROUTES["openai"], df=df, label="y", batch=True, api_base=server.base, name="b")
+        until(lambda: run.accepted)
+        assert run.quality().assessment.labelled[0].confusion.n == 0
+        server.work()
+        run.wait(20)
+    for quality in (run.quality().assessment, report._from_log("b").quality):
+        (x,) = quality.labelled
+        assert (x.confusion.n, x.confusion.hits, x.failed, x.unlabelled) == (3, 2, 0, 1)
 
 
 @VENDORS

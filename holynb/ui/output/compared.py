@@ -55,9 +55,7 @@ def as_html(report: Report, max_prompts: int, max_bytes: int) -> str:
     more = _more(len(lines), len(report.rows) // n)
     note = f'<div class="holynb-note">{more}</div>' if more else ""
     names = f'<tr><th class="n"></th><th{PROSE_STYLE}>prompt</th>{head}</tr>'
-    return (
-        f'{STYLE}<div class="holynb-rows holynb-compared"><table><thead>{names}</thead><tbody>{"".join(lines)}</tbody></table>{note}</div>'
-    )
+    return f'{STYLE}<div class="holynb-rows holynb-compared" tabindex="0" role="group" aria-label="answers side by side"><table><thead>{names}</thead><tbody>{"".join(lines)}</tbody></table>{note}</div>'
 
 
 def as_text(report: Report, max_prompts: int) -> str:

@@ -74,7 +74,7 @@ def as_html(report: Report, max_bytes: int = MAX_TABLE_BYTES) -> str:
     notes = [more_rows(len(lines), len(report.rows)) if not late else _more(report, len(lines), len(prompts), left)]
     style = STYLE + (formats.STYLE if report.format != "text" else "")
     note = "".join(f'<div class="holynb-note">{safe(n)}</div>' for n in notes if n)
-    return f'{style}<div class="holynb-rows"><table><thead>{_head(report)}</thead><tbody>{"".join(lines)}</tbody></table>{note}</div>'
+    return f'{style}<div class="holynb-rows" tabindex="0" role="group" aria-label="rows"><table><thead>{_head(report)}</thead><tbody>{"".join(lines)}</tbody></table>{note}</div>'
 
 
 def _late(report: Report, first: int) -> tuple[list[int], int]:

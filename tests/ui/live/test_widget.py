@@ -71,7 +71,7 @@ def test_the_first_picture_comes_with_the_widget() -> None:
     source.journal.append(Ended(1, OK, 0.5))
     view, _ = view_of(source)
     assert view.widget.first["head"]["ended"] == 1
-    assert view.widget.first["rows"] == [[1, "ok", False, "fine", "3", "5", "?", "0.50 s", 2]]
+    assert view.widget.first["rows"] == [[1, "ok", False, "fine", "3", "5", "?", "0.50 s", 2, ""]]
 
 
 def test_one_message_a_tick_and_only_what_changed() -> None:

@@ -61,7 +61,7 @@ def test_a_narrow_page_names_each_answer_by_its_route_and_no_other_runs_columns(
     assert re.findall(r'data-of="([^"]*)"', html) == ["sim/echo", "sim/stream"]
     assert "content:attr(data-of)" in html
     assert ">1 token · $" in html, "one is no plural"
-    assert '<div class="holynb-rows holynb-compared">' in html
+    assert '<div class="holynb-rows holynb-compared" tabindex="0" role="group"' in html
     labels = [line for line in rows.STYLE.splitlines() if "content:" in line and "::before" in line]
     assert labels and all(":not(.holynb-compared)" in line for line in labels), (
         "the style of another cell's rows must not name these columns"
