@@ -87,7 +87,7 @@ class AnthropicBatches:
         return f"{self._engine.endpoint.base_url.removesuffix('/v1')}/v1/messages/batches{rest}"
 
     def _standing(self, value: Any) -> Standing:
-        batch = words_of(self._engine.told(value))
+        batch = words_of(self._engine.cleaned(value))
         id_, counts = id_of(batch.get("id")), words_of(batch.get("request_counts"))
         known = {name: n for name, n in counts.items() if isinstance(n, int)}
         n = sum(known.values()) if known else None

@@ -70,7 +70,7 @@ class GeminiBatches:
             yield _answered(words_of(one))
 
     def _standing(self, value: Any) -> Standing:
-        job = words_of(self._engine.told(value))
+        job = words_of(self._engine.cleaned(value))
         about = words_of(job.get("metadata")) or job
         id_, state, stats = id_of(job.get("name") or about.get("name")), str(about.get("state") or ""), words_of(about.get("batchStats"))
         counts = {n: int(stats[n]) for n in stats if isinstance(stats[n], int) or (isinstance(stats[n], str) and stats[n].isdecimal())}

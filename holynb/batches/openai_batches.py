@@ -101,7 +101,7 @@ class OpenAIBatches:
             reply = words_of(await json_call(self._engine, "GET", self._url(f"files/{quote(file, safe='')}")))
         if not file or reply.get("status") in ("error", "failed"):
             raise Fault(
-                "bad_request", f"the file of a batch was refused: {reason_of(self._engine.told(reply.get('status_details')))}", status=400
+                "bad_request", f"the file of a batch was refused: {reason_of(self._engine.cleaned(reply.get('status_details')))}", status=400
             )
         return file
 
@@ -117,7 +117,7 @@ class OpenAIBatches:
         return name if self._azure and name == "/chat/completions" else f"/v1{name}"
 
     def _standing(self, value: Any) -> Standing:
-        batch = words_of(self._engine.told(value))
+        batch = words_of(self._engine.cleaned(value))
         id_, status, counts = id_of(batch.get("id")), batch.get("status"), words_of(batch.get("request_counts"))
         done = [counts[n] for n in ("completed", "failed") if isinstance(counts.get(n), int)]
         facts: dict[str, Any] = {

@@ -63,7 +63,7 @@ class Calls:
         """What requests are written with now: the traits of the model as far as they are known."""
         return self._traits()
 
-    def told(self, value: Any) -> Any:
+    def cleaned(self, value: Any) -> Any:
         """What a server says beside an answer: every string masked and cleaned, at any depth."""
         return entry.admit_words(value, self._mask)
 

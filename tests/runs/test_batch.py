@@ -377,12 +377,12 @@ def test_a_provider_that_cannot_be_asked_is_asked_no_sooner_than_the_pace_says(
                 return 401, {"error": {"message": f"no such key: {KEY}", "type": "authentication_error"}}
             return answers(request)
 
-        server.handle = broken  # type: ignore[method-assign]
+        server.handle = broken
         run = ask(server, 2)
         until(lambda: len(asked) >= 4)
         assert asked[3] - asked[1] > 0.35
         assert "not to be asked for now" in run.batches()[0] and KEY not in run.batches()[0] + notes(run)
-        server.handle = answers  # type: ignore[method-assign]
+        server.handle = answers
         server.work()
         assert set(run.wait(10).frame()["status"]) == {"ok"}
     assert set(server.submitted().values()) == {1}
@@ -397,7 +397,7 @@ def test_results_that_come_before_they_are_whole_are_read_again(vendor: str) -> 
             status, body = answers(request)
             return status, body[: int(len(body) * cuts.pop())] if isinstance(body, bytes) and cuts else body
 
-        server.handle = cut  # type: ignore[method-assign]
+        server.handle = cut
         assert list(ask(server, 4).wait(10).frame()["status"]) == ["ok"] * 4
         assert not cuts and len(server.jobs) == 1
 
@@ -414,7 +414,7 @@ def test_lines_that_no_batch_could_have_change_nothing() -> None:
                 body = b"[" * 50_000 + b"\n" + strange.encode() + b'\nnull\n{"custom_id": "never sent"}\n' + body + body
             return status, body
 
-        server.handle = hostile  # type: ignore[method-assign]
+        server.handle = hostile
         run = ask(server, 3).wait(10)
         assert list(run.frame()["status"]) == ["ok"] * 3
         assert run.summary().cost == 3 * price_of("openai", "batch")
@@ -437,7 +437,7 @@ def test_a_batch_that_is_refused_in_many_words_shows_few_and_no_key() -> None:
         patch.setenv("OPENAI_API_KEY", key)
         server.most = 0
         refusal = {"code": "token_limit_exceeded", "message": f"\x1b[31m{key} {'A' * 9000}"}
-        server._as_openai = lambda job: {"id": job.id, "status": "failed", "errors": {"data": [refusal]}}  # type: ignore[method-assign]
+        server._as_openai = lambda job: {"id": job.id, "status": "failed", "errors": {"data": [refusal]}}
         run = ask(server, 2)
         until(lambda: "waits for room" in notes(run))
         assert key not in notes(run) and "\x1b" not in notes(run)
