@@ -116,6 +116,15 @@ TABLE: tuple[Option, ...] = (
     Option("name", ("--name",), "RUN", "name the run; the same name again continues it", group="run log"),
     Option("only", ("--only",), "failed", "send only the failed rows of the last run, or the one named", one_of("failed"), group="run log"),
     Option("into", ("--into",), "COLUMN", "the value is a copy of the input plus this column", group="result"),
+    Option(
+        "out",
+        ("--out",),
+        "PATH",
+        "write the rows, with the input's columns, to this .parquet, .jsonl or .csv file as answers come; whole after a kill, completed "
+        "when the cell runs again",
+        group="result",
+        unit="e.g. rows.parquet",
+    ),
     _switch("bg", "--bg", help="return at once with the run; results keep arriving"),
     Option("api_base", ("--api-base",), "URL", "another address for all routes of this provider", group="route"),
     Option("api_key_name", ("--api-key-name",), "ENV", "the environment variable that holds its key", group="route"),

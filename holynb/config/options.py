@@ -55,6 +55,7 @@ class Options:
     name: str | None = None
     only: str | None = None
     into: str | None = None
+    out: str | None = None
     bg: bool = False
     api_base: str | None = None
     api_key_name: str | None = None

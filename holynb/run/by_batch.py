@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Self
 
 from holynb import loop
@@ -19,7 +18,6 @@ class ByBatch(session.InProcess):
     """Of a run's batches. `_leaves`: it ends here, and goes on at its provider; `_once`: it looks once, and ends."""
 
     _batched: Batched | None = None
-    _future: Future[None] | None = None
     _once = _leaves = stopped = False
 
     if TYPE_CHECKING:

@@ -35,6 +35,7 @@ ALLOWED = frozenset(
         "name",
         "only",
         "into",
+        "out",
         "bg",
         "api_base",
         "api_key_name",

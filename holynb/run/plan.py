@@ -12,7 +12,7 @@ from holynb.config.model_traits import ModelTraits
 from holynb.errors import BadOption
 from holynb.prompts import chunking
 from holynb.results import frame
-from holynb.run import attaching, embedding, inputs, judge, labels, routing, service_tiers, stored_requests
+from holynb.run import attaching, embedding, inputs, judge, labels, out_path, routing, service_tiers, stored_requests
 from holynb.run.chunk_plan import long_rows
 from holynb.run.keys import RequestKeys
 from holynb.run.prompt_spool import empties
@@ -66,10 +66,14 @@ class Targets:
 
 @dataclass(frozen=True, slots=True)
 class Continued:
-    """The earlier run that this one goes on with: its id, in the run log too, and the outcomes by row that are not asked for again."""
+    """The earlier run that this one goes on with: its id, in the run log too, and the outcomes by row that are not asked for again.
+
+    `rows`: how many it had, where a name or --resume points at it.
+    """
 
     run: str | None = None
     kept: Mapping[int, Outcome] = field(default_factory=dict)
+    rows: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +144,7 @@ def make(
     Raises UserError. No request is sent; a socket is opened only for `--chunk auto`, to ask for a context length that nobody publishes.
     """
     embedding.check(options)
+    out_path.check(options)
     source, table = inputs.source(options, variables)
     if options.into is not None:
         frame.check_into(source, options.into)

@@ -11,7 +11,7 @@ from holynb import runlog, schema
 from holynb.config import Options, keys, settings
 from holynb.errors import BadOption, closest
 from holynb.results import frame
-from holynb.run import attaching, embedding, judge, session
+from holynb.run import attaching, embedding, judge, out_input, session
 from holynb.run.chunk_plan import long_rows
 from holynb.run.labels import stored as stored_labels
 from holynb.run.plan import Continued, Plan, Rows, Targets, check_prices, reached, route_notes, traits
@@ -49,11 +49,12 @@ def continued(plan: Plan) -> Plan:
             )
         return replace(plan, earlier=Continued(run, _good(outcomes)))
     if options.resume is not None:
-        return replace(plan, earlier=Continued(stored(options.resume).id))
+        record = stored(options.resume)
+        return replace(plan, earlier=Continued(record.id, rows=record.n))
     if options.name is not None:
         with suppress(BrokenLog):  # the run itself says so, and goes on without one
-            if (record := runlog.log().find(options.name)) is not None and record.name == options.name:
-                return replace(plan, earlier=Continued(record.id))
+            if (named := runlog.log().find(options.name)) is not None and named.name == options.name:
+                return replace(plan, earlier=Continued(named.id, rows=named.n))
     return plan
 
 
@@ -96,6 +97,12 @@ def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:
         k: v for k, v in record.spec.get("options", {}).items() if k not in ("only", "resume", "into", "file", "where", "limit")
     }
     chosen = Options.parse({**stored_options, **(options or {})})
+    source, out_notes = None, []
+    if chosen.out is not None and "input" in record.spec:
+        source, into = out_input.again(record.spec, record.n)
+        chosen = replace(chosen, into=into) if source is not None else replace(chosen, out=None)
+        if source is None:
+            out_notes = [f"{stored_options['out']} has the columns of an input that the run log does not: its own cell completes it."]
     held_to = schema.load(record.spec["schema"]) if "schema" in record.spec else None
     first, given = settings.route(record.route), settings.route(record.spec.get("given") or record.route)
     requests: list[Request | None] = [None] * record.n
@@ -129,12 +136,12 @@ def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:
     long, notes = long_rows(requests, endpoints, chosen, secrets)
     prompts = [Prompt(() if r is None else r.messages) for r in requests]
     return Plan(
-        Rows(prompts, requests, index, long=long),
+        Rows(prompts, requests, index, source, long=long),
         Targets(endpoints, secrets, given, escalate=escalate),
         chosen,
         Continued(record.id),
         held_to,
-        [*notes, *attaching.notes(requests, chosen, _answered(record.id, requests)), *route_notes(endpoints, requests)],
+        [*out_notes, *notes, *attaching.notes(requests, chosen, _answered(record.id, requests)), *route_notes(endpoints, requests)],
         stored_labels(chosen, rows, record.n, held_to),
         graded,
     )

@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 from holynb import files, loop
 from holynb.config import Options, settings
-from holynb.errors import HolynbError, InferError
+from holynb.errors import InferError
 from holynb.journal import EventSink, Journal
 from holynb.results import Summary, Tally, frame, summarize, vectors
-from holynb.run import assembly, batch_setup, by_batch, chunk_log, embedding, prefix_order, session, spec
+from holynb.run import assembly, batch_setup, by_batch, chunk_log, embedding, out_file, prefix_order, session, spec, value
 from holynb.run.judging import JudgedRows, verdict_validator
 from holynb.run.map_reduce import MapReduce
 from holynb.run.packs import Packs
 from holynb.run.pending_rows import Groups
 from holynb.run.plan import Plan
 from holynb.run.recorder import Recorder
-from holynb.run.work import backlogs, items, settled
+from holynb.run.work import backlogs, grown, items, settled
 from holynb.scheduler import Backlog, Policy, Scheduler, WorkItem
 from holynb.spool import MANY
 from holynb.types import Outcome, Prompt, Request, Route
@@ -67,6 +67,7 @@ class Run(by_batch.ByBatch):
         self._map_reduce = MapReduce(plan, self.journal, self._recorder, chunks) if plan.options.chunk else None
         self._packs = Packs(plan, self._recorder) if plan.options.embed else None
         self._judging = JudgedRows(plan, plan.judge, self.journal, self._recorder) if plan.judge else None
+        self._out: out_file.OutFile | None = None
 
     # -- reading ---------------------------------------------------------------------------------------------------
     @property
@@ -119,13 +120,7 @@ class Run(by_batch.ByBatch):
 
     def value(self) -> Any:
         """What a cell gives: `frame()`, or the same as the kind of table that the rows came from, such as polars."""
-        given, source, into = self.plan.rows.given, self.plan.rows.source, self.options.into
-        if given is None:
-            return self.frame()
-        if into is not None:
-            return given.with_columns(frame.added(source, into, self.result(), self.plan.extra))
-        result = self.result()  # on an index of places, which says something only where a row is asked several times
-        return given.like(files.to_arrow(result if result.index.nlevels > 1 else result.reset_index(drop=True)))
+        return value.of(self.plan, self.frame, self.result)
 
     def chunks(self) -> pd.DataFrame:
         """The chunks of the rows that `--chunk` asks in chunks: each prompt, and the columns of its result; by row, round and part."""
@@ -157,7 +152,8 @@ class Run(by_batch.ByBatch):
 
     # -- doing -----------------------------------------------------------------------------------------------------
     def start(self) -> Run:
-        """Start; returns at once."""
+        """Start; returns at once. Raises BadOption where `--out` cannot be written."""
+        self._out = out_file.checked(self.plan, self.journal, self.id)
         session.remember(self)
         self._future = loop.submit(self._main())
         return self
@@ -179,9 +175,10 @@ class Run(by_batch.ByBatch):
 
     def check(self) -> Run:
         """Raise what `wait` raises; else return the run."""
-        if self.warns and self._recorder.unwritten is not None:
+        unwritten = self._recorder.unwritten or (self._out and self._out.failed)
+        if self.warns and unwritten:
             self.warns = False
-            warnings.warn(self._recorder.unwritten, RuntimeWarning, stacklevel=3)
+            warnings.warn(unwritten, RuntimeWarning, stacklevel=3)
         if self.error is not None:
             raise self.error
         summary = self.summary()
@@ -189,13 +186,6 @@ class Run(by_batch.ByBatch):
             first = next(o for o in self.journal.rows if o is not None and o.status == "error")
             raise InferError(summary.nothing_answered(first.error), self)
         return self
-
-    def leave(self) -> None:
-        """End the wait for a run of the process that this one was forked from: it goes on there, and this one has no part in it."""
-        self._future = Future()
-        self._future.set_exception(
-            HolynbError(f"Run {self.name or self.id} belongs to the process that this one was forked from, and continues there.")
-        )
 
     def cancel(self) -> None:
         """Stop: no new requests, a short grace for those in flight. A second call ends at once."""
@@ -231,6 +221,8 @@ class Run(by_batch.ByBatch):
             if not pending:
                 self._sweep()
             self.ended, self._duration = time.time(), time.monotonic() - self._start
+            if self._out is not None:
+                await self._out.end()
             await self._recorder.finish("pending" if pending else "stopped" if self.stopped else status)
 
     async def _execute(self) -> None:
@@ -272,6 +264,10 @@ class Run(by_batch.ByBatch):
         pending = await self._recorder.begin(self.plan, spec.record(self))
         self.saved = pending.saved
         await self._recorder.settle_all(settled(self.plan, pending), (self._judging or self._recorder).settle)
+        for text in grown(self.plan, pending):
+            self.journal.note(text)
+        if self._out is not None:
+            self._out.begin()
         chains = {e.route: assembly.chain(self.plan, e.route) for e in self.plan.targets.endpoints}
         as_list = self._map_reduce or self._packs or self._judging or self.options.batch
         if isinstance(pending.groups, Groups) and not as_list:

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from typing import NoReturn, Protocol, Self
 
 from holynb import runlog
@@ -58,6 +58,17 @@ class SessionRun(Protocol):
 
 class InProcess:
     """What goes on in its process: a copy of it is itself, and it is not pickled."""
+
+    name: str | None
+    id: str
+    _future: Future[None] | None = None
+
+    def leave(self) -> None:
+        """End the wait for a run of the process that this one was forked from: it goes on there, and this one has no part in it."""
+        self._future = Future()
+        self._future.set_exception(
+            HolynbError(f"Run {self.name or self.id} belongs to the process that this one was forked from, and continues there.")
+        )
 
     def __copy__(self) -> Self:
         return self

@@ -7,6 +7,7 @@ from typing import Any
 
 from holynb.config import Options, settings
 from holynb.results import frame
+from holynb.run import out_input, out_path
 from holynb.run.plan import Plan
 from holynb.run.session import SessionRun
 from holynb.runlog import RunRecord
@@ -27,6 +28,10 @@ def record(run: SessionRun) -> RunRecord:
         spec["schema"] = plan.schema.document
     if plan.targets.escalate is not None:
         spec["escalate"] = str(plan.targets.escalate)
+    if plan.options.out is not None:
+        spec["options"]["out"] = str(out_path.located(plan.options.out))
+        if plan.rows.source is not None:
+            spec["input"] = out_input.origin(plan.options)
     if plan.rows.index is not None:
         spec["index"] = frame.index_spec(plan.rows.index)
     return RunRecord(run.id, run.name, str(plan.route), run.n, run.started, spec=spec)

@@ -11,8 +11,9 @@ from holynb.run.plan import Plan
 from holynb.run.stored_requests import has_attachments, kind_of
 from holynb.scheduler import Backlog, WorkItem
 from holynb.types import Outcome, Request, Route
+from holynb.words import counted
 
-__all__ = ["backlogs", "items", "settled"]
+__all__ = ["backlogs", "grown", "items", "settled"]
 
 Chains = Mapping[Route, Sequence[str]]
 
@@ -28,6 +29,17 @@ def settled(plan: Plan, pending: Pending) -> Iterator[tuple[int, Outcome]]:
             yield row, Outcome("skipped")
         elif (broken := _broken(plan.rows.requests, row)) is not None:
             yield row, broken
+
+
+def grown(plan: Plan, pending: Pending) -> Iterator[str]:
+    """What to say where the run had fewer rows before: how many are new."""
+    before, now = plan.earlier.rows, len(plan.rows.requests)
+    if before is None or before >= now:
+        return
+    kept = sum(row not in pending.answers for row in plan.earlier.kept)
+    answered = len(pending.answers) + kept
+    verb = "was" if answered == 1 else "were"
+    yield f"{counted(answered, 'row')} of {now:,} {verb} answered before; {now - answered:,} are new or were not."
 
 
 def _broken(requests: Sequence[Request | None], row: int) -> Outcome | None:

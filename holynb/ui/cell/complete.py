@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["install", "remove", "suggest"]
 
 MAGIC_NAMES = ("infer", "holynb")
-FILE_OPTIONS = ("file",)
+FILE_OPTIONS = ("file", "out")
 UPDATE_FLAGS = ("--take", "--from", "--remove")
 ROUTE_OPTIONS = ("fallback", "spread", "compare", "judge", "price_as")
 

@@ -21,7 +21,7 @@ SECTIONS = {
     "Routes": ("fallback", "spread", "compare", "router"),
     "Input": ("attach", "attach_max", "attach_urls"),
     "Quality": ("label", "exact", "judge", "rubric"),
-    "Output": ("format", "schema", "embed", "dimensions", "chunk", "stream", "cache", "refresh"),
+    "Output": ("format", "out", "schema", "embed", "dimensions", "chunk", "stream", "cache", "refresh"),
 }
 MORE_OPTIONS = frozenset(name for names in SECTIONS.values() for name in names)
 #: What these options offer, where others may be typed too; and what stands in the empty field.
