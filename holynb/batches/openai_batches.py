@@ -101,7 +101,9 @@ class OpenAIBatches:
             reply = words_of(await json_call(self._engine, "GET", self._url(f"files/{quote(file, safe='')}")))
         if not file or reply.get("status") in ("error", "failed"):
             raise Fault(
-                "bad_request", f"the file of a batch was refused: {reason_of(self._engine.cleaned(reply.get('status_details')))}", status=400
+                "bad_request",
+                f"the file of a batch was refused: {reason_of(self._engine.cleaned(reply.get('status_details')))}",
+                status=400,
             )
         return file
 
