@@ -17,6 +17,7 @@ from holynb.attached import Attachment
 from holynb.cache_mark import CacheMark
 from holynb.errors import BadRoute
 from holynb.secret import Secret
+from holynb.timeouts import Timeouts
 from holynb.usage import Limits, Usage
 
 __all__ = [
@@ -153,19 +154,6 @@ _identity_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), def
 
 
 @dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Seconds: until the socket is connected; of silence (of a whole answer if not streamed); `flex`: at that tier, None: as at others."""
-
-    connect: float = 10.0
-    silence: float = 60.0
-    flex: float | None = None
-
-    def longest_silence(self, tiers: tuple[str, ...]) -> float:
-        """Of a request that asks for these service tiers."""
-        return self.flex if self.flex is not None and tiers[:1] == ("flex",) else self.silence
-
-
-@dataclass(frozen=True, slots=True)
 class Embedding:
     """That a request asks for vectors, one for each of its messages. `dimensions`: of each; None: as many as the model's own have."""
 
@@ -207,7 +195,14 @@ class Request:
         s = self.sampling
         sampling: list[Any] = [s.max_tokens, s.temperature, s.top_p, list(s.stop), s.seed, dict(sorted(s.extra.items()))]
         sampling += [] if s.think is None else [s.think]  # keys of requests without it stay what they were
-        identity = [base_url, str(self.route), [m.identity for m in self.messages], sampling, self.sample, self.schema]
+        identity = [
+            base_url,
+            str(self.route),
+            [m.identity if m.attachments else [m.role, m.content] for m in self.messages],
+            sampling,
+            self.sample,
+            self.schema,
+        ]
         identity += [] if self.embedding is None else [{"embedding": self.embedding.dimensions}]
         return hashlib.sha256(_identity_json(identity).encode("utf-8", "surrogatepass")).hexdigest()
 

@@ -149,14 +149,11 @@ class Hosted(Calls):
         url = self._url(request, wire)
         if self._client is None:
             self._client = http.borrow(url)
-        if not request.attachments:
-            return await self._send(url, codec.dumps(wire.body(request, traits)), secret, timeouts)
+        if not request.attachments:  # as nearly every request: what attachments need is not even asked
+            data = codec.dumps(wire.body(request, traits))
+            return await self._client.send("POST", url, await self._request_headers(url, data, secret), data, connect=timeouts.connect)
         async with loading.written(request, wire.name or self.endpoint.wire, lambda r: codec.dumps(wire.body(r, traits))) as body:
-            return await self._send(url, body, secret, timeouts)
-
-    async def _send(self, url: str, body: codec.Body, secret: Secret | None, timeouts: Timeouts) -> http.Reply:
-        headers, client = await self._request_headers(url, body, secret), self._client or http.borrow(url)
-        return await client.send("POST", url, headers, body, connect=timeouts.connect)
+            return await self._client.send("POST", url, await self._request_headers(url, body, secret), body, connect=timeouts.connect)
 
     async def _authorized(self) -> Secret | None:
         """What goes along with a request, None for nothing. Raises Fault."""

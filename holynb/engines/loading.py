@@ -14,10 +14,10 @@ import secrets
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from itertools import zip_longest
+from typing import TYPE_CHECKING
 
 from holynb import attachments
 from holynb.attached import Attachment
@@ -26,6 +26,9 @@ from holynb.engines.codec import Body
 from holynb.engines.parts import Part
 from holynb.errors import Fault
 from holynb.types import Request
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 __all__ = ["written"]
 
@@ -78,6 +81,8 @@ class _Gate:
 
 @lru_cache(maxsize=1)
 def _threads() -> ThreadPoolExecutor:
+    from concurrent.futures import ThreadPoolExecutor  # it cannot be imported while a program ends, and few rows need it
+
     return ThreadPoolExecutor(THREADS, "holynb-attachments")
 
 

@@ -61,7 +61,8 @@ def body(request: Request, traits: Traits = frozenset(), wire: str = "openai") -
     """
     s = request.sampling
     max_tokens = "max_completion_tokens" if "max_completion_tokens" in traits else "max_tokens"
-    payload: dict[str, Any] = {"model": request.route.model, "messages": [_turn(m) for m in request.messages]}
+    messages = [_turn(m) if m.attachments else {"role": m.role, "content": m.content} for m in request.messages]
+    payload: dict[str, Any] = {"model": request.route.model, "messages": messages}
     optional = {max_tokens: s.max_tokens, "temperature": s.temperature, "top_p": s.top_p, "seed": s.seed}
     payload.update((name, value) for name, value in optional.items() if value is not None)
     if s.stop:
@@ -77,7 +78,8 @@ def body(request: Request, traits: Traits = frozenset(), wire: str = "openai") -
         if f"no {name}" in traits:
             payload.pop(name, None)
     thinking.apply(payload, request, traits, wire)
-    cache_marks.openai(payload, request, traits)
+    if request.cache is not None:
+        cache_marks.openai(payload, request, traits)
     if not {"max_tokens", "max_completion_tokens"}.isdisjoint(s.extra):
         payload.pop(max_tokens, None)  # -p names it as this server wants it; both names at once are refused
     thinking.add(payload, s.extra)
@@ -85,8 +87,6 @@ def body(request: Request, traits: Traits = frozenset(), wire: str = "openai") -
 
 
 def _turn(message: Message) -> dict[str, Any]:
-    if not message.attachments:
-        return {"role": message.role, "content": message.content}
     # A document comes before what is asked of it, a picture after, as in OpenAI's own examples.
     pieces = parts.content(message, lambda text: {"type": "text", "text": text}, _part, first=lambda part: part.group == "pdf")
     return {"role": message.role, "content": pieces}

@@ -92,7 +92,9 @@ def crossed(
 
 def has_attachments(requests: Sequence[Request | None]) -> bool:
     """Whether a row may have attachments: of many rows known without a look at each."""
-    return type(requests) is list or not isinstance(requests, StoredRequests) or requests.prompts.holds_objects
+    if isinstance(requests, StoredRequests):
+        return requests.prompts.holds_objects
+    return any(request is not None and request.attachments for request in requests)
 
 
 def attaching_rows(requests: Sequence[Request | None]) -> Sequence[Request | None]:

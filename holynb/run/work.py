@@ -20,14 +20,15 @@ Chains = Mapping[Route, Sequence[str]]
 
 def settled(plan: Plan, pending: Pending) -> Iterator[tuple[int, Outcome]]:
     """The rows that need no request, each with how it ends: kept, answered by the log, or asking nothing."""
-    for row in range(len(plan.rows.requests)):
+    requests, attached = plan.rows.requests, has_attachments(plan.rows.requests)
+    for row in range(len(requests)):
         if row in plan.earlier.kept:
             yield row, plan.earlier.kept[row]
         elif row in pending.answers:
             yield row, from_log(pending.answers[row])
-        elif kind_of(plan.rows.requests, row) is None:
+        elif kind_of(requests, row) is None:
             yield row, Outcome("skipped")
-        elif (broken := _broken(plan.rows.requests, row)) is not None:
+        elif attached and (broken := _broken(requests[row])) is not None:
             yield row, broken
 
 
@@ -42,24 +43,25 @@ def grown(plan: Plan, pending: Pending) -> Iterator[str]:
     yield f"{counted(answered, 'row')} of {now:,} {verb} answered before; {now - answered:,} are new or were not."
 
 
-def _broken(requests: Sequence[Request | None], row: int) -> Outcome | None:
+def _broken(request: Request | None) -> Outcome | None:
     """How a row ends whose attachment cannot be sent."""
-    request = requests[row] if has_attachments(requests) else None
     return None if request is None else attaching.broken(request)
 
 
 def items(requests: Sequence[Request | None], groups: Iterable[Sequence[int]], chains: Chains) -> Iterator[WorkItem]:
     """An item a group."""
+    attached = has_attachments(requests)
     for first, *followers in groups:
-        if (request := requests[first]) is not None and attaching.broken(request) is None:
+        if (request := requests[first]) is not None and not (attached and attaching.broken(request)):
             yield WorkItem(request, chains[request.route], followers=followers)
 
 
 def backlogs(requests: Sequence[Request | None], groups: Groups, chains: Chains) -> list[Backlog]:
     """A backlog for each route that some group asks first."""
     counts: dict[Route, int] = {}
+    attached = has_attachments(requests)
     for first in groups.firsts:
-        if (kind := kind_of(requests, first)) is not None and _broken(requests, first) is None:
+        if (kind := kind_of(requests, first)) is not None and not (attached and _broken(requests[first])):
             counts[kind.route] = counts.get(kind.route, 0) + 1
 
     def of(route: Route) -> Iterator[list[int]]:

@@ -107,7 +107,7 @@ def _body(r: StoredRow) -> str:
     s = r.sampling
     return _json(
         {
-            "messages": [_turn(m) for m in r.messages],
+            "messages": [_turn(m) if m.attachments else (m.role, m.content) for m in r.messages],
             "route": r.route,
             "max_tokens": s.max_tokens,
             "temperature": s.temperature,
@@ -122,8 +122,8 @@ def _body(r: StoredRow) -> str:
 
 
 def _turn(m: Message) -> list[Any]:
-    """A turn as JSON; one without attachments as it always was."""
-    return [m.role, m.content, [a.to_json() for a in m.attachments]] if m.attachments else [m.role, m.content]
+    """A turn with attachments as JSON; one without them is what it always was."""
+    return [m.role, m.content, [a.to_json() for a in m.attachments]]
 
 
 def messages(turns: Sequence[Sequence[Any]]) -> tuple[Message, ...]:

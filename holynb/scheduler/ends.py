@@ -60,8 +60,11 @@ class RowEnds:
     async def end(self, item: WorkItem, outcome: Outcome) -> None:
         """End the row and its followers. Returns when the answer is on disk, so that the permit is released only then."""
         if not has_ended(self._sink.rows, item.request.row):
-            for write in self.settle(item, outcome):
-                await write
+            if item.followers:
+                for write in self.settle(item, outcome):
+                    await write
+            elif (alone := self._sink.append(Ended(item.request.row, outcome, time.time()))) is not None:
+                await alone
             self._ended(item)
 
     async def end_soon(self, item: WorkItem, outcome: Outcome) -> None:
