@@ -102,7 +102,7 @@ class Lab:
         shutil.copytree(self.tree / "holynb" / "labextension", self.home / "labextensions" / "holynb")
 
     def _environment(self) -> dict[str, str]:
-        environment = {k: v for k, v in os.environ.items() if not k.endswith(("_KEY", "_TOKEN", "_BASE_URL"))}
+        environment = {k: v for k, v in os.environ.items() if not k.endswith(("_KEY", "_TOKEN", "_BASE_URL")) and k != "VSCODE_PID"}
         names = {
             "JUPYTER_CONFIG_DIR": "config",
             "JUPYTER_RUNTIME_DIR": "runtime",

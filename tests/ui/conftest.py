@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 from ui.kernels import Kernel, kernel
@@ -19,10 +20,11 @@ def here() -> Iterator[Here]:
 @pytest.fixture(scope="session")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
     """A kernel with the extension and without a key, whose front end shows widgets. Modules share it, and what others left in it."""
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("VSCODE_PID", "1")
-        environment.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")
-        environment.delenv("OPENAI_API_KEY", raising=False)
-        with kernel(tmp_path_factory.mktemp("home")) as loaded:
-            assert loaded("%load_ext holynb\nimport holynb, holynb.ui.live.widget").content["status"] == "ok"
-            yield loaded
+    with ExitStack() as running:
+        with pytest.MonkeyPatch.context() as environment:  # the kernel's alone: this process starts other kernels after it
+            environment.setenv("VSCODE_PID", "1")
+            environment.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")
+            environment.delenv("OPENAI_API_KEY", raising=False)
+            loaded = running.enter_context(kernel(tmp_path_factory.mktemp("home")))
+        assert loaded("%load_ext holynb\nimport holynb, holynb.ui.live.widget").content["status"] == "ok"
+        yield loaded

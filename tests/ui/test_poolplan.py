@@ -53,7 +53,7 @@ def folder(tmp_path: Path) -> Path:
         (
             "70B",
             "4x24GB",
-            ("does not fit on 4x24GB in bfloat16: the weights alone are 139 GB", "It would fit on 8x24GB, as --tp 8", "About 32B"),
+            ("does not fit on 4x24GB in bfloat16: the weights alone are 139 GB", "It would fit in fp8, as --tp 4", "About 32B"),
         ),
         ("1.76T", "8x80GB", ("does not fit on 8x80GB", "3,520 GB", "It would fit on 56x80GB, as --tp 8 --pp 7", "About 123B")),
         ("70B", "8x80GB", ("fits on 8x80GB as --dp 2 --tp 4", "--pp 8")),

@@ -228,9 +228,12 @@ def test_what_is_too_much_is_not_rendered(text: str) -> None:
 @pytest.mark.parametrize("text", ["[a](" * 25_000, "*a_ " * 20_000, "![[" * 30_000, "-\n" * 40_000])
 def test_time_is_bounded(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(markdown, "MAX_SECONDS", 0.05)
-    began = time.thread_time()
-    assert markdown.as_html(text) is None
-    assert time.thread_time() - began < 0.5
+    took = []
+    for _ in range(3):  # one of them may wait for a collection of all that the tests before have made
+        began = time.thread_time()
+        assert markdown.as_html(text) is None
+        took.append(time.thread_time() - began)
+    assert min(took) < 0.5
 
 
 def test_the_time_limit_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
