@@ -54,6 +54,9 @@ class PromptSpool(_Lazy[Prompt]):
         self.bounds = ("", "")
         self.empties = bytearray()
         """By row: whether it asks nothing."""
+        self.shapes = array("I")
+        """By row: the same number for those whose turns have the same roles, and attachments or none."""
+        self._shapes: dict[tuple[bool, tuple[str, ...]], int] = {}
 
     def append(self, prompt: Prompt) -> None:
         """Add a prompt."""
@@ -61,6 +64,8 @@ class PromptSpool(_Lazy[Prompt]):
         low, high = self.bounds
         self.bounds = (text, text) if not self._places else (min(low, text), max(high, text))
         self.empties.append(prompt.empty)
+        shape = any(m.attachments for m in prompt.messages), tuple([m.role for m in prompt.messages])
+        self.shapes.append(self._shapes.setdefault(shape, len(self._shapes)))
         self._sampling.append(self._number(prompt.sampling))
         try:
             record = marshal.dumps((tuple(map(_message, prompt.messages)), prompt.task_type))

@@ -74,12 +74,12 @@ def crossed(
         rows = [(p, r, k) for p, routes in zip(prompts, asked_of, strict=True) for r in routes for k in range(samples)]
         return [p for p, _, _ in rows], [request(i, p, r, k) for i, (p, r, k) in enumerate(rows)]
     times = len(asked_of[0]) * samples
-    stored, numbers = StoredRequests(prompts, times), dict[tuple[int, Route, int], int]()
+    stored, numbers = StoredRequests(prompts, times), dict[tuple[int, int, Route, int], int]()
     for i, (empty, routes) in enumerate(zip(prompts.empties, asked_of, strict=True)):
         sampling = id(prompts.sampling(i))
         for route in routes:
             for k in range(samples):
-                key = sampling, route, k  # of one object for all that set the same
+                key = sampling, prompts.shapes[i], route, k  # one sampling for all that set the same
                 if empty:
                     stored.append(None)
                 elif (number := numbers.get(key)) is None:

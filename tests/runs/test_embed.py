@@ -22,7 +22,7 @@ from holynb import loop, runlog
 from holynb.config import settings as configured
 from holynb.errors import BadOption, BadPrompt, InferError
 from holynb.events import Ended, Failed
-from holynb.run import Run, infer, quote, session
+from holynb.run import Run, infer, prompt_spool, quote, session
 from holynb.run.plan import make
 from holynb.run.shares import shares
 from holynb.runlog import ledger, tables
@@ -320,7 +320,10 @@ def test_a_route_that_cannot_is_refused_before_anything_is_sent(
         infer("{{ t }}", route, df=frame_of(2), embed=True, **options)
 
 
-def test_one_text_a_row() -> None:
+@pytest.mark.parametrize("many", [prompt_spool.MANY, 2])
+def test_one_text_a_row(many: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the rows are so many that their prompts lie in a spool."""
+    monkeypatch.setattr(prompt_spool, "MANY", many)
     with pytest.raises(BadPrompt, match="row 1 has 2 messages"):
         infer(["a", {"prompt": "b", "system": "s"}], "sim/echo", embed=True)
     with pytest.raises(BadPrompt, match="row 0 has an attachment"):
