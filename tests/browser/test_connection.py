@@ -64,10 +64,12 @@ def test_a_saved_notebook_says_what_was_there_and_a_restart_is_told(notebook: An
     page.show(again)
     page.expect("widget model not found")
     page.until(lambda: sum("opens it again." in text for text in page.ask(SEEN)) == 2, 20, "the sentences")
+    goes_on = f"%infer resume {run} goes on with it."
+    page.until(lambda: sum(goes_on in text for text in page.ask(SEEN)) == 1, 20, "the run's sentence")
     page.until(lambda: not any("Loading" in text for text in page.ask(SEEN)), 20, "the widgets that are not there")
     seen = page.ask(SEEN)
     assert not any("Error displaying" in text for text in seen), seen
-    assert sum(f"%infer resume {run} goes on with it." in text for text in seen) == 1
+    assert sum(goes_on in text for text in seen) == 1
     assert sum("opens it again." in text for text in seen) == 2
     page.picture("reopened-unfinished")
 
