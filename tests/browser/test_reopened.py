@@ -24,7 +24,7 @@ def test_after_a_reload_the_view_is_back_with_everything(notebook: Any) -> None:
     page.save()
     page.reload()
     page.until(lambda: page.there(".hn .hn-is-running"), 30, "the view after the reload")
-    assert "10 of 45" in page.find(".hn-done").inner_text()
+    page.until(lambda: "10 of 45" in page.find(".hn-done").inner_text(), 20, "its count")
     page.until(lambda: page.find(".hn-is-ok").count() >= 1, 30, "rows from before the reload")
     allow(page, WHOLE)
     page.until(lambda: page.find(".hn-head").first.get_attribute("data-state") == "done", 90, "the end")
