@@ -47,18 +47,46 @@ COMMON = {
     "eos_token_id": 151645,
 }
 
+#: Prints one line of JSON: the seconds since the process started at which each part was done, and those of parts inside them.
 START = """
-import sys, time
-begin = float(sys.argv[2])
+import json, sys, time
+begin, parts = float(sys.argv[2]), {}
+
+def done(part):
+    parts[part] = round(time.time() - begin, 2)
+
+def timed(owner, name, part):
+    whole = getattr(owner, name)
+
+    def wrapped(*args, **options):
+        at = time.time()
+        try:
+            return whole(*args, **options)
+        finally:
+            parts[part] = round(parts.get(part, 0) + time.time() - at, 2)
+
+    setattr(owner, name, wrapped)
+
+done("python")
+import torch
+done("torch")
+torch.zeros(1, device="cuda:0")
+done("context")
 from pathlib import Path
-from holynb.pool.engine.runner import Runner
+from holynb.pool.engine import capture, graphs, load, precompile, runner
 from holynb.pool.protocol import Job
-runner = Runner(Path(sys.argv[1]), device="cuda:0", max_len=2112)
-loaded = time.time() - begin
-runner.add(Job(0, tuple(range(5, 133)), 8, 0.6, ignore_eos=True))
-while not any(e.tokens for e in runner.step()):
+done("engine")
+timed(runner.Runner, "_precompile", "of it recording kernels")
+timed(load, "load", "of it weights")
+timed(precompile.Precompiler, "wait", "of it waiting for kernels")
+timed(capture.Capture, "__call__", "of it the first graphs")
+ready = runner.Runner(Path(sys.argv[1]), device="cuda:0", max_len=2112)
+done("loaded")
+ready.add(Job(0, tuple(range(5, 133)), 8, 0.6, ignore_eos=True))
+while not any(e.tokens for e in ready.step()):
     pass
-print(f"{loaded:.2f} {time.time() - begin:.2f}")
+done("first token")
+print(json.dumps(parts))
 """
 
 
@@ -244,7 +272,7 @@ def starts(path: Path) -> dict[str, Any]:
         done = subprocess.run(
             [sys.executable, "-c", START, str(path), str(time.time())], env=env, capture_output=True, text=True, check=False
         )
-        found[which] = done.stdout.split() if done.returncode == 0 else done.stderr[-800:]
+        found[which] = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else done.stderr[-800:]
     (path / "model.safetensors").unlink()
     return found
 
@@ -259,7 +287,8 @@ def measure(size: str, dtype: str, said: argparse.Namespace, root: Path) -> dict
     path, found = folder(size, root), {}
     if said.start:
         found["start"] = starts(path)
-        print(size, "start to (loaded, first token):", found["start"], flush=True)
+        for which, parts in found["start"].items():
+            print(size, which, "start, s:", parts, flush=True)
     torch.cuda.empty_cache()
     begin = time.perf_counter()
     runner = Runner(path, device="cuda:0", dtype=dtype, max_len=2112, source=random_weights(read_spec(path), "cuda:0", torch.bfloat16))
