@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
+from typing import Any
 
 __all__ = ["MOST_BYTES", "ProviderLimits", "table"]
 
@@ -16,7 +17,7 @@ MOST_BYTES = 64_000_000
 
 @dataclass(frozen=True, slots=True)
 class ProviderLimits:
-    """Of one provider; `limits.toml` says what each field means."""
+    """Of one provider; `limits.toml` says what each field means. `unread`: the fields that no page of the provider states."""
 
     rows: int
     bytes: int
@@ -25,14 +26,16 @@ class ProviderLimits:
     kept_days: int
     carries: str
     settles_s: float
-
-    def fetch_before(self, submitted: float) -> float:
-        """Until when the results of a batch that was submitted then can be fetched, at least."""
-        return submitted + self.kept_days * 86400
+    unread: frozenset[str]
 
 
 @lru_cache(maxsize=1)
 def table() -> Mapping[str, ProviderLimits]:
     """Provider → its limits. A provider that is not here has no batch API that we speak."""
     entries = tomllib.loads((files("holynb.batches") / "limits.toml").read_text("utf-8"))
-    return {name: ProviderLimits(**{k: v for k, v in e.items() if k not in ("date", "source")}) for name, e in entries.items()}
+    return {name: _limits(entry) for name, entry in entries.items()}
+
+
+def _limits(entry: Mapping[str, Any]) -> ProviderLimits:
+    figures = {name: value for name, value in entry.items() if name not in ("read", "unread")}
+    return ProviderLimits(**figures, unread=frozenset(entry["unread"]))

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from holynb import batches
 from holynb.batches import MARK_CHARS, Standing, custom_id, row_of
 from holynb.errors import BadSetting
 from holynb.run.batch_answers import Origin
@@ -66,7 +67,9 @@ class OpenBatch:
         if self.trouble:
             parts.append(f"not to be asked for now ({self.trouble.rstrip('.')})")
         if p.fetch_before is not None:
-            parts.append(f"fetch before {time.strftime('%Y-%m-%d', time.localtime(p.fetch_before))}")
+            limits = batches.table().get(provider)
+            about = "about " if limits is None or "kept_days" in limits.unread else ""
+            parts.append(f"fetch before {about}{time.strftime('%Y-%m-%d', time.localtime(p.fetch_before))}")
         return f"{name}: {', '.join(parts)}"
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
+import tomllib
 from dataclasses import replace
+from importlib.resources import files
 from itertools import pairwise
 
 from hypothesis import given, settings
@@ -55,3 +58,12 @@ def test_the_limits_of_each_provider() -> None:
         assert limits.carries in ("metadata", "displayName", "")
     assert MOST_BYTES < 10**8
     assert batches.table()["gemini"].bytes < 20_000_000
+
+
+def test_every_figure_says_on_which_page_it_was_read_or_why_it_is_taken_for_granted() -> None:
+    for name, entry in tomllib.loads((files("holynb.batches") / "limits.toml").read_text("utf-8")).items():
+        read, unread = entry.pop("read"), entry.pop("unread")
+        assert entry.keys() == read.keys() | unread.keys() and not read.keys() & unread.keys(), name
+        assert all(r["page"].startswith("https://") and isinstance(r["date"], dt.date) and len(r) == 2 for r in read.values()), name
+        assert all(why.strip() for why in unread.values()), name
+        assert batches.table()[name].unread == unread.keys()

@@ -90,7 +90,8 @@ def test_rows_come_back_in_input_order_at_the_price_of_a_batch(vendor: str) -> N
         assert frame["status"].isna().all()
         assert "7 pending" in run.summary().line()
         assert "7 rows pending in 1 batch." in notes(run)
-        assert f"{next(iter(server.jobs))} at {vendor}: 7 rows, fetch before 20" in run.batches()[0]
+        about = "about " if vendor in ("azure", "gemini") else ""  # whose pages do not say how long they keep results
+        assert f"{next(iter(server.jobs))} at {vendor}: 7 rows, fetch before {about}20" in run.batches()[0]
         server.work()
         frame = run.wait(10).frame()
     assert list(frame["text"]) == [f"answer to row {i}" for i in range(7)]
