@@ -114,7 +114,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "runner",
     ),
     "holynb.pool.fit": (
-        "limits | memory | quantization",
+        "families | limits | memory | quantization",
         "spec",
         "mesh | shapes",
         "plan",

@@ -1,6 +1,6 @@
 """config.json → Spec: the sizes and switches of a dense decoder. Knows names and numbers; knows no torch and no weights.
 
-The families differ in few switches (biases, QK-norm, tied head, rope scaling), so a family is data here, not a class.
+The families differ in few switches (biases, QK-norm, tied head, rope scaling), so a family is a row of `families.py`, not a class.
 """
 
 from __future__ import annotations
@@ -10,21 +10,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from holynb.errors import UserError
+from holynb.pool.fit.families import FAMILIES, MAX_LAYERS, VLLM, DecoderFamily, UnknownModel, family_of
 from holynb.pool.fit.quantization import Quantization, parse_quantization
 from holynb.pool.headers import BrokenModel, read_headers, same_bytes
 from holynb.pool.modelfields import FieldRefused, check
 from holynb.pool.modelfiles import read_object, real, truth, whole
 
 __all__ = ["FAMILIES", "Spec", "UnknownModel", "parse_spec", "read_spec"]
-
-#: Architectures that `model.Decoder` computes, as config.json names them, and for whom they stand.
-FAMILIES: Mapping[str, str] = {
-    "LlamaForCausalLM": "Llama 2, Llama 3, SmolLM, SmolLM2",
-    "MistralForCausalLM": "Mistral",
-    "Qwen2ForCausalLM": "Qwen2, Qwen2.5",
-    "Qwen3ForCausalLM": "Qwen3 (dense)",
-}
 
 #: Ways to stretch rotary positions that we compute. Others change the answer, so they are refused.
 ROPES = ("default", "linear", "llama3", "yarn", "longrope")
@@ -38,24 +30,9 @@ _ROPE_NUMBERS: Mapping[str, tuple[str, ...]] = {
     "longrope": (),
 }
 
-#: What a family takes a field for that its config.json leaves out; of transformers' configuration classes. (null says: none.)
-_LEFT_OUT: Mapping[str, Mapping[str, Any]] = {
-    "LlamaForCausalLM": {"max_position_embeddings": 2048},
-    "MistralForCausalLM": {"max_position_embeddings": 131072, "num_key_value_heads": 8, "sliding_window": 4096},
-    "Qwen2ForCausalLM": {"max_position_embeddings": 32768, "num_key_value_heads": 32, "sliding_window": 4096},
-    "Qwen3ForCausalLM": {"max_position_embeddings": 32768, "num_key_value_heads": 32, "sliding_window": 4096, "head_dim": 128},
-}
-
-_SLIDING, _FULL = "sliding_attention", "full_attention"
-_VLLM = "Start this model with --engine vllm."
-
 #: Largest sizes of a config.json that are taken for a model's, far above those of any there is: what they make is sized by them.
-_MAX_LAYERS, _MAX_HEADS, _MAX_HEAD_DIM = 10_000, 10_000, 100_000
+_MAX_HEADS, _MAX_HEAD_DIM = 10_000, 100_000
 _MAX_WIDTH, _MAX_VOCAB, _MAX_POSITIONS = 10_000_000, 100_000_000, 2**31 - 1
-
-
-class UnknownModel(UserError):
-    """A model that the native engine cannot run as it should."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,42 +108,36 @@ def parse_spec(config: Mapping[str, Any]) -> Spec:
     if not isinstance(names, list) or not isinstance(names[0], str):
         raise TypeError("architectures is not a list of names")
     family = names[0]
-    if family not in FAMILIES:
-        known = "; ".join(f"{name} ({who})" for name, who in FAMILIES.items())
-        raise UnknownModel(f"The native engine does not know {family}. It knows {known}. {_VLLM}")
+    row = family_of(family)
     try:
         check("config.json", config, family)
         quantization = parse_quantization(config)
     except FieldRefused as exc:
-        raise UnknownModel(f"{exc}. {_VLLM}") from exc
-    if (act := config.get("hidden_act", "silu")) not in ("silu", "swish"):
-        raise UnknownModel(f"The native engine knows the hidden_act silu, not {act}. {_VLLM}")
-    return replace(_spec({**_LEFT_OUT[family], **config}, family), quantization=quantization)
+        raise UnknownModel(f"{exc}. {VLLM}") from exc
+    if (act := config.get("hidden_act", "silu")) not in row.acts:
+        raise UnknownModel(f"The native engine knows the hidden_act {row.acts[0]}, not {act}. {VLLM}")
+    known = {**row.left_out, **config}
+    return replace(_spec(known, family, row), quantization=quantization, **row.switches(known))
 
 
-def _spec(config: Mapping[str, Any], family: str) -> Spec:
-    """The Spec of a config.json that leaves nothing out that its family has a number of its own for."""
+def _spec(config: Mapping[str, Any], family: str, row: DecoderFamily) -> Spec:
+    """What all families say alike, of a config.json that leaves nothing out that its family has a number of its own for."""
     heads, hidden = whole(config, "num_attention_heads", 1, _MAX_HEADS), whole(config, "hidden_size", 1, _MAX_WIDTH)
-    bias = truth(config, "attention_bias") and family != "Qwen2ForCausalLM"
     head_dim, rope = whole(config, "head_dim", 1, _MAX_HEAD_DIM, max(1, hidden // heads)), _rope(config)
     if len(rope.get("factors", ())) not in {0, head_dim // 2}:
         raise ValueError(f"short_factor has {len(rope['factors']):,} numbers for a head of {head_dim:,}")
     return Spec(
         family=family,
-        layers=whole(config, "num_hidden_layers", 1, _MAX_LAYERS),
+        layers=whole(config, "num_hidden_layers", 1, MAX_LAYERS),
         hidden=hidden,
         inner=whole(config, "intermediate_size", 1, _MAX_WIDTH),
         heads=heads,
         kv_heads=whole(config, "num_key_value_heads", 1, heads, heads),
         head_dim=head_dim,
         vocab=whole(config, "vocab_size", 1, _MAX_VOCAB),
-        max_len=_max_len(config, family, rope),
+        max_len=_max_len(config, row, rope),
         eps=real(config, "rms_norm_eps", 0, 1, 1e-6),
         tied=truth(config, "tie_word_embeddings"),
-        qk_norm=family == "Qwen3ForCausalLM",
-        qkv_bias=bias or family == "Qwen2ForCausalLM",
-        out_bias=bias,
-        mlp_bias=truth(config, "mlp_bias"),
         rope=rope,
         dtype=str(config.get("dtype") or config.get("torch_dtype") or "float32"),
         eos=_ends(config.get("eos_token_id")),
@@ -179,31 +150,13 @@ def _ends(value: Any) -> tuple[int, ...]:
     return tuple(whole({"eos_token_id": one}, "eos_token_id", -1, _MAX_VOCAB) for one in ends)
 
 
-def _max_len(config: Mapping[str, Any], family: str, rope: Mapping[str, Any]) -> int:
+def _max_len(config: Mapping[str, Any], row: DecoderFamily, rope: Mapping[str, Any]) -> int:
     """Positions the model can use. A sliding window ends there too: inside it, full attention says the same; beyond it, not."""
     length = whole(config, "max_position_embeddings", 1, _MAX_POSITIONS, 2048)
     if rope["type"] == "yarn":  # what it is stretched to; Qwen's files give the length before
         length = min(max(length, int(rope["original_max_position_embeddings"] * rope["factor"])), _MAX_POSITIONS)
     window = whole(config, "sliding_window", 0, _MAX_POSITIONS, 0)
-    return min(length, window) if window and _slides(config, family) else length
-
-
-def _slides(config: Mapping[str, Any], family: str) -> bool:
-    """Whether a layer attends to a sliding window."""
-    if family == "LlamaForCausalLM":
-        return False
-    if family == "MistralForCausalLM":
-        return True
-    counts, layers = truth(config, "use_sliding_window"), whole(config, "num_hidden_layers", 1, _MAX_LAYERS)
-    kinds = config.get("layer_types")
-    if kinds is None:
-        return counts and whole(config, "max_window_layers", 0, _MAX_LAYERS, 28) < layers
-    if not isinstance(kinds, list) or len(kinds) != layers or (strange := next((k for k in kinds if k not in (_SLIDING, _FULL)), None)):
-        what = f"names {strange!r:.40}" if isinstance(kinds, list) and len(kinds) == layers else f"is not a list of {layers} layers"
-        raise UnknownModel(f"config.json's layer_types {what}. The native engine knows {_FULL} and {_SLIDING}. {_VLLM}")
-    if _SLIDING in kinds and not (counts and config.get("sliding_window")):
-        raise ValueError(f"layer_types says {_SLIDING}, and no sliding_window is used")
-    return _SLIDING in kinds
+    return min(length, window) if window and row.slides(config) else length
 
 
 def _rope(config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -213,7 +166,7 @@ def _rope(config: Mapping[str, Any]) -> Mapping[str, Any]:
         raise TypeError("its rope settings are no object")
     kind = given.get("rope_type") or given.get("type") or "default"
     if kind not in ROPES:
-        raise UnknownModel(f"The native engine knows the rope types {', '.join(ROPES)}, not {kind}. {_VLLM}")
+        raise UnknownModel(f"The native engine knows the rope types {', '.join(ROPES)}, not {kind}. {VLLM}")
     theta = real(given, "rope_theta", 1e-9, 1e30, real(config, "rope_theta", 1e-9, 1e30, 10000.0))
     # As transformers has it: the number beside the rope settings goes before the one in them.
     trained = config.get("original_max_position_embeddings") or given.get("original_max_position_embeddings")
@@ -232,7 +185,7 @@ def _one_set(given: Mapping[str, Any]) -> Mapping[str, Any]:
     """What each frequency is divided by, whatever the length: a set of its own for long texts would turn what is cached already."""
     factors = given.get("short_factor")
     if not isinstance(factors, list) or given.get("long_factor") != factors or given.get("attention_factor") != 1:
-        raise UnknownModel(f"The native engine knows longrope with the same short_factor and long_factor, and attention_factor 1. {_VLLM}")
+        raise UnknownModel(f"The native engine knows longrope with the same short_factor and long_factor, and attention_factor 1. {VLLM}")
     return {"factors": tuple(real({"short_factor": one}, "short_factor", 1e-6, 1e12) for one in factors)}
 
 
