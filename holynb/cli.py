@@ -1,4 +1,4 @@
-"""The console command: `holynb demo | pool | bench | prices | models | kernel | doctor`. Parses and prints; the work is elsewhere."""
+"""The console command: `holynb demo | pool | bench | prices | …`. Parses and prints; the work is elsewhere."""
 
 from __future__ import annotations
 
@@ -74,6 +74,9 @@ def _parser() -> argparse.ArgumentParser:
 
     commands.add_parser("models", help="routes with their prices and end dates; update: as for prices")
 
+    reference = commands.add_parser("reference", help="every option, column, word of %%infer, setting and variable, as Markdown")
+    reference.set_defaults(handler=_reference)
+
     kernel = commands.add_parser("kernel", help="install or uninstall a Jupyter kernel that starts with holynb loaded")
     kernel.add_argument("word", choices=["install", "uninstall"])
     kernel.set_defaults(handler=_kernel)
@@ -86,6 +89,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _help(_: argparse.Namespace) -> int:
     _parser().print_help()
+    return 0
+
+
+def _reference(_: argparse.Namespace) -> int:
+    from holynb.ui import line_magic
+
+    print(line_magic.reference_page(), end="")
     return 0
 
 

@@ -227,7 +227,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "live",
         "cell",
         "commands",
-        "panel",
+        "panel | reference",
         "line_magic",
         "magic",
     ),
@@ -240,6 +240,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "active | bench_report | history | model_lines | pool | roi_report | routing | table_diff | trust",
         "bench | preview | roi | updates",
         "models | money",
+        "key",
     ),
     "holynb.ui.live": (
         "measure | qualitytable",

@@ -9,18 +9,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from holynb.config import Options
-from holynb.errors import BadKey, BadOption, closest
+from holynb.errors import BadOption, closest
 from holynb.translation import say
+from holynb.ui import reference
 from holynb.ui.cell import grammar
-from holynb.ui.commands import bench, history, money, roi, trust
+from holynb.ui.commands import bench, history, key, money, roi, trust
 from holynb.ui.output.helplines import entry, wrapped
 from holynb.ui.panel import commands
 
 if TYPE_CHECKING:
-    from holynb.types import Endpoint
     from holynb.ui.cell import Host
 
-__all__ = ["COMMANDS", "LineCommand", "ask_key", "help_text", "run"]
+__all__ = ["COMMANDS", "LineCommand", "help_text", "reference_page", "run"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,23 +77,28 @@ def run(magic: Host, line: str) -> Any:
 
 
 def help_text(word: str | None = None) -> str:
-    """The help of one command, or the list of all. Raises BadOption for an unknown command."""
+    """The help of a command, an option, a column, a setting or a variable; or the list of commands. Raises BadOption for another word."""
     if word is not None:
-        if word not in COMMANDS:
-            raise BadOption(f"There is no command %infer {word}.{closest(word, COMMANDS)}")
-        summary, newline, options = say(COMMANDS[word].help).partition("\n")
-        return f"{wrapped(f'%infer {COMMANDS[word].usage}', '', '      ')}\n{wrapped(summary, '  ')}{newline}{options}"
+        parts = [reference.help_lines(reference.find(word))]
+        if word in COMMANDS:
+            summary, newline, options = say(COMMANDS[word].help).partition("\n")
+            parts.insert(0, f"{wrapped(f'%infer {COMMANDS[word].usage}', '', '      ')}\n{wrapped(summary, '  ')}{newline}{options}")
+        if not any(parts):
+            hint = closest(word, [*COMMANDS, *reference.closest_words()])
+            raise BadOption(f"There is no {word!r} to explain.{hint} %infer help lists the commands, %%infer? the options.")
+        return "\n".join(filter(None, parts))
     head = say("%%infer [NAME <<] [ROUTE] [options], and the prompt below it. %%infer? prints every option.")
     lines = [entry(f"%infer {c.usage}", say(c.help.partition("\n")[0]), SUMMARY_COLUMN) for c in COMMANDS.values()]
     return "\n".join([wrapped(head), *lines])
 
 
-def ask_key(endpoint: Endpoint) -> str | None:
-    """Prompt for a key without echo. None if the input is empty."""
-    from getpass import getpass
+def reference_page() -> str:
+    """The page of every word, as Markdown."""
+    from holynb.ui.commands import pool
 
-    key_page = f" ({endpoint.key_page})" if endpoint.key_page else ""
-    return getpass(f"{endpoint.key_name}{key_page}: ").strip() or None
+    words = {word: (command.usage, command.help) for word, command in COMMANDS.items()}
+    words["pool"] = (COMMANDS["pool"].usage, "\n".join([COMMANDS["pool"].help, *(f"%infer pool {line}" for line in pool.HELP.values())]))
+    return reference.page(words)
 
 
 # -- runs ------------------------------------------------------------------------------------------------
@@ -197,32 +202,6 @@ def _show_tables(word: str, magic: Host, args: Sequence[str]) -> None:
     said.show(magic.shell, *models.command(word, args), gap=models.GAP)
 
 
-def _key(magic: Host, args: Sequence[str]) -> None:
-    from holynb.config import keys
-    from holynb.secret import Secret
-    from holynb.ui.commands import models
-
-    if len(args) != 1:
-        raise BadOption("%infer key takes one provider, for example: %infer key openai. It asks for the key; never write it on the line.")
-    endpoint = models.endpoint(args[0])
-    if endpoint.key_name is None:
-        print(f"{args[0]} needs no key: its routes work as they are.")
-        return
-    if not magic.can_ask():
-        raise BadKey(f"There is no way to ask here. Set {endpoint.key_name} in the environment or a .env file.")
-    key = ask_key(endpoint)
-    if key is None:
-        print(f"Nothing was typed. {endpoint.route.provider}: {keys.describe_source(endpoint)}.")
-        return
-    secret = keys.remember(endpoint, Secret(key, endpoint.key_name))
-    storage = (
-        "in the system keyring"
-        if keys.save_to_keyring(secret)
-        else "for this session (there is no system keyring here; a .env file lasts longer)"
-    )
-    print(say(f"{endpoint.key_name} is kept {storage}."))
-
-
 def _pool(magic: Host, args: Sequence[str]) -> None:
     from holynb.ui.cell import said, views
     from holynb.ui.commands import pool
@@ -255,7 +234,7 @@ def _refuse_options_except(word: str, values: Mapping[str, Any], allowed: Collec
 
 
 COMMANDS: dict[str, LineCommand] = {
-    "help": LineCommand("help [COMMAND]", "this list, or one command", _help),
+    "help": LineCommand("help [WORD]", "this list, or one command, option, column, setting or variable", _help),
     "status": LineCommand("status", "active runs, batches at their providers and local pools", _status),
     "runs": LineCommand("runs [N]", "the newest runs in the run log", history.runs),
     "show": LineCommand(
@@ -278,7 +257,7 @@ COMMANDS: dict[str, LineCommand] = {
         "how old prices are; update: fetch newer ones and show what would change; --take: apply them; --remove: go back",
         partial(_show_tables, "prices"),
     ),
-    "key": LineCommand("key PROVIDER", "enter a provider's key without echo; kept in the system keyring if there is one", _key),
+    "key": LineCommand("key PROVIDER", "enter a provider's key without echo; kept in the system keyring if there is one", key.run),
     "trust": LineCommand(
         "trust [HOST] [--remove]", "let your key go to an address that a project file names; list the trusted ones", trust.run
     ),
