@@ -10,6 +10,7 @@ from urllib.parse import quote
 from holynb.batches.calls import id_of, json_call, json_lines, seconds_of
 from holynb.batches.limits import ProviderLimits
 from holynb.batches.vendor import Answered, Candidates, Lost, Standing, words_of
+from holynb.engines import anthropic
 from holynb.engines.hosted import Hosted
 from holynb.errors import Fault
 from holynb.types import Request
@@ -104,4 +105,5 @@ def _answered(line: Any) -> Answered:
     if kind in ("expired", "canceled"):
         return Answered(id_, "expired" if kind == "expired" else "cancelled")
     # An error within an error: the reply that the row would have got.
-    return Answered(id_, "error", words_of(result.get("error")) or {"error": {"message": "no answer came with this row"}}, 500)
+    error = words_of(result.get("error")) or {"error": {"message": "no answer came with this row"}}
+    return Answered(id_, "error", error, anthropic.status_of(words_of(error.get("error")).get("type")))

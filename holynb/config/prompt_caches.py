@@ -17,12 +17,12 @@ __all__ = ["PromptCacheRules", "find", "shipped"]
 
 WAYS = ("marks", "breakpoints", "key", "automatic")
 REQUIRED_FIELDS = ("provider", "models", "how", "minimum", "lifetime", "date", "source")
-FIELDS = (*REQUIRED_FIELDS, "hour", "read", "write", "write_1h")
+FIELDS = (*REQUIRED_FIELDS, "hour", "read", "write", "write_1h", "batch_hits")
 
 
 @dataclass(frozen=True, slots=True)
 class PromptCacheRules:
-    """One entry. `read`, `write` and `write_1h` are shares of the price of input."""
+    """One entry. `read`, `write` and `write_1h` are shares of the price of input, `batch_hits` one of a batch's rows; 0: not published."""
 
     provider: str
     models: tuple[str, ...]
@@ -33,6 +33,7 @@ class PromptCacheRules:
     read: float = 1.0
     write: float = 1.0
     write_1h: float = 1.0
+    batch_hits: float = 0.0
 
 
 def find(provider: str, model: str) -> PromptCacheRules | None:
@@ -59,5 +60,6 @@ def _entry(raw: Mapping[str, Any], where: str) -> PromptCacheRules:
     day(raw["date"], f"{where}: date")
     text(raw["source"], f"{where}: source")
     shares = {name: float(raw.get(name, raw.get("write", 1.0) if name == "write_1h" else 1.0)) for name in ("read", "write", "write_1h")}
-    models = tuple(text(m, f"{where}: models") for m in raw["models"])
-    return PromptCacheRules(raw["provider"], models, raw["how"], int(raw["minimum"]), int(raw["lifetime"]), bool(raw.get("hour")), **shares)
+    models, hits = tuple(text(m, f"{where}: models") for m in raw["models"]), float(raw.get("batch_hits", 0.0))
+    minimum, lifetime, hour = int(raw["minimum"]), int(raw["lifetime"]), bool(raw.get("hour"))
+    return PromptCacheRules(raw["provider"], models, raw["how"], minimum, lifetime, hour, **shares, batch_hits=hits)

@@ -18,7 +18,7 @@ from holynb.engines.parts import Part
 from holynb.errors import Fault
 from holynb.types import Completion, Endpoint, Request, Secret, Usage
 
-__all__ = ["VERSION", "WIRE", "Anthropic", "Messages", "body", "classify", "read", "usage"]
+__all__ = ["VERSION", "WIRE", "Anthropic", "Messages", "body", "classify", "read", "status_of", "usage"]
 
 #: The version that every server and gateway of this wire accepts.
 VERSION = "2023-06-01"
@@ -233,7 +233,7 @@ def classify(status: int, headers: Mapping[str, str], body: bytes) -> Fault:
     return fault
 
 
-#: The HTTP statuses of errors that come inside a 200.
+#: The HTTP statuses of errors that come inside a 200, or in a file.
 _STATUSES: Mapping[str, int] = {
     "invalid_request_error": 400,
     "authentication_error": 401,
@@ -255,7 +255,12 @@ def _detail(value: Mapping[str, Any], status: int) -> tuple[int, ErrorDetail]:
     kind, details = kind if isinstance(kind, str) else "", error.get("details")
     code = details.get("error_code") if isinstance(details, Mapping) else None
     detail = ErrorDetail(message if isinstance(message, str) else "", code if isinstance(code, str) else "", kind)
-    return (_STATUSES.get(kind, status) if status == 500 else status), detail
+    return (status_of(kind) if status == 500 else status), detail
+
+
+def status_of(kind: object) -> int:
+    """The HTTP status of an error of this type that comes without one."""
+    return _STATUSES.get(kind, 500) if isinstance(kind, str) else 500
 
 
 WIRE = Wire(url, headers, body, read, Messages, classify, quotas.anthropic, adapt=adapt)

@@ -16,6 +16,7 @@ from holynb.batches import Answered
 from holynb.errors import Fault
 from holynb.events import Failed
 from holynb.faults import UNBILLED_KINDS
+from holynb.run.batch_marks import BatchMarks
 from holynb.run.plan import traits
 from holynb.run.recorder import Recorder
 from holynb.scheduler import Money, ResponseValidator, RowEnds, WorkItem, check_empty, ok_outcome, record_usage
@@ -42,7 +43,7 @@ MAX_ATTEMPTS = 4
 
 class BatchAnswers:
     """`paid`: when the log has a payment of a row, so that results which are read a second time are not paid twice. `reserved`: dollars of
-    the budget, by row.
+    the budget, by row. `marks`: of each route's prompt cache, where its rows say anything of it.
     """
 
     def __init__(self, recorder: Recorder, engines: Mapping[Route, Hosted], money: Money, validator: ResponseValidator | None) -> None:
@@ -51,11 +52,13 @@ class BatchAnswers:
         self._writes: list[Awaitable[None]] = []
         self.paid: Mapping[int, float] = {}
         self.reserved: dict[int, Decimal] = {}
+        self.marks: Mapping[Route, BatchMarks] = {}
 
     def sent(self, item: WorkItem) -> Request:
         """The item's request as its batch holds it."""
         route = item.request.route
-        return item.request if self._validator is None else self._validator.prepare(item.request, route, item.repair_messages)
+        request = item.request if self._validator is None else self._validator.prepare(item.request, route, item.repair_messages)
+        return self.marks[route].marked(request) if route in self.marks else request
 
     def take(self, item: WorkItem, answered: Answered, origin: Origin) -> bool:
         """End the row by what came of it; returns whether it is to be asked again instead."""
@@ -119,7 +122,10 @@ class BatchAnswers:
         return False
 
     def _pay(self, item: WorkItem, result: Completion | Fault, since: float) -> None:
-        payment = record_usage(item, item.request.route, self._money, result)
+        route = item.request.route
+        payment = record_usage(item, route, self._money, result)
+        if route in self.marks and result.usage is not None:
+            self.marks[route].heard(result.usage)
         self._settle(item, payment.cost)
         if self.paid.get(item.request.row, 0.0) < since:
             self._recorder.record_payment(payment)

@@ -86,6 +86,8 @@ class BatchQueue:
     async def _submit_rows(self, route: Route, items: list[WorkItem], *, again: bool) -> None:
         vendor, log = self._vendors[route], self.log
         limits = batches.table()[route.provider]
+        if route in self._answers.marks:
+            self._answers.marks[route].decide(len(items))
         cutter: Cutter[WorkItem] = Cutter(replace(limits, rows=min(limits.rows, self._most.get(route, limits.rows))))
         for i, item in enumerate(items):
             if self.stopping:

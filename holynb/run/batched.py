@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from holynb.batches import Answered, Candidates, Lost, Pace, Standing, Vendor
 from holynb.errors import Fault
 from holynb.run.batch_answers import BatchAnswers
+from holynb.run.batch_marks import marks_for
 from holynb.run.batch_pieces import OpenBatch
 from holynb.run.batch_queue import ROWS_PER_TURN, BatchQueue
 from holynb.run.plan import Plan
@@ -44,6 +45,8 @@ class Batched:
     ) -> None:
         self._plan, self._recorder = plan, recorder
         self._answers = BatchAnswers(recorder, engines, money, validator)
+        known = {route: marks_for(plan, engine.endpoint, validator) for route, engine in engines.items()}
+        self._answers.marks = {route: marks for route, marks in known.items() if marks is not None}
         self._queue = BatchQueue(plan, recorder, engines, money, self._answers)
         self._pace = Pace()
         self._queue.moved = self._pace.restart

@@ -23,7 +23,7 @@ from holynb.scheduler import CacheHead, CacheTerms, PromptCache, ResponseValidat
 from holynb.types import Endpoint, Message, Request
 from holynb.words import counted
 
-__all__ = ["cache_for", "line"]
+__all__ = ["cache_for", "line", "terms"]
 
 #: Rows that are compared: of more, every so many-th.
 COMPARED = 512
@@ -55,7 +55,7 @@ def terms(plan: Plan, endpoint: Endpoint, validator: ResponseValidator | None) -
     return CacheTerms(
         head,
         size,
-        **_shares(rules, endpoint, size),
+        **_shares(rules, endpoint, size, batch=plan.options.batch),
         lifetime=float(rules.lifetime),
         hour=rules.hour,
         marked=rules.how in ("marks", "breakpoints"),
@@ -69,8 +69,6 @@ def terms(plan: Plan, endpoint: Endpoint, validator: ResponseValidator | None) -
 def line(plan: Plan, due: Sequence[Request], validator: ResponseValidator | None) -> str:
     """What a dry run says of it: which part is read from the cache by how many rows, and what that saves; empty where nothing is kept."""
     lines = []
-    if plan.options.batch:
-        return ""  # its rows go together, in whatever order the provider takes them
     for endpoint in plan.targets.endpoints:
         cache, rows = terms(plan, endpoint, validator), sum(r.route == endpoint.route for r in due)
         if cache is None or cache.head is None or not cache.pays(rows - 1, hour=False):
@@ -102,9 +100,10 @@ def _gap(plan: Plan, sample: Sequence[Request]) -> float:
     return max(60 / rpm if rpm else 0.0, 60 * _typical(sample[0]) / tpm if tpm else 0.0)
 
 
-def _shares(rules: PromptCacheRules, endpoint: Endpoint, size: int) -> dict[str, float]:
+def _shares(rules: PromptCacheRules, endpoint: Endpoint, size: int, *, batch: bool) -> dict[str, float]:
     """What reading and writing cost, as shares of the price of input: by the price that is known, else as the vendor says."""
     price = prices.list_price(endpoint.route)
+    price = price.service.get("batch") if batch and price is not None else price
     rates = None if price is None else price.rates_for(size)
     if rates is None or not rates.input or rates.cached is None:
         return {"read": rules.read, "write": rules.write, "write_1h": rules.write_1h}

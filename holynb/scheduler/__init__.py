@@ -6,7 +6,7 @@ from holynb.scheduler.empty_answers import check_empty
 from holynb.scheduler.ends import RowEnds, shared_outcome
 from holynb.scheduler.failover import EndpointState, Tier, WorkItem
 from holynb.scheduler.limiter import Limiter
-from holynb.scheduler.prompt_cache import CacheHead, CacheTerms, PromptCache
+from holynb.scheduler.prompt_cache import NOTHING, CacheHead, CacheTerms, PromptCache
 from holynb.scheduler.queues import Backlog
 from holynb.scheduler.registry import shared_limiter
 from holynb.scheduler.retry import Policy
@@ -14,6 +14,7 @@ from holynb.scheduler.scheduler import Scheduler
 from holynb.scheduler.validation import ResponseValidator
 
 __all__ = [
+    "NOTHING",
     "Backlog",
     "Budget",
     "CacheHead",

@@ -40,7 +40,7 @@ class Job:
 class Batches(Threaded):
     """`with Batches("openai") as server:`. answer: of a row's body and id, its text, or (status, error); most: rows enqueued at once.
 
-    hook: called when a request came, was done, was answered. lose: of the next submissions, how many are done without a reply; `late`: how many are neither done nor answered; at_once: a batch is done when it is submitted.
+    usages: of rows of Anthropic's by their ids, where it is not USAGE. hook: called when a request came, was done, was answered. lose: of the next submissions, how many are done without a reply; `late`: how many are neither done nor answered; at_once: a batch is done when it is submitted.
     """
 
     vendor: str
@@ -54,6 +54,7 @@ class Batches(Threaded):
     jobs: dict[str, Job] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
+    usages: dict[str, dict[str, Any]] = field(default_factory=dict)
     refuse: Callable[[str, Any], tuple[int, Any] | None] = lambda what, value: None
     hook: Callable[[str, Asked], None] = lambda when, asked: None
 
@@ -265,10 +266,11 @@ class Batches(Threaded):
         kind, value = job.results.get(row["custom_id"], (job.state, None))
         if kind == "ok":
             n, cached, out = USAGE
+            usage = {"input_tokens": n - cached, "cache_read_input_tokens": cached, "cache_creation_input_tokens": 0}
             message = {
                 "id": "msg_1", "type": "message", "role": "assistant", "model": row["params"]["model"], "content": [{"type": "text", "text": value}],
                 "stop_reason": "end_turn", "stop_sequence": None,
-                "usage": {"input_tokens": n - cached, "cache_read_input_tokens": cached, "cache_creation_input_tokens": 0, "output_tokens": out, "service_tier": "batch"},
+                "usage": {**self.usages.get(row["custom_id"], usage), "output_tokens": out, "service_tier": "batch"},
             }  # fmt: skip
             return {"custom_id": row["custom_id"], "result": {"type": "succeeded", "message": message}}
         if kind == "error":
