@@ -81,7 +81,8 @@ def advice(model: str, spec: Spec, device: Device, request: PlanRequest) -> Advi
         if plan.ITEMSIZE[other] != plan.ITEMSIZE[own] and other not in ("float16", "fp8"):
             fits += _fits(spec, device, other, limits, request)[:1]
     if fits:
-        return Advice(model, str(device), f"{model} {describe_fit(spec, device, fits[0], fits[0].dtype, limits)}.", tuple(fits[:_MAX_FITS]))
+        line = f"{model} {describe_fit(spec, device, fits[0], fits[0].dtype, limits)}."
+        return Advice(model, str(device), line + _faster(spec, device, fits[0], limits, request), tuple(fits[:_MAX_FITS]))
     line = f"{model} {describe_fit(spec, device, None, own, limits)}."
     if plan.best_fit(spec, device, own, limits, request.share) is None:
         line += _largest(device, own, request)
@@ -95,6 +96,16 @@ def _fits(spec: Spec, device: Device, dtype: str, limits: BatchLimits, request: 
         # Fewer replicas than there is room for are fine if the user wants so.
         fits = [replace(f, dp=request.dp) for f in fits if f.dp >= request.dp]
     return sorted((f for f in fits if request.allows(f)), key=plan.preference, reverse=True)
+
+
+def _faster(spec: Spec, device: Device, fit: Fit, limits: BatchLimits, request: PlanRequest) -> str:
+    """Where a pipeline was asked for and its devices could share each layer instead: that, as a sentence."""
+    if device.cpu or fit.pp == 1:
+        return ""
+    others = plan.all_fits(spec, device, fit.dtype, limits, request.share)
+    if not any(f.pp == 1 and f.tp == fit.tp * fit.pp for f in others):
+        return ""
+    return f" --tp {fit.tp * fit.pp} answers faster where the devices are linked (NVLink): a pipeline reads its weights once for each batch in flight."
 
 
 def _largest(device: Device, dtype: str, request: PlanRequest) -> str:

@@ -136,8 +136,7 @@ def child(path: str, rank: int, device: str, address: str, said: dict[str, Any])
         trace = Trace(runner)
         runner.follow()
     else:
-        runner.warm()
-        rate(runner, [(128, 8)] * min(said["rows"], 64), 1)
+        rate(runner, pairs, 1)  # captures what it needs
         print(json.dumps({"half marked": rate(runner, pairs, 2), "busy": runner.stats()["busy"]}), flush=True)
         trace = Trace(runner)
         print(json.dumps({"marked": rate(runner, pairs, 3), "busy": runner.stats()["busy"]}), flush=True)

@@ -201,7 +201,8 @@ class BatchScheduler:
 
     def _plan_prefill(self, step: Step) -> None:
         """Add prompt chunks of running sequences, then of newly admitted ones, up to the token budget."""
-        budget, most = max(self.blocks.size, self.chunk_cap // self.lanes), self.limits.batch
+        # A pipeline's stages wait for the first chunk, one after the other, so that half of a lane's share is filled sooner.
+        budget, most = max(self.blocks.size, self.chunk_cap // (2 * self.lanes if self.lanes > 1 else 1)), self.limits.batch
         for seq in self.running:
             if budget and not seq.prefilled and step.logit_rows < most:
                 budget -= self._plan_chunk(seq, budget, step)

@@ -277,9 +277,16 @@ def test_one_row_on_a_pipeline_goes_on_as_soon_as_it_can() -> None:
         check([job(0, new=6)], run(batch, 2 + max_pending))
 
 
+def test_a_pipeline_fills_with_half_of_a_lanes_share() -> None:
+    batch = scheduler(lanes=2)
+    batch.add(job(0, prompt=32))
+    steps = [batch.plan() for _ in range(2)]
+    assert [[(c.start, c.count) for c in step.prefill] for step in steps if step] == [[(0, 4)], [(4, 4)]]
+
+
 def test_a_grammar_on_a_pipeline_waits_for_every_token() -> None:
     batch = scheduler(lanes=2)
-    batch.add(replace(job(0, new=6), grammar="start: /x/"))
+    batch.add(replace(job(0, 4, new=6), grammar="start: /x/"))
     step = batch.plan()
     assert step is not None
     assert batch.plan() is None, "what it may say next depends on what it says now"

@@ -10,6 +10,7 @@ from holynb.errors import UserError
 from holynb.pool.advice import main
 from holynb.pool.fit.mesh import Mesh, stage_layers, tensor_sizes
 from holynb.pool.fit.plan import Device, best_fit, fit, limits_of, spec_of_size, weights_bytes
+from holynb.pool.fit.spec import Spec
 
 SMOL = spec_of_size("135M")
 
@@ -50,6 +51,11 @@ def test_stages_are_whole_and_the_head_counts(pipe: int) -> None:
         assert found[1][1] - found[1][0] < found[0][1] - found[0][0], "the last stage has the head too"
 
 
+def test_a_head_counts_by_the_time_it_takes_beside_a_layers_cache() -> None:
+    eight = Spec("Qwen3ForCausalLM", 36, 4096, 12288, 32, 8, 128, 151936, max_len=40960)
+    assert stage_layers(eight, 2) == [(0, 19), (19, 36)]
+
+
 def test_shares_add_up_to_the_model() -> None:
     spec = spec_of_size("70B")
     whole = weights_bytes(spec, Mesh().shard(spec), 2)
@@ -67,6 +73,7 @@ def test_shares_add_up_to_the_model() -> None:
         (["8B", "--gpus", "24GB"], 0, "fits on 1x24GB"),
         (["0.6B", "--gpus", "2x80GB"], 0, "--dp 2"),
         (["70B", "--gpus", "8x80GB"], 0, "--dp"),
+        (["8B", "--gpus", "2x141GB", "--pp", "2"], 0, "--tp 2 answers faster"),
         (["nonsense"], 2, "neither a folder"),
         (["8B", "--gpus", "many"], 2, "4x24GB"),
     ],
