@@ -190,7 +190,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "plan",
         "out_file | pack | pending | prompt_cache | session | value",
         "assembly | batch_marks | pending_rows | prefix_order | stored_rows",
-        "quote | recorder | reservation | resume | spec",
+        "batch_elsewhere | quote | recorder | reservation | resume | spec",
         "batch_answers | chunk_log | judging | packs | work",
         "batch_pieces | map_reduce | quality",
         "batch_queue",

@@ -6,6 +6,7 @@ Owned by the io thread.
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -138,6 +139,17 @@ class PieceLog:
             else:
                 of_row[hit].items[hit[0]] = item
         return pieces, new, stands, paid
+
+    async def asked_to_end(self, pieces: Iterable[OpenBatch]) -> bool:
+        """Whether another process has asked for the end of one of these."""
+        try:
+            states = {p.piece: p.state for p in await asyncio.to_thread(self._log.batches, self._run)}
+        except (sqlite3.Error, OSError):  # a log that cannot be read now is no reason to stop
+            return False
+        asked = [p for p in pieces if states.get(p.stored.piece) == "cancelling" != p.stored.state]
+        for piece in asked:
+            piece.stored = replace(piece.stored, state="cancelling")
+        return bool(asked)
 
     def others(self, piece: OpenBatch) -> frozenset[str]:
         """The ids of all other batches that the log knows."""

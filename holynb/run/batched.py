@@ -38,7 +38,7 @@ Direct = Callable[[Sequence[WorkItem]], Awaitable[None]]
 
 
 class Batched:
-    """The batches of one run. `accepted`: every row is in one, or waits for one."""
+    """The batches of one run. `accepted`: every row is in one, or waits for one; `ended_elsewhere`: another process has stopped it."""
 
     def __init__(
         self, plan: Plan, recorder: Recorder, engines: Mapping[Route, Hosted], money: Money, validator: ResponseValidator | None
@@ -51,7 +51,7 @@ class Batched:
         self._pace = Pace()
         self._queue.moved = self._pace.restart
         self._wake = asyncio.Event()
-        self.accepted = False
+        self.accepted = self.ended_elsewhere = False
 
     def send_directly(self, direct: Direct) -> None:
         """What is asked again goes out one by one, by this."""
@@ -89,6 +89,8 @@ class Batched:
             if once or not (queue.open or queue.due):
                 return
             await self._pause()
+            if not queue.stopping and await queue.log.asked_to_end(queue.open):
+                self.ended_elsewhere = queue.stopping = True
             if not queue.stopping:
                 await self._look()
         await self._end_there()
@@ -228,7 +230,7 @@ class Batched:
         """Ask for the end of every batch, and read what comes of that soon."""
         for piece in self._queue.open:
             vendor = self._queue.vendor(piece)
-            if piece.stored.id is not None and vendor is not None and not piece.read:
+            if piece.stored.id is not None and vendor is not None and not piece.read and piece.stored.state != "cancelling":
                 try:
                     await vendor.cancel(piece.stored.id)
                     self._queue.log.move(piece, "cancelling")

@@ -238,6 +238,7 @@ class Run(by_batch.ByBatch):
                 if self.stopped:
                     self._batched.stop()
                 await self._batched.run(items, once=self._once)
+                self.stopped = self.stopped or self._batched.ended_elsewhere
                 return
             policy = Policy(self.plan.timeouts, self.options.retries, self.options.deadline, max_in_flight=self.options.concurrency)
             sink: EventSink = self._map_reduce or self._packs or self._judging or self._recorder

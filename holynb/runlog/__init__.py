@@ -1,7 +1,7 @@
 """The run log: one SQLite file of requests, answers and payments, written by one thread."""
 
 from holynb.runlog.current import close, log
-from holynb.runlog.lease import Lease
+from holynb.runlog.lease import Lease, RunHeld
 from holynb.runlog.ledger import PARTS_PER_ROW, PARTS_SUFFIX, VERDICTS_SUFFIX, WITHOUT_PARTS
 from holynb.runlog.pieces import StoredPiece
 from holynb.runlog.records import RunRecord, StoredRow, messages
@@ -14,6 +14,7 @@ __all__ = [
     "WITHOUT_PARTS",
     "BrokenLog",
     "Lease",
+    "RunHeld",
     "RunLog",
     "RunRecord",
     "StoredPiece",

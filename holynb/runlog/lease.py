@@ -14,11 +14,15 @@ from pathlib import Path
 from holynb.errors import BadOption
 from kernels_support.jupyter.lock import Lock
 
-__all__ = ["WAIT_S", "Lease"]
+__all__ = ["WAIT_S", "Lease", "RunHeld"]
 
 #: Longest wait for the run before to end: one that was interrupted finishes what is in flight.
 WAIT_S = 6.0
 POLL_S = 0.05
+
+
+class RunHeld(BadOption):
+    """Another process continues this run now."""
 
 
 class Lease:
@@ -30,14 +34,14 @@ class Lease:
     async def acquire(self, home: Path, run: str, name: str | None, *, begins: bool) -> None:
         """Acquire, waiting up to WAIT_S for the holder to end; not at all where the run `begins` (two began under one name at once).
 
-        Raises BadOption where it is still held.
+        Raises RunHeld where it is still held.
         """
         for word in dict.fromkeys(filter(None, (run, name))):
             lock = _lock(home, word)
             with suppress(OSError):
                 if not await _acquire(lock, 0 if begins else WAIT_S):
                     self.release()
-                    raise BadOption(
+                    raise RunHeld(
                         f"Run {name or run} is active in another cell or kernel, and its rows would be paid twice. Wait until it ends, or stop it there "
                         f"(%infer stop {name or run}); this cell then sends what is left."
                     )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["COLUMNS", "EMPTY_VIEW", "INSERT", "MOVE", "OPEN", "TABLE", "StoredPiece", "piece", "row"]
+__all__ = ["ASK_TO_END", "COLUMNS", "EMPTY_VIEW", "INSERT", "MOVE", "OPEN", "TABLE", "StoredPiece", "piece", "row"]
 
 TABLE = """
 CREATE TABLE IF NOT EXISTS batches(
@@ -21,6 +21,7 @@ EMPTY_VIEW = f"CREATE TEMP VIEW batches AS SELECT {', '.join(f'NULL AS {name}' f
 INSERT = f"INSERT OR REPLACE INTO batches({COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?,?,?)"
 MOVE = """UPDATE batches SET state=?, id=coalesce(?, id), submitted=coalesce(?, submitted), fetch_before=coalesce(?, fetch_before)
 WHERE run=? AND piece=?"""
+ASK_TO_END = "UPDATE batches SET state='cancelling' WHERE run=? AND piece=? AND state IN ('intent', 'accepted')"
 #: States in which something is still to come. `intent`: it may have been submitted; `accepted`: it has an id; `cancelling`: it is to end.
 OPEN = ("intent", "accepted", "cancelling")
 

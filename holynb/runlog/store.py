@@ -117,6 +117,10 @@ class RunLog:
         p = piece
         return self._write(p.run, pieces.MOVE, [(p.state, p.id, p.submitted, p.fetch_before, p.run, p.piece)])
 
+    def ask_to_end(self, piece: StoredPiece) -> asyncio.Future[None]:
+        """Write that a batch is to end, for the process that continues its run. Only while something is to come of it."""
+        return self._write(piece.run, pieces.ASK_TO_END, [(piece.run, piece.piece)])
+
     def finish(self, run: str, status: str) -> asyncio.Future[None]:
         """Write how a run ended: done, stopped, failed. Waits END_WAIT_S for a log that is locked; fails where it cannot be written."""
         ended, deadline = [(status, time.time(), run)], time.monotonic() + END_WAIT_S

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,8 @@ from ui.shells import Here
 from holynb import runlog
 from holynb.batches import pace
 from holynb.run import Run
+from holynb.runlog import lease
+from holynb.ui.commands import active
 
 KEY = "sk-test-0123456789abcdef"
 
@@ -67,15 +70,51 @@ def test_the_cell_gives_the_run_and_a_kernel_that_ends_leaves_it_there(here: Her
     assert KEY not in status + result.out
 
 
-def test_a_program_that_ends_leaves_its_batches_and_says_so(home: Path, server: Batches) -> None:
-    code = """
+PROGRAM = """
 import time, holynb
-run = holynb.infer(["a", "b"], "openai/gpt-6-luna", batch=True, name="night")
-while not run.accepted:
+from holynb.batches import pace
+pace.FIRST_S = pace.MOST_S = 0.02
+runs = {name: holynb.infer([name, "b"], "openai/gpt-6-luna", batch=True, name=name) for name in ("night", "noon", "stopped")}
+while not all(run.accepted for run in runs.values()):
     time.sleep(0.01)
+print("accepted", flush=True)
+print(runs["noon"].wait(30).summary().line(), flush=True)
+print(runs["stopped"].wait(30).summary().line(), flush=True)
 """
+
+
+def test_two_processes_collect_nothing_twice_and_a_program_that_ends_leaves_its_batches(
+    home: Path, server: Batches, monkeypatch: pytest.MonkeyPatch
+) -> None:
     env = {**os.environ, "HOLYNB_HOME": str(home), "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60, check=True)
-    assert done.stderr == 'holynb: night goes on by batch: 0 rows of 2 ended. resume="night" collects the rest.\n'
-    assert [job.state for job in server.jobs.values()] == ["working"]
-    assert [p.state for p in runlog.log().batches()] == ["accepted"]
+    other = subprocess.Popen([sys.executable, "-c", PROGRAM], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    timer = threading.Timer(60, other.kill)
+    timer.start()
+    try:
+        assert other.stdout is not None and other.stdout.readline() == "accepted\n"
+        jobs = {job.rows[0]["body"]["messages"][0]["content"]: job for job in server.jobs.values()}
+        here = "run {0}: another kernel collects its batch. %infer show {0}"
+        every = [here.format(name) for name in ("night", "noon", "stopped")]
+        assert sorted(active.lines()) == every, "while the other process asks, this one leaves it alone"
+        monkeypatch.setattr(lease, "WAIT_S", 0.0)
+        with monkeypatch.context() as patched:  # both asked at once, and the other was quicker
+            patched.setattr(runlog.Lease, "is_held", staticmethod(lambda home, run: False))
+            assert sorted(active.lines()) == every
+        server.work(jobs["noon"].id)
+        assert other.stdout.readline().startswith("2 rows · 200 + 40 tokens")
+        server.work(jobs["stopped"].id, share=0.5, end="working")
+        said = active.stopped("stopped")
+        assert (
+            said
+            == "Asked for the end of stopped at its provider. Another kernel collects it, and has what was answered by then within 0.10 s."
+        )
+        assert other.stdout.readline().startswith("stopped · 1 of 2 rows")
+        out, err = other.communicate(timeout=30)
+    finally:
+        timer.cancel()
+        other.kill()
+    assert (out, err) == ("", 'holynb: night goes on by batch: 0 rows of 2 ended. resume="night" collects the rest.\n')
+    assert {name: job.state for name, job in jobs.items()} == {"night": "working", "noon": "ended", "stopped": "cancelled"}
+    assert sum(a.path.endswith("/cancel") for a in server.asked) == 1, "asked for once"
+    assert [p.state for p in runlog.log().batches()] == ["accepted"] and len(server.jobs) == 3
+    assert not any("another kernel" in line for line in active.lines())

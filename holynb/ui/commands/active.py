@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from holynb.errors import HolynbError
 from holynb.results import captioned
 from holynb.words import counted
+
+if TYPE_CHECKING:
+    from holynb.runlog import RunRecord
 
 __all__ = ["lines", "stopped"]
 
@@ -37,38 +41,63 @@ def lines() -> list[str]:
 def stopped(name: str) -> str | None:
     """Cancel the batches of a run of an earlier kernel, and say so; None where it has none."""
     from holynb import runlog
+    from holynb.config import settings
     from holynb.run import Run, resume
 
     with suppress(runlog.BrokenLog):
         record = runlog.log().find(name)
         if record is None or not runlog.log().batches(record.id):
             return None
+        if runlog.Lease.is_held(settings.home(), record.id):
+            return _stopped_elsewhere(record)
         run = Run(resume.resumed(record.id)).end_there()
-        with suppress(TimeoutError, HolynbError):  # how it ended is said, and in the log
+        try:
             run.wait(LOOK_S)
+        except runlog.RunHeld:  # another kernel was quicker
+            return _stopped_elsewhere(record)
+        except (TimeoutError, HolynbError):
+            pass  # how it ended is said, and in the log
         left = "".join(f"\n  {line}" for line in run.batches())
         return f"Stopped {record.name or record.id} at its provider. {run.summary().line()}{left}"
     return None
 
 
+def _stopped_elsewhere(record: RunRecord) -> str:
+    """Ask for the end of batches that another kernel collects, and say so."""
+    from holynb import loop
+    from holynb.batches.pace import MOST_S
+    from holynb.run import batch_elsewhere, resume
+    from holynb.ui.output import seconds
+
+    troubles = loop.submit(batch_elsewhere.end(resume.resumed(record.id), record.id)).result(LOOK_S)
+    word = record.name or record.id
+    head = f"Asked for the end of {word} at its provider. Another kernel collects it, and has what was answered by then within {seconds(MOST_S)}."
+    return "\n  ".join([head, *troubles])
+
+
 def _elsewhere(here: set[str]) -> list[str]:
     """Batches of earlier kernels: each is asked for once, and what is there is read into the run log."""
     from holynb import runlog
-    from holynb.config import settings
 
     with suppress(runlog.BrokenLog):
         runs = dict.fromkeys(p.run for p in runlog.log().batches() if p.run not in here)
-        return [line for run in runs if not runlog.Lease.is_held(settings.home(), run) for line in _looked_at(run, LOOK_S / len(runs))]
+        return [line for run in runs for line in _looked_at(run, LOOK_S / len(runs))]
     return []
 
 
 def _looked_at(name: str, seconds: float) -> list[str]:
+    from holynb import runlog
+    from holynb.config import settings
     from holynb.run import Run, resume, spec
 
+    if runlog.Lease.is_held(settings.home(), name):
+        return _collected_elsewhere(name)
     try:
         run = Run(resume.resumed(name)).look_once()
         with suppress(TimeoutError):
             run.wait(seconds)
+    except runlog.RunHeld:  # another kernel was quicker
+        return _collected_elsewhere(name)
     except HolynbError as exc:
         return [f"run {name} has batches that could not be looked at: {exc}"]
     summary = run.summary()
@@ -76,3 +105,11 @@ def _looked_at(name: str, seconds: float) -> list[str]:
     rest = f"%infer resume {word} waits for the rest" if summary.running else f"%infer show {word}"
     head = f"run {word} on {spec.routes(run.plan)}: {summary.n - summary.running:,} of {counted(summary.n, 'row')}. {rest}"
     return [head, *(f"  {line}" for line in run.batches())]
+
+
+def _collected_elsewhere(name: str) -> list[str]:
+    from holynb import runlog
+
+    record, n = runlog.log().find(name), len(runlog.log().batches(name))
+    word = (record and record.name) or name
+    return [f"run {word}: another kernel collects its {'batch' if n == 1 else f'{n} batches'}. %infer show {word}"]
