@@ -1,4 +1,4 @@
-"""Batches of a run that another process continues, asked to end at their provider: without the right to continue the run, and reading nothing.
+"""Batches of a run that another process continues, asked to end at their provider. Reads no results, and needs no lease.
 
 That process finds in the run log what was asked, and stops.
 """

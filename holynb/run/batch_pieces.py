@@ -146,10 +146,10 @@ class PieceLog:
             states = {p.piece: p.state for p in await asyncio.to_thread(self._log.batches, self._run)}
         except (sqlite3.Error, OSError):  # a log that cannot be read now is no reason to stop
             return False
-        asked = [p for p in pieces if states.get(p.stored.piece) == "cancelling" != p.stored.state]
-        for piece in asked:
+        to_end = [p for p in pieces if states.get(p.stored.piece) == "cancelling" != p.stored.state]
+        for piece in to_end:
             piece.stored = replace(piece.stored, state="cancelling")
-        return bool(asked)
+        return bool(to_end)
 
     def others(self, piece: OpenBatch) -> frozenset[str]:
         """The ids of all other batches that the log knows."""

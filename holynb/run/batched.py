@@ -45,8 +45,8 @@ class Batched:
     ) -> None:
         self._plan, self._recorder = plan, recorder
         self._answers = BatchAnswers(recorder, engines, money, validator)
-        known = {route: marks_for(plan, engine.endpoint, validator) for route, engine in engines.items()}
-        self._answers.marks = {route: marks for route, marks in known.items() if marks is not None}
+        by_route = {route: marks_for(plan, engine.endpoint, validator) for route, engine in engines.items()}
+        self._answers.marks = {route: marks for route, marks in by_route.items() if marks is not None}
         self._queue = BatchQueue(plan, recorder, engines, money, self._answers)
         self._pace = Pace()
         self._queue.moved = self._pace.restart
