@@ -5,14 +5,13 @@ Everything here is immutable or a protocol. Times are in seconds; `at` is `time.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+from holynb import identity
 from holynb.attached import Attachment
 from holynb.cache_mark import CacheMark
 from holynb.errors import BadRoute
@@ -149,10 +148,6 @@ class Endpoint:
     login: str | None = None
 
 
-#: Made once: `json.dumps` would make one for each row.
-_identity_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
-
-
 @dataclass(frozen=True, slots=True)
 class Embedding:
     """That a request asks for vectors, one for each of its messages. `dimensions`: of each; None: as many as the model's own have."""
@@ -192,19 +187,17 @@ class Request:
 
         `base_url` is the endpoint's (`''` for sim and pool), so a gateway and the provider behind it never share answers.
         """
+        kind = base_url, self.route, id(self.sampling), self.sample, id(self.schema), id(self.embedding)
+        turns = [identity.text_of(m.identity) if m.attachments else identity.turn(m.role, m.content) for m in self.messages]
+        return identity.hashed(identity.around(kind) or self._keep(kind, base_url), turns)
+
+    def _keep(self, kind: tuple[object, ...], base_url: str) -> identity.Around:
         s = self.sampling
         sampling: list[Any] = [s.max_tokens, s.temperature, s.top_p, list(s.stop), s.seed, dict(sorted(s.extra.items()))]
         sampling += [] if s.think is None else [s.think]  # keys of requests without it stay what they were
-        identity = [
-            base_url,
-            str(self.route),
-            [m.identity if m.attachments else [m.role, m.content] for m in self.messages],
-            sampling,
-            self.sample,
-            self.schema,
-        ]
-        identity += [] if self.embedding is None else [{"embedding": self.embedding.dimensions}]
-        return hashlib.sha256(_identity_json(identity).encode("utf-8", "surrogatepass")).hexdigest()
+        after = [sampling, self.sample, self.schema]
+        after += [] if self.embedding is None else [{"embedding": self.embedding.dimensions}]
+        return identity.keep(kind, ([base_url, str(self.route)], after), (s, self.schema, self.embedding))
 
 
 class Delta(NamedTuple):

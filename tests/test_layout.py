@@ -20,7 +20,7 @@ from layout import ROOT, Function, Module, containers, cycles, imports_of_all_ki
 #: beside it in one layer it may not. Imports inside functions and for types alone count too. A new module needs a place here.
 LAYERS: dict[str, tuple[str, ...]] = {
     "holynb": (
-        "attached | bounded | cache_mark | efforts | loop | no_proxy | quality | secret | spool | thoughts | timeouts | translation | units | usage | words",
+        "attached | bounded | cache_mark | efforts | identity | loop | no_proxy | quality | secret | spool | thoughts | timeouts | translation | units | usage | words",
         "faults",
         "errors",
         "poolfields",
@@ -200,6 +200,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "bench | function",
     ),
     "holynb.runlog": (
+        "vectors",
         "gate | lease | ledger | pieces | promises | records | statements",
         "replay | tables",
         "logfile",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import pickle
 import traceback
 from dataclasses import replace
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holynb.errors import BadRoute, Fault, closest
-from holynb.types import Engine, Message, Prompt, Request, Route, Sampling, Secret, Usage
+from holynb.types import Embedding, Engine, Message, Prompt, Request, Route, Sampling, Secret, Usage
 
 KEY = "sk-test-1234567890abcdef"
 
@@ -111,6 +113,19 @@ def test_keys_are_those_that_older_run_logs_hold(base: str, route: str, sampling
     assert asked.key(base) == key
     thinking = {replace(asked, sampling=replace(sampling, think=t)).key(base) for t in ("off", "low", 4000)}
     assert len(thinking | {key}) == 4, "how much it thinks is part of what is asked"
+
+
+@given(st.lists(st.text() | st.characters(categories=["Cs", "Cc", "Zl"]), max_size=3), st.sampled_from([None, Embedding(), Embedding(3)]))
+def test_a_key_is_the_hash_of_plain_json(texts: list[str], embedding: Embedding | None):
+    """Put together of parts, some of them known from the row before."""
+    messages = tuple(Message("user", text) for text in texts)
+    for extra in ({}, {"b": [1], "a": "".join(texts)}):
+        asked = request(messages=messages, sampling=Sampling(max_tokens=5, extra=extra), embedding=embedding)
+        sampling = [5, None, None, [], None, dict(sorted(extra.items()))]
+        identity = ["u", "sim/echo", [["user", text] for text in texts], sampling, 0, None]
+        identity += [] if embedding is None else [{"embedding": embedding.dimensions}]
+        text = json.dumps(identity, ensure_ascii=False, separators=(",", ":"))
+        assert asked.key("u") == hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def test_a_key_of_broken_text_is_a_key():

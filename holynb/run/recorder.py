@@ -25,6 +25,7 @@ from holynb.run.stored_rows import KnownRows, StoredRows
 from holynb.runlog import PARTS_PER_ROW, Lease, RunLog, RunRecord, StoredRow
 from holynb.spool import MANY, Spool
 from holynb.types import Outcome
+from holynb.words import counted
 
 __all__ = ["Recorder"]
 
@@ -169,18 +170,14 @@ class Recorder:
             left, displaced, known = await asyncio.to_thread(reading, plan, None)
         self._keys, self._own = left.keys if isinstance(left.keys, Keys) else list(left.keys), left.own
         stored = StoredRows(plan, record.route, self._keys, self._own)
-        while len(stored) >= MANY:  # many are written first, so that a run that the log has is whole
-            await self._guarded(log.add_requests(self.run, stored.first(MANY)))
-            stored = stored.after(MANY)
-        await self._guarded(log.start(record, stored, displaced))
+        stored = await stored.written_before(lambda rows: self._guarded(log.add_requests(self.run, rows)))
+        begun = self._guarded(log.start(record, stored, displaced))
+        if plan.options.chunk is not None:  # which row has another key is known later
+            await begun
         log.known(self.run, known, shared=self._share)
         if to_other_prompts:
-            rows = (
-                "1 row that --only failed keeps was answered"
-                if to_other_prompts == 1
-                else f"{to_other_prompts:,} rows that --only failed keeps were answered"
-            )
-            self._journal.note(f"{rows} for other prompts than these.", "warning")
+            rows = f"{counted(to_other_prompts, 'row')} that --only failed keeps {'was' if to_other_prompts == 1 else 'were'}"
+            self._journal.note(f"{rows} answered for other prompts than these.", "warning")
         return left
 
     async def settle_all(self, ends: Iterable[tuple[int, Outcome]], settle: Settle) -> None:

@@ -45,12 +45,14 @@ def _parts(number: Any, weights: Sequence[int]) -> Sequence[Any]:
 
 
 def _whole(number: int, weights: Sequence[int]) -> list[int]:
-    ends = [number * part // sum(weights) for part in accumulate(weights)]
+    whole = sum(weights)
+    ends = [number * part // whole for part in accumulate(weights)]
     return [b - a for a, b in zip([0, *ends], ends, strict=False)]
 
 
 def _seconds(number: float, weights: Sequence[int]) -> list[float]:
-    return [number * w / sum(weights) for w in weights]
+    whole = sum(weights)
+    return [number * w / whole for w in weights]
 
 
 def _dollars(amount: Decimal, weights: Sequence[int]) -> list[Decimal]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from holynb.events import Ended
@@ -11,12 +11,15 @@ from holynb.results import index_labels
 from holynb.run.pending import Pending
 from holynb.run.plan import Plan
 from holynb.runlog import StoredRow
+from holynb.spool import MANY
 from holynb.types import Outcome, Sampling
 
 __all__ = ["KnownRows", "StoredRows"]
 
 #: Labels of an index that are made at once.
 WINDOW = 2_000
+#: Rows whose requests are queued for the log at most.
+BEHIND = 4 * MANY
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,19 @@ class StoredRows(Collection[StoredRow]):
     def after(self, n: int) -> StoredRows:
         """The rows of these behind the first `n`."""
         return replace(self, begin=self.begin + n)
+
+    async def written_before(self, write: Callable[[StoredRows], Awaitable[None]]) -> StoredRows:
+        """Of many, write the first ones: a run that the log has is whole. Returns the rest, which the run itself is written with.
+
+        Requests may still be on their way to the disk when the first are sent, since answers come behind them; but of very many so few that
+        the answers of other runs have their turn.
+        """
+        left = self
+        while len(left) >= MANY:
+            written, left = write(left.first(MANY)), left.after(MANY)
+            if len(left) >= BEHIND:
+                await written
+        return left
 
     @property
     def _stop(self) -> int:

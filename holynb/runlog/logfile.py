@@ -26,6 +26,9 @@ T = TypeVar("T")
 BUSY_S = 30.0
 #: Fewer are written as they are: there is little to put together.
 FEW_STATEMENTS = 4
+#: Pages of the write-ahead log after which SQLite copies it into the file by itself, in the middle of a run; and pages by which the file
+#: has grown that are worth it when a run is over.
+WAL_PAGES, CHECKPOINT_PAGES = 32_768, 1_000
 #: Longest wait for another process that creates the same file.
 CREATE_S = 5.0
 
@@ -79,6 +82,7 @@ class LogFile:
         self._identity: tuple[tuple[int, int] | None, ...] = ()
         self._size = 0
         self._sides = True
+        self._pages = 0
         self._busy_s = BUSY_S
 
     @property
@@ -94,6 +98,7 @@ class LogFile:
             db.executescript(self._schema)
             tables.add_missing(db)
             self.path.chmod(0o600)
+            db.execute(f"PRAGMA wal_autocheckpoint={WAL_PAGES}")
             self._sides = db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
             before = self._identity
             self._identity, self._size = self._look()
@@ -168,6 +173,16 @@ class LogFile:
                     db.execute("ROLLBACK")
             raise
         return result
+
+    def checkpoint(self) -> None:
+        """Copy what is in the write-ahead log into the file, where that is much: nobody waits for it now."""
+        if self._db is None:
+            return
+        with suppress(sqlite3.Error):  # it stays where it is, and is copied later
+            (pages,) = self._db.execute("PRAGMA page_count").fetchone()
+            if pages - self._pages >= CHECKPOINT_PAGES:
+                self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                self._pages = pages
 
     def _look(self) -> tuple[tuple[tuple[int, int] | None, ...], int]:
         """Which files lie at the path and beside it, and the size of the first."""

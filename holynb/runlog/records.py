@@ -10,6 +10,7 @@ from typing import Any
 
 from holynb.attached import from_json
 from holynb.events import Ended, Failed
+from holynb.runlog.vectors import Vectors
 from holynb.types import Message, Outcome, Sampling, Usage
 
 __all__ = [
@@ -141,8 +142,8 @@ def stored_row(row: int, sample: int, key: str | None, label: str | None, body: 
     return StoredRow(row, sample, key, json.loads(label or "null"), turns, sampling, route, expected)
 
 
-def answer_row(run: str, event: Ended, key: str | None, *, shared: bool) -> tuple[Any, ...]:
-    """Parameters of ANSWER_UPSERT."""
+def answer_row(run: str, event: Ended, key: str | None, *, shared: bool, vector: bytes | int | None = None) -> tuple[Any, ...]:
+    """Parameters of ANSWER_UPSERT. vector: what stands for the answer's (`vectors`); None: itself."""
     o, u = event.outcome, event.outcome.usage
     row = (
         run,
@@ -168,13 +169,13 @@ def answer_row(run: str, event: Ended, key: str | None, *, shared: bool) -> tupl
         int(o.cached),
         o.reasoning,
         u.tokens_reasoning,
-        o.vector,
+        o.vector if vector is None else vector,
     )
     return printable(row)
 
 
-def outcome(columns: Sequence[Any]) -> Outcome:
-    """An outcome from ANSWER_COLUMNS."""
+def outcome(columns: Sequence[Any], vectors: Vectors | None = None) -> Outcome:
+    """An outcome from ANSWER_COLUMNS. vectors: of the same log; without it a vector that does not stand in its row is not read."""
     status, text, error_type, error, route, model, attempts, t_in, t_out, t_cached, t_write, cost, *more = columns
     latency, ttft, finish, cached, reasoning, t_reasoning, vector = more
     return Outcome(
@@ -192,7 +193,7 @@ def outcome(columns: Sequence[Any]) -> Outcome:
         finish,
         bool(cached),
         reasoning,
-        vector=vector,
+        vector=vector if vectors is None or vector is None else vectors.of(vector),
     )
 
 

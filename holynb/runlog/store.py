@@ -18,7 +18,7 @@ from typing import Any
 from holynb.errors import BadSetting
 from holynb.events import Ended, Event, Failed
 from holynb.journal import Payment
-from holynb.runlog import gate, ledger, pieces, records, tables
+from holynb.runlog import gate, ledger, pieces, records, tables, vectors
 from holynb.runlog.logfile import connect
 from holynb.runlog.pieces import StoredPiece
 from holynb.runlog.promises import Failed as OnFailure
@@ -100,7 +100,11 @@ class RunLog:
         self, run: str, ends: Iterable[tuple[Ended, str | None, bool]], failed: OnFailure | None = None
     ) -> asyncio.Future[None]:
         """Write the ends of rows together, each with its key and whether it is shared; as `record` does one."""
-        rows = [records.answer_row(run, event, key, shared=shared) for event, key, shared in ends]
+        ended = list(ends)
+        kept, stand = vectors.together([event.outcome.vector for event, _, _ in ended])
+        if kept is not None:
+            self._put(run, vectors.INSERT, [kept])
+        rows = [records.answer_row(run, e, key, shared=shared, vector=v) for (e, key, shared), v in zip(ended, stand, strict=True)]
         return self._write(run, tables.ANSWER_UPSERT, rows, failed, counts=True)
 
     def record_payment(self, run: str, *payments: Payment) -> None:
@@ -167,7 +171,8 @@ class RunLog:
         first, end = (0, ALL) if rows is None else (rows.start, rows.stop)
         with self.reading() as db:
             sql = f"SELECT row, key, {tables.ANSWER_COLUMNS} FROM answers WHERE run=? AND row >= ? AND row < ?"  # noqa: S608
-            return {row: (key, records.outcome(columns)) for row, key, *columns in db.execute(sql, (run, first, end))}
+            held = vectors.Vectors(db)
+            return {row: (key, records.outcome(columns, held)) for row, key, *columns in db.execute(sql, (run, first, end))}
 
     def requests(self, run: str) -> list[StoredRow]:
         """The requests of a run, in order of row and sample."""
@@ -263,6 +268,8 @@ class RunLog:
                     db.execute(ledger.LEGACY_VIEW)
                 if "batches" not in names:
                     db.execute(pieces.EMPTY_VIEW)
+                if "vectors" not in names:
+                    db.execute(vectors.EMPTY_VIEW)
             yield db
 
     @contextmanager
@@ -278,12 +285,12 @@ class RunLog:
 
 def _by_key(db: sqlite3.Connection, keys: Sequence[str], which: str) -> dict[str, Outcome]:
     """The newest shared answer of each key among those that `which`, a condition of ours, holds for."""
-    outcomes: dict[str, Outcome] = {}
+    outcomes, held = dict[str, Outcome](), vectors.Vectors(db)
     for i in range(0, len(keys), KEYS_PER_QUERY):
         batch = keys[i : i + KEYS_PER_QUERY]
         where = f"key IN ({','.join('?' * len(batch))}) AND {which} AND shared = 1"
         sql = f"SELECT key, {tables.ANSWER_COLUMNS} FROM answers WHERE {where} ORDER BY at"  # noqa: S608
-        outcomes.update((key, records.outcome(columns)) for key, *columns in db.execute(sql, batch))
+        outcomes.update((key, records.outcome(columns, held)) for key, *columns in db.execute(sql, batch))
     return outcomes
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 
 from holynb.faults import UNBILLED_KINDS
-from holynb.runlog import ledger, pieces
+from holynb.runlog import ledger, pieces, vectors
 
 __all__ = [
     "ANSWER_COLUMNS",
@@ -51,7 +51,7 @@ CREATE INDEX IF NOT EXISTS answers_key ON answers(key, at) WHERE status = 'ok' A
 CREATE INDEX IF NOT EXISTS answers_spent ON answers(key, at) WHERE {SPENT} AND shared = 1;
 """
 #: All or nothing: two kernels that open an older log at once must not both fill its payments.
-SCHEMA = f"BEGIN IMMEDIATE;{TABLES}{pieces.TABLE}{ledger.TABLE}COMMIT;"
+SCHEMA = f"BEGIN IMMEDIATE;{TABLES}{vectors.TABLE}{pieces.TABLE}{ledger.TABLE}COMMIT;"
 
 #: A row that is sent again (resumed, `--only failed`) replaces its answer and adds to its tokens and cost; an answer from the cache carries
 #: tokens that were paid elsewhere.

@@ -92,6 +92,7 @@ class _Writing:
         self._next_try = self._pause = 0.0
         self._looked_at = float("-inf")
         self._ends_at: float | None = None
+        self._ended = False
 
     def serve(self) -> None:
         """Write until told to end, and then what can be written."""
@@ -100,6 +101,10 @@ class _Writing:
             if self._has_work and time.monotonic() >= self._next_try:
                 with gate.inside():
                     self._try()
+            if self._ended and not self._has_work and self._incoming.empty():
+                with gate.inside():
+                    self._file.checkpoint()
+                self._ended = False
         for statement in self._waiting:
             statement.done(self._writer.failure)
         with gate.inside():
@@ -245,3 +250,4 @@ class _Writing:
         for statement in done:
             statement.done(None)
         self._written.end(done)
+        self._ended = self._ended or any(s.last for s in done)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 import math
 import sys
@@ -49,7 +48,7 @@ def _bytes(vector: Any) -> bytes:
         raise _no_vector(vector)
     try:
         if isinstance(vector, str):
-            return base64.b64decode(vector, validate=True)
+            return binascii.a2b_base64(vector, strict_mode=True)
         numbers = array("f", vector)
     except (TypeError, ValueError, OverflowError, binascii.Error):
         raise _no_vector(vector) from None
