@@ -296,6 +296,14 @@ def test_what_does_not_go_with_vectors_is_refused(options: dict[str, Any], words
         infer("{{ t }}", "sim/echo", df=frame_of(2), **{"embed": True, **options})
 
 
+def test_without_pyarrow_one_line_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holynb.run.embedding.find_spec", lambda name: None)
+    with pytest.raises(BadOption) as refused:
+        infer("{{ t }}", "sim/echo", df=frame_of(2), embed=True)
+    assert str(refused.value) == "--embed needs pyarrow for its column: %pip install 'holynb[files]'"
+    infer("{{ t }}", "sim/echo", df=frame_of(2)).wait(DEADLINE)
+
+
 @pytest.mark.parametrize(
     ("route", "options", "words"),
     [

@@ -11,7 +11,7 @@ import gzip
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from decimal import Decimal
 from importlib import resources
 from pathlib import Path
@@ -112,6 +112,8 @@ def _lines(run: Run, pause: float) -> Iterator[dict[str, Any]]:
 
 def _encode(event: Event, t: float) -> dict[str, Any]:
     name = next(n for n, event_type in EVENT_TYPES.items() if isinstance(event, event_type))
+    if isinstance(event, Ended) and event.outcome.vector is not None:  # a player shows what it is (`text`), and needs no numbers
+        event = replace(event, outcome=replace(event.outcome, vector=None))
     record = json.loads(json.dumps(asdict(event), default=str))
     del record["at"]
     return {"t": round(max(0.0, t), 3), "e": name, **_without_defaults(record)}

@@ -197,6 +197,15 @@ def test_the_view_of_a_recording_is_the_view_of_the_run() -> None:
     assert feed.totals.summary(1.0) == whole.totals.summary(1.0)
 
 
+def test_vectors_are_described_and_not_written(home: Path) -> None:
+    run = holynb.infer(["one", "two"], "sim/echo", embed=True, dimensions=8, cache=False)
+    recording.record(run, home / "a.jsonl", pause=0.02)
+    assert "vector" not in (home / "a.jsonl").read_text("utf-8")
+    ends = [s.event for s in recording.read(str(home / "a.jsonl")).steps if isinstance(s.event, Ended)]
+    assert [(e.outcome.vector, e.outcome.text) for e in ends] == [(None, "8 dimensions, norm 1")] * 2
+    assert all(len(o.vector) == 32 for o in run.rows()), "the run has them"
+
+
 def test_failed_rows_of_a_recording_are_not_to_be_asked_again(home: Path) -> None:
     run = holynb.infer(["one", "two"], "sim/flaky", cache=False, retries=0, p={"fault": "500"})
     recording.record(run, home / "a.jsonl", pause=0.02)
