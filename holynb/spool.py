@@ -44,7 +44,7 @@ class Spool:
         self._cached: tuple[int, bytes] = (-1, b"")
         self._pid = os.getpid()
 
-    def put(self, record: bytes) -> int:
+    def put(self, record: bytes | memoryview) -> int:
         """Keep a record. Returns where, for `get`."""
         with self._lock:
             place = self._base + len(self._current)

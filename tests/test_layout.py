@@ -90,9 +90,10 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "azure_wire | bedrock_wire | pool_wire",
     ),
     "holynb.files": (
-        "columns | content",
-        "delimited | jsonrows",
+        "columns | content | cutting",
+        "delimited | jsonrows | stored",
         "arrow | workbook",
+        "arrow_table",
         "reader | tables",
     ),
     "holynb.pool": (

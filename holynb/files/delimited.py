@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import csv
-import io
 import math
 import re
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
 
+from holynb.files.columns import Kind
 from holynb.files.content import Unreadable
+from holynb.files.cutting import Window, cut
 from holynb.words import counted
 
-__all__ = ["cells", "unique"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Cells", "unique", "windows"]
 
 #: A dialect of Excel's: the first line says what divides the cells.
 _SEP = re.compile(r"sep=(.)(?:\r\n|\n|\r)")
@@ -22,17 +26,26 @@ _INTEGER = re.compile(r"0|-?[1-9][0-9]*")
 _LONGEST = 2**31 - 1  # where C's long is narrow
 
 
-def cells(text: str, delimiter: str | None) -> dict[str, list[Any]]:
-    """The columns of a CSV by name; what divides its cells is found where `delimiter` is None. Raises Unreadable."""
-    if delimiter is None and (named := _SEP.match(text)):
-        delimiter, text = named[1], text[named.end() :]
-    with _any_length(text), closing(_rows(text, delimiter or _delimiter(text))) as rows:
-        if (first := next(rows, None)) is None:
-            raise Unreadable("is empty: it has no line with the names of its columns.")
-        header = unique(first[1])
-        body = [_fitted(row, len(header), line) for line, row in rows]
-    by_place = zip(*body, strict=True) if body else [()] * len(header)
-    return {name: _typed([cell or None for cell in column]) for name, column in zip(header, by_place, strict=True)}
+def windows(text: Callable[[], AbstractContextManager[TextIO]], delimiter: str | None) -> Iterator[Window]:
+    """The columns of a CSV by name, their cells as text, a window of rows at a time; what divides the cells is found where `delimiter`
+    is None. `text` opens it, with each line's end as it is. Raises Unreadable.
+    """
+    with _any_length():
+        skipped = 0
+        if delimiter is None:
+            with text() as stream:
+                named = _SEP.fullmatch(stream.readline(8))
+            skipped = int(named is not None)
+            delimiter = named[1] if named else _delimiter(text)
+        with text() as stream, closing(_rows(islice(stream, skipped, None), delimiter)) as rows:
+            if (first := next(rows, None)) is None:
+                raise Unreadable("is empty: it has no line with the names of its columns.")
+            header = unique(first[1])
+            yield Window(0, {name: [] for name in header})
+            fitted = (_fitted(row, len(header), line) for line, row in rows)
+            for body in cut(fitted, lambda row: sum(map(len, row))):
+                by_place = zip(header, zip(*body, strict=True), strict=True)
+                yield Window(len(body), {name: [cell or None for cell in column] for name, column in by_place})
 
 
 def unique(header: Sequence[str]) -> list[str]:
@@ -65,12 +78,29 @@ def _boolean(text: str) -> bool | None:
     return {"True": True, "False": False}.get(text)
 
 
-def _typed(column: list[str | None]) -> list[Any]:
-    """Numbers, or booleans, where every cell is one; an empty cell is None, and nothing else is."""
-    for convert in (_number, _boolean):
-        if (converted := _converted(column, convert)) is not None:
-            return converted
-    return column
+class Cells:
+    """A column of texts: numbers, or booleans, where every cell is one; an empty cell is None, and nothing else is."""
+
+    def __init__(self) -> None:
+        self._text = Kind()
+        self._ways: list[tuple[Callable[[str], Any], Kind]] = [(_number, Kind()), (_boolean, Kind())]
+        """What the cells so far can be."""
+
+    def see(self, cells: Sequence[str | None]) -> None:
+        """Take note of the next cells."""
+        for way in list(self._ways):
+            if (values := _converted(cells, way[0])) is None:
+                self._ways.remove(way)
+            else:
+                way[1].see(values)
+        self._text.see(cells)
+
+    def series(self, cells: Sequence[str | None]) -> pd.Series[Any]:
+        """Cells as what all of the column is."""
+        for convert, kind in self._ways:
+            if (values := _converted(cells, convert)) is not None:
+                return kind.series(values)
+        return self._text.series(cells)
 
 
 def _converted(column: Sequence[str | None], convert: Callable[[str], Any]) -> list[Any] | None:
@@ -85,20 +115,18 @@ def _converted(column: Sequence[str | None], convert: Callable[[str], Any]) -> l
 
 # -- rows --------------------------------------------------------------------------------------------------------------
 @contextmanager
-def _any_length(text: str) -> Iterator[None]:
-    """The csv module's longest cell, which is one for the whole process, as long as the text."""
-    before = csv.field_size_limit()
-    csv.field_size_limit(min(max(len(text), before), _LONGEST))
+def _any_length() -> Iterator[None]:
+    """The csv module's longest cell, which is one for the whole process, as long as it can be."""
+    before = csv.field_size_limit(_LONGEST)
     try:
         yield
     finally:
         csv.field_size_limit(before)
 
 
-def _rows(text: str, delimiter: str) -> Generator[tuple[int, list[str]], None, None]:
+def _rows(lines: Iterable[str], delimiter: str) -> Generator[tuple[int, list[str]], None, None]:
     """The line that each row ends in, and its cells. A blank line is no row."""
-    # newline="": a row ends at \n, \r\n and \r, and those inside quotes stay as they are.
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     begin = 1
     try:
         for row in reader:
@@ -127,15 +155,15 @@ def _fitted(row: list[str], n: int, line: int) -> list[str]:
     return row[:n] + [""] * (n - len(row))
 
 
-def _delimiter(text: str) -> str:
+def _delimiter(text: Callable[[], AbstractContextManager[TextIO]]) -> str:
     """What divides the cells: a comma; a semicolon (Excel in much of Europe), a tab or a bar, where the header and the first row say so."""
     heads = {d: _head(text, d) for d in ",;\t|"}
     best = max(heads, key=lambda d: len(heads[d][0]) if heads[d] else 0)
     return best if len({len(row) for row in heads[best]}) == 1 else ","
 
 
-def _head(text: str, delimiter: str) -> list[list[str]]:
+def _head(text: Callable[[], AbstractContextManager[TextIO]], delimiter: str) -> list[list[str]]:
     """The header and the first row, as far as they can be read with this delimiter."""
-    with closing(_rows(text, delimiter)) as rows, suppress(Unreadable):  # what is wrong is said where the file is read
+    with text() as stream, closing(_rows(stream, delimiter)) as rows, suppress(Unreadable):  # what is wrong is said where the file is read
         return [row for _, row in islice(rows, 2)]
     return []

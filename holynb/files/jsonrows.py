@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 from holynb.files.content import Unreadable
+from holynb.files.cutting import Window, cut
 from holynb.words import lines
 
 __all__ = ["Table", "document", "of_lines"]
@@ -21,19 +22,19 @@ _ORDINAL = re.compile(r"0|[1-9][0-9]*")
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Columns by name, each as long as the others, missing values None; `index` are the rows' labels, None where they have none."""
+    """Columns by name, a window of rows at a time, each with the columns that were seen so far, in order, missing values None; `index` are
+    the rows' labels, None where they have none.
+    """
 
-    columns: Mapping[str, list[Any]]
+    windows: Iterable[Window]
     index: list[Any] | None = None
 
 
-def of_lines(text: str) -> Table:
-    """JSON Lines: a value a line. Raises Unreadable."""
-    rows = []
-    for number, line in enumerate(lines(text), 1):
-        if line.strip():
-            rows.append(_value(line.removeprefix("\ufeff"), number))  # files put together have a mark inside
-    return _of_rows(rows)
+def of_lines(text: Iterable[str]) -> Table:
+    """JSON Lines: a value a line. Raises Unreadable, as the windows are taken."""
+    # Files put together have a mark inside.
+    filled = ((number, line) for number, line in enumerate(text, 1) if line.strip())
+    return Table(_of_rows((_value(line.removeprefix("\ufeff"), number), len(line)) for number, line in filled))
 
 
 def document(text: str) -> Table:
@@ -44,13 +45,13 @@ def document(text: str) -> Table:
         value = _DECODER.decode(text)
     except json.JSONDecodeError as exc:
         if exc.msg == "Extra data":  # JSON Lines under the name of .json
-            return of_lines(text)
+            return of_lines(lines(text))
         raise Unreadable(_described(exc, f"in line {exc.lineno}")) from None
     except (ValueError, RecursionError) as exc:
         raise Unreadable(_described(exc, "")) from None
-    if isinstance(value, list):
-        return _of_rows(value)
-    return _of_object(value) if isinstance(value, dict) else _of_rows([value])
+    if isinstance(value, dict):
+        return _of_object(value)
+    return Table(_of_rows((row, 0) for row in (value if isinstance(value, list) else [value])))
 
 
 # -- values ------------------------------------------------------------------------------------------------------------
@@ -94,19 +95,34 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_decimal, par
 
 
 # -- shapes ------------------------------------------------------------------------------------------------------------
-def _of_rows(rows: Sequence[Any]) -> Table:
-    """Objects are rows, and a key that one lacks is missing in it; values without names are a column `text`, as lines of a .txt are."""
-    if not rows:
+def _of_rows(rows: Iterable[tuple[Any, int]]) -> Iterator[Window]:
+    """Objects are rows, and a key that one lacks is missing in it; values without names are a column `text`, as lines of a .txt are.
+
+    With each row its size.
+    """
+    names: dict[str, None] = {}
+    first = None
+    for window in cut(_alike(rows), lambda row: row[1]):
+        first = window[0][0] if first is None else first
+        if isinstance(first, dict):
+            names |= dict.fromkeys(name for row, _ in window for name in row)
+            yield Window(len(window), {name: [row.get(name) for row, _ in window] for name in names})
+        else:
+            yield Window(len(window), {"text": [row for row, _ in window]})
+
+
+def _alike(rows: Iterable[tuple[Any, int]]) -> Iterator[tuple[Any, int]]:
+    """Rows, each of which is an object, or none."""
+    named, at = None, -1
+    for at, (row, size) in enumerate(rows):
+        named = isinstance(row, dict) if named is None else named
+        if isinstance(row, list) or isinstance(row, dict) is not named:
+            other, place = (row, at) if named or not at else (None, 0)
+            what = "an array" if isinstance(other, list) else "a value"
+            raise Unreadable(f'has {what} in place of row {place}, and rows are objects: {{"column": value, …}}.')
+        yield row, size
+    if at < 0:
         raise Unreadable("has no rows.")
-    named = [isinstance(row, dict) for row in rows]
-    if not any(named) and not any(isinstance(row, list) for row in rows):
-        return Table({"text": list(rows)})
-    if not all(named):
-        other = named.index(False)
-        what = "an array" if isinstance(rows[other], list) else "a value"
-        raise Unreadable(f'has {what} in place of row {other}, and rows are objects: {{"column": value, …}}.')
-    names = dict.fromkeys(name for row in rows for name in row)
-    return Table({name: [row.get(name) for row in rows] for name in names})
 
 
 def _of_object(value: Mapping[str, Any]) -> Table:
@@ -118,11 +134,12 @@ def _of_object(value: Mapping[str, Any]) -> Table:
             raise Unreadable(
                 f'is an object of arrays that differ in length ({lengths}). Make it an array of rows: [{{"column": value, …}}, …].'
             )
-        return Table(value)
+        return Table([Window(len(columns[0]), value)])
     if columns and all(isinstance(c, dict) for c in columns) and len({frozenset(c) for c in columns}) == 1:
         labels = list(columns[0])
-        return Table({name: [c[label] for label in labels] for name, c in value.items()}, _index(labels))
-    return _of_rows([value])
+        rows = {name: [c[label] for label in labels] for name, c in value.items()}
+        return Table([Window(len(labels), rows)], _index(labels))
+    return Table(_of_rows([(value, 0)]))
 
 
 def _index(labels: Iterable[str]) -> list[Any]:

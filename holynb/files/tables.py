@@ -6,12 +6,18 @@ All of them go through Arrow, so that a cell means the same as in a Parquet file
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from importlib import import_module
+from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holynb.errors import BadOption
+from holynb.files.arrow_table import ArrowTable, can_be_stored, spooled
+from holynb.files.cutting import WINDOW
+from holynb.spool import MANY
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +30,7 @@ KINDS = {
     "pyarrow": ("Table", "RecordBatch"),
     "duckdb": ("DuckDBPyRelation",),
     "_duckdb": ("DuckDBPyRelation",),
-    "datasets": ("Dataset",),
+    "datasets": ("Dataset", "IterableDataset"),
     "modin": ("DataFrame",),
     "cudf": ("DataFrame",),
     "dask": ("DataFrame",),
@@ -59,21 +65,32 @@ def column_names(value: Any) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A table as it was given: itself, all of it as Arrow, and the places of the rows that were chosen (None: all)."""
+    """A table as it was given: itself, its rows as Arrow, and the places of those that were chosen (None: all)."""
 
     native: Any
-    arrow: Any
+    table: Any
     rows: Sequence[int] | None = None
 
+    @property
+    def arrow(self) -> Any:
+        """All of it as Arrow."""
+        return self.table.arrow() if isinstance(self.table, ArrowTable) else self.table
+
+    def source(self) -> pd.DataFrame | ArrowTable:
+        """All of it as pandas, each value as Arrow has it, on the index 0…n-1; of many rows a stored table."""
+        return self.table if isinstance(self.table, ArrowTable) else self.frame()
+
     def frame(self) -> pd.DataFrame:
-        """All of it as pandas, each value as Arrow has it, on the index 0…n-1."""
+        """All of it as pandas, of however many rows."""
         from holynb.files.arrow import frame_of
 
-        return frame_of(self.arrow).reset_index(drop=True)
+        return self.table.frame() if isinstance(self.table, ArrowTable) else frame_of(self.table).reset_index(drop=True)
 
     def chosen(self, rows: Sequence[int]) -> Given:
         """The same of which only these rows are asked, in this order."""
-        return self if list(rows) == list(range(self.arrow.num_rows)) else replace(self, rows=list(rows))
+        places = rows if isinstance(rows, range) else list(rows)
+        n = self.table.n if isinstance(self.table, ArrowTable) else self.table.num_rows
+        return self if len(places) == n and all(map(operator.eq, places, range(n))) else replace(self, rows=places)
 
     def with_columns(self, columns: pd.DataFrame) -> Any:
         """The chosen rows with these columns beside their own, as a new table of the same kind; what was given stays as it is."""
@@ -89,7 +106,7 @@ class Given:
         if package == "pyarrow":
             return table
         if package == "datasets":
-            return type(native)(table)
+            return import_module("datasets").Dataset(table).to_iterable_dataset() if _is_iterated(native) else type(native)(table)
         if package in ("duckdb", "_duckdb"):
             import duckdb
 
@@ -97,8 +114,11 @@ class Given:
         return _by_narwhals(native, table)
 
 
-def given(value: Any) -> Given | None:
-    """The table that `value` is; None where it is none, or pandas' own. Raises BadOption: pyarrow is missing, or it cannot be read."""
+def given(value: Any, folder: Path | None = None) -> Given | None:
+    """The table that `value` is; None where it is none, or pandas' own. Raises BadOption: pyarrow is missing, or it cannot be read.
+
+    What is computed of many rows, or can be read only once, lies in `folder` while it is used.
+    """
     package = _package(value)
     if package == "pandas" or not (is_table(value) or hasattr(value, "__arrow_c_stream__")) or one_column(value, ""):
         return None
@@ -107,7 +127,10 @@ def given(value: Any) -> Given | None:
     except ImportError:
         raise BadOption(f"A {package} table needs pyarrow: pip install pyarrow. Or give it as pandas.") from None
     try:
-        return Given(value, _read(value, package))
+        table = _stored(value, package, folder)
+        if table is None or len(table) < MANY:
+            table = _read(value, package) if table is None else table.arrow()
+        return Given(value, table)
     except Exception as exc:
         raise BadOption(f"This {package} table cannot be read: {type(exc).__name__}: {exc}") from exc
 
@@ -142,6 +165,67 @@ def _package(value: Any) -> str:
         if package == "pandas" or kind.__name__ in KINDS.get(package, ()):
             return package
     return type(value).__module__.partition(".")[0]
+
+
+def _is_iterated(value: Any) -> bool:
+    """Whether a data set has no rows at places, and can only be gone through."""
+    return any(kind.__name__ == "IterableDataset" for kind in type(value).__mro__)
+
+
+def _stored(value: Any, package: str, folder: Path | None) -> ArrowTable | None:
+    """A table that is not whole in memory, or that would be there twice, as a stored one; None where it is better read at once."""
+    if (parts := _parts(value, package)) is not None:
+        first = next(parts, None)
+        whole = None if first is None or not can_be_stored(first.schema) else spooled(first.schema, chain([first], parts), folder)
+        if whole is None and first is not None:
+            import pyarrow as pa
+
+            return _in_place(pa.concat_tables([first, *parts]))
+        return whole
+    if package == "polars":
+        return None if len(value) < MANY else _of_slices(len(value), lambda at, n: _without_views(value.slice(at, n).to_arrow()))
+    if package == "datasets":
+        rows = value.with_format("arrow")
+        return None if len(value) < MANY else _of_slices(len(value), lambda at, n: _without_views(rows[at : at + n]))
+    return _in_place(_without_views(value)) if package == "pyarrow" and hasattr(value, "num_rows") and hasattr(value, "columns") else None
+
+
+def _parts(value: Any, package: str) -> Iterator[Any] | None:
+    """The parts of what is computed as it is read, as Arrow's tables of one schema; None for what is there."""
+    import pyarrow as pa
+
+    if hasattr(value, "collect_batches"):  # polars, lazy
+        return (_without_views(part.to_arrow()) for part in value.collect_batches(chunk_size=WINDOW, maintain_order=True))
+    if package in ("duckdb", "_duckdb"):
+        value = value.to_arrow_reader(WINDOW) if hasattr(value, "to_arrow_reader") else value.fetch_record_batch(WINDOW)
+    if isinstance(value, pa.RecordBatchReader):
+        return (_without_views(pa.Table.from_batches([batch], value.schema)) for batch in chain(value, [_no_rows(value.schema)]))
+    if package == "datasets" and _is_iterated(value):
+        return (_without_views(part) for part in value.with_format("arrow").iter(WINDOW))
+    return None
+
+
+def _no_rows(schema: Any) -> Any:
+    import pyarrow as pa
+
+    return pa.RecordBatch.from_pylist([], schema)
+
+
+def _of_slices(n: int, part: Any) -> ArrowTable:
+    """A table that is there, read a part at a time. part: so many rows from a row on, as Arrow's table."""
+    last: dict[tuple[int, int], Any] = {}
+
+    def read(place: int, first: int, stop: int) -> Any:
+        if (first, stop) not in last:  # its columns are asked for one after the other
+            last.clear()
+            last[first, stop] = part(first, stop - first)
+        return last[first, stop].column(place)
+
+    return ArrowTable(part(0, 0).schema, n, read, None)
+
+
+def _in_place(table: Any) -> ArrowTable:
+    return ArrowTable(table.schema, table.num_rows, lambda place, first, stop: table.column(place).slice(first, stop - first), None)
 
 
 def _read(value: Any, package: str) -> Any:

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from holynb.errors import BadOption, BadPrompt, closest
-from holynb.files import is_table, one_column
+from holynb.files import StoredTable, is_table, one_column, whole, window
 from holynb.prompts.exact_floats import exact_list
 from holynb.results import columns as result_columns
 from holynb.results.index_labels import json_label
@@ -140,15 +140,15 @@ def _values(series: pd.Series[Any]) -> list[Any]:
     return [None if is_missing else v for v, is_missing in zip(values, missing, strict=True)] if missing.any() else values
 
 
-def with_column(source: pd.DataFrame, column: str, texts: pd.DataFrame, extra: Sequence[str] = ()) -> pd.DataFrame:
+def with_column(source: pd.DataFrame | StoredTable, column: str, texts: pd.DataFrame, extra: Sequence[str] = ()) -> pd.DataFrame:
     """A copy of `source` with `column` and the result's `extra` columns added by position. The source is never changed."""
-    copy = source.copy()
+    copy = whole(source) if isinstance(source, StoredTable) else source.copy()
     for name, values in added(source, column, texts, extra).items():
         copy[name] = values.array
     return _signed(copy, texts.attrs.get(ORIGIN))
 
 
-def added(source: pd.DataFrame, column: str, texts: pd.DataFrame, extra: Sequence[str] = ()) -> pd.DataFrame:
+def added(source: pd.DataFrame | StoredTable, column: str, texts: pd.DataFrame, extra: Sequence[str] = ()) -> pd.DataFrame:
     """The columns that `with_column` adds to `source`, under their names there: no column that is there is overwritten."""
     taken, columns = {*source.columns, column}, {column: texts["embedding" if "embedding" in texts else "text"]}
     for name in extra:
@@ -158,11 +158,12 @@ def added(source: pd.DataFrame, column: str, texts: pd.DataFrame, extra: Sequenc
     return type(texts)(columns)
 
 
-def texts_of_row(source: pd.DataFrame, row: int) -> list[str]:
+def texts_of_row(source: pd.DataFrame | StoredTable, row: int) -> list[str]:
     """The cells of a row as text; empty where there is nothing."""
     import pandas as pd
 
-    cells = [source.iloc[row, i] for i in range(source.shape[1])]
+    one = window(source, row, row + 1)
+    cells = [one.iloc[0, i] for i in range(one.shape[1])]
     return ["" if pd.api.types.is_scalar(cell) and pd.isna(cell) else str(cell) for cell in cells]
 
 
@@ -189,7 +190,7 @@ def check_into(source: Any, column: str) -> None:
 
 def check_rows(df: Any, name: str, option: str = "--df") -> None:
     """Raise BadOption or BadPrompt for what is not a frame, has no rows, or has columns that no prompt can name."""
-    if not is_frame(df):
+    if not is_frame(df) and not isinstance(df, StoredTable):
         package = type(df).__module__.partition(".")[0]
         kind = type(df).__name__ if package == "builtins" else f"{package}.{type(df).__name__}"
         if isinstance(df, Mapping) and any(is_frame(v) or is_table(v) for v in df.values()):  # such as a DatasetDict

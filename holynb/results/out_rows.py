@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from holynb import files
 from holynb.results import frame
 
 if TYPE_CHECKING:
@@ -42,18 +44,21 @@ class OutRows:
         self._layout()
         return {old: new for old, new in self._memo["names"].items() if old != new}
 
-    def objects(self) -> dict[str, Any]:
-        """The file's columns of objects: all values of the input's, None for a result's."""
+    def objects(self) -> dict[str, Callable[[], Iterator[Any]] | None]:
+        """The file's columns of objects: all values of the input's, in parts, None for a result's."""
         self._layout()
-        columns: dict[str, Any] = {}
-        for place, name in enumerate(self._memo["input"]):
-            column = self.source.iloc[:, place] if self.source is not None else None
-            if column is not None and str(column.dtype) == "object":
-                columns[name] = self._without_pictures(place, column)
+        columns: dict[str, Callable[[], Iterator[Any]] | None] = {}
+        dtypes = [] if self.source is None else files.window(self.source, 0, 0).dtypes
+        for place, (name, dtype) in enumerate(zip(self._memo["input"], dtypes, strict=True)):
+            if str(dtype) == "object":
+                columns[name] = partial(self._pieces, place)
         for column in self.schema.columns if self.schema is not None else ():
             if column.kind == "json":
                 columns[self._memo["names"][column.name]] = None
         return columns
+
+    def _pieces(self, place: int) -> Iterator[Any]:
+        return (self._without_pictures(place, piece) for piece in files.pieces(self.source, place))
 
     def windows(self, rows: Sequence[Outcome | None]) -> Iterator[Any]:
         """Frames of the rows that have ended, in order. The first may have no row."""
@@ -73,7 +78,7 @@ class OutRows:
         window = window.rename(columns=self._memo["names"])
         if self.source is not None:
             each = max(1, n // max(1, len(self.source)))  # rows of a prompt with --compare and --samples
-            taken = self.source.iloc[[place // each for place in places]]
+            taken = files.taken(self.source, [place // each for place in places])
             for place, name in reversed(list(enumerate(self._memo["input"]))):
                 window.insert(0, name, self._without_pictures(place, taken.iloc[:, place]).array)
         if self._memo["levels"]:

@@ -11,7 +11,7 @@ import importlib.util
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -82,12 +82,18 @@ class RowsFile:
         self._parquet.write_table(_whole(pa.Table.from_pandas, frame, schema=self._schema, preserve_index=False).cast(self._schema))
 
 
-def arrow_type(column: Any) -> Any:
-    """The Arrow type that holds every value of a column of objects; None where there is none."""
+def arrow_type(pieces: Callable[[], Iterable[Any]]) -> Any:
+    """The Arrow type that holds every value of a column of objects, which comes in parts as often as it is asked for; None where there is
+    none.
+    """
     import pyarrow as pa
 
     try:
-        kind = _whole(pa.array, column, from_pandas=True).type
+        kinds = [pa.schema([("v", _whole(pa.array, piece, from_pandas=True).type)]) for piece in pieces()]
+        kind = pa.unify_schemas(kinds, promote_options="permissive").field(0).type if kinds else pa.null()
+        if len(set(kinds)) > 1:
+            for piece in pieces():
+                _whole(pa.array, piece, from_pandas=True, type=kind)
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
         return None
     return pa.string() if pa.types.is_null(kind) else kind

@@ -29,21 +29,25 @@ def source(options: Options, variables: Mapping[str, Any] | None) -> tuple[Any, 
         raise BadOption("--df and --file both give the rows. Use one of them.")
     if options.df is not None:
         df = frame.find_frame(variables or {}, options.df) if isinstance(options.df, str) else options.df
-        if (table := files.given(df)) is not None:
-            df = table.frame()
+        if (table := files.given(df, settings.home())) is not None:
+            df = table.source()
         frame.check_rows(df, options.df if isinstance(options.df, str) else "df")
     elif options.file is not None:
-        df = files.read(options.file)
+        df = files.stream(options.file, settings.home())
         frame.check_rows(df, options.file, "--file")
     elif options.where is not None:
         raise BadOption("--where chooses rows of a frame: add --df NAME or --file PATH.")
     else:
         return None, None
+    if options.where is not None:  # which rows those are may follow from all of them, such as `x > x.mean()`
+        df = files.whole(df)
     chosen = frame.select(df, options.where, options.limit, variables)
     if not len(chosen):
         hint = frame.text_hint(df, options.where or "").removeprefix(".")
         raise BadOption(f"--where {options.where!r} matches no row, so there is nothing to send.{hint}")
-    return chosen, table and table.chosen(chosen.index)
+    if table is not None:
+        table = table.chosen(range(len(chosen)) if options.where is None else chosen.index)
+    return chosen, table
 
 
 def prompts(what: Any, options: Options, source: Any, variables: Mapping[str, Any] | None, times: int) -> list[Prompt] | PromptSpool:
@@ -57,7 +61,7 @@ def _each(what: Any, options: Options, source: Any, variables: Mapping[str, Any]
             raise BadOption("With df, prompts is one template string, rendered once per row.")
         named = settings.current().router.get(options.router or "", {}).get("column")
         routed = replace(options, router=named) if isinstance(named, str) else options
-        if len(source) < MANY:
+        if len(source) < MANY and not isinstance(source, files.StoredTable):
             return render.render(what, rows=frame.records(source), variables=variables or {}, options=routed)
         return _in_windows(what, source, variables or {}, routed)
     if variables is not None and isinstance(what, str):
@@ -70,5 +74,5 @@ def _each(what: Any, options: Options, source: Any, variables: Mapping[str, Any]
 def _in_windows(what: str, source: Any, variables: Mapping[str, Any], options: Options) -> Iterator[Prompt]:
     """The prompts of a large frame: its values are made a window at a time."""
     for first in range(0, len(source), WINDOW):
-        rows = frame.records(source.iloc[first : first + WINDOW])
+        rows = frame.records(files.window(source, first, min(len(source), first + WINDOW)))
         yield from render.render(what, rows=rows, variables=variables, options=options, first=first)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from holynb import files
 from holynb.config import Options
 from holynb.errors import BadOption, closest
 from holynb.quality.matching import classes, fold
@@ -55,7 +56,8 @@ def load(options: Options, source: Any, held_to: Schema | None, *, prompts: int,
         raise BadOption("--label compares answers with a column: add --df NAME or --file PATH.")
     names = [str(c) for c in source.columns]
     column, field = _split(options.label, names, held_to)
-    values = _texts(column, [row[column] for row in frame.records(source.loc[:, [c == column for c in names]])], field is not None)
+    cells = (row[column] for part in files.pieces(source, names.index(column)) for row in frame.records(part.to_frame(column)))
+    values = _texts(column, list(cells), field is not None)
     if len(values) != prompts:
         values = values[:prompts]
     labels = Labels(column, values, each, field, options.exact)
@@ -161,7 +163,8 @@ def _texts(column: str, values: Sequence[Any], typed: bool) -> list[str | None]:
             f"--label {column} holds {_kind(odd)}, which no answer can be compared with. It takes texts, whole numbers or true and false."
         )
     labels = [None if v is None else _text(v, typed) for v in values]
-    return [None if v is None or not v.strip() else v for v in labels]
+    one: dict[str, str] = {}  # a few texts that stand in many rows
+    return [None if v is None or not v.strip() else one.setdefault(v, v) for v in labels]
 
 
 def _is_whole(value: Any) -> bool:

@@ -17,6 +17,7 @@ from holynb import runlog
 from holynb.config import settings
 from holynb.errors import BadOption
 from holynb.journal import Journal
+from holynb.results import frame
 from holynb.results.out_rows import OutRows
 from holynb.results.rows_file import RowsFile, arrow_type
 from holynb.run import embedding, out_claims
@@ -51,7 +52,7 @@ class OutFile:
         self._given = options.out or ""
         source = plan.rows.source
         self._rows = OutRows(
-            None if source is None else source.copy(deep=False),  # columns that are added to it later are not in the file
+            source.copy(deep=False) if frame.is_frame(source) else source,  # columns that are added to it later are not in the file
             plan.rows.index,
             options.into,
             plan.schema,
@@ -177,7 +178,7 @@ class OutFile:
         if self._kinds is None:
             parquet = self.path.suffix.lower() == ".parquet"
             columns = self._rows.objects().items()
-            self._kinds = {name: arrow_type(column) if parquet and column is not None else None for name, column in columns}
+            self._kinds = {name: arrow_type(pieces) if parquet and pieces is not None else None for name, pieces in columns}
         try:
             with RowsFile(self._part, self.path.suffix.lower(), self._kinds) as file:
                 for window in self._rows.windows(self._journal.rows):
