@@ -46,6 +46,7 @@ OPTIONAL = {
     "sidecar",
     "azure",
     "duckdb",
+    "datasets",
     "polars",
 }
 
