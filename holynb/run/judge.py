@@ -74,15 +74,8 @@ class Judge:
 
     def request(self, number: int, messages: Sequence[Message], answer: str) -> Request:
         """The request for the verdict on an answer to these messages."""
-        longest = self.known.longest()
-        sampling = Sampling(max_tokens=min(longest, VERDICT_MAX_TOKENS) if longest <= HOSTED_MAX_TOKENS else longest)
-        return Request(
-            number,
-            (Message("system", self._system), Message("user", _case(messages, answer))),
-            self.route,
-            sampling,
-            schema=self.schema.wire,
-        )
+        turns = Message("system", self._system), Message("user", _case(messages, answer))
+        return Request(number, turns, self.route, self._sampling, schema=self.schema.wire)
 
     def verdict(self, outcome: Outcome) -> tuple[int | None, str]:
         """The score of a verdict (1 and 0 for pass and fail) and its reason; None and why where it is none."""
@@ -98,6 +91,11 @@ class Judge:
             return None, f"{UNSCORED}the verdict is none: {checked.error}"
         value = checked.cells[_NAMES[self.scale]]
         return int(value == "pass") if self.scale == "pass/fail" else value, checked.cells["reason"]
+
+    @cached_property
+    def _sampling(self) -> Sampling:
+        longest = self.known.longest()
+        return Sampling(max_tokens=min(longest, VERDICT_MAX_TOKENS) if longest <= HOSTED_MAX_TOKENS else longest)
 
     @cached_property
     def _system(self) -> str:

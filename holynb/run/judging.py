@@ -22,7 +22,7 @@ from holynb.run.pending import from_log
 from holynb.run.plan import Plan
 from holynb.run.recorder import Recorder
 from holynb.runlog import PARTS_PER_ROW, VERDICTS_SUFFIX, RunLog, StoredRow
-from holynb.scheduler import ResponseValidator, WorkItem
+from holynb.scheduler import ResponseValidator, WorkItem, supports_schema
 from holynb.types import Completion, Message, Outcome, Request, Route
 
 __all__ = ["JudgedRows", "judged", "of_log", "verdict_validator"]
@@ -239,16 +239,16 @@ def verdict_validator(plan: Plan, answers: ResponseValidator | None) -> Response
     """What verdicts and answers are held to: `answers` alone without a judge."""
     if plan.judge is None:
         return answers
-    validator = VerdictValidator.of(plan.judge.schema, [e for e in plan.targets.endpoints if e.route == plan.judge.route], {})
-    validator.answers, validator.n = answers, len(plan.rows.requests)
-    return validator
+    prompted = {e.route for e in plan.targets.endpoints if e.route == plan.judge.route and not supports_schema(e)}
+    return VerdictValidator(plan.judge.schema, prompted, answers=answers, n=len(plan.rows.requests))
 
 
+@dataclass(kw_only=True)
 class VerdictValidator(ResponseValidator):
     """Holds verdicts, the rows from `n` on, to their schema, and answers to theirs where they have one (`answers`)."""
 
-    answers: ResponseValidator | None = None
-    n: int = 0
+    answers: ResponseValidator | None
+    n: int
 
     def prepare(self, request: Request, route: Route, repair: tuple[Message, ...] | None = None) -> Request:
         """As the validator of the row's kind does."""

@@ -32,8 +32,8 @@ __all__ = ["BrokenLog", "RunLog"]
 
 #: Bound parameters of one query; SQLite's oldest limit is 999.
 KEYS_PER_QUERY = 500
-#: Above every row; and rows whose requests are read at once.
-ALL, REQUESTS_AT_ONCE = 2**62, 10_000
+#: Above every row; rows whose requests are read at once; and of how many they are few.
+ALL, REQUESTS_AT_ONCE, FEW = 2**62, 10_000, 16
 #: Longest wait at a run's end for a log that another process holds.
 END_WAIT_S = 30.0
 
@@ -294,5 +294,6 @@ def _by_key(db: sqlite3.Connection, keys: Sequence[str], which: str) -> dict[str
     return outcomes
 
 
-def _requests(run: str, rows: Collection[StoredRow]) -> MadeRows:
-    return MadeRows(rows, functools.partial(records.request_row, run))
+def _requests(run: str, rows: Collection[StoredRow]) -> Collection[tuple[Any, ...]]:
+    rows_made = MadeRows(rows, functools.partial(records.request_row, run))
+    return rows_made if len(rows) > FEW else list(rows_made)  # a list is written in one statement with others, such as those of a judge

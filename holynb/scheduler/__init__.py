@@ -11,7 +11,7 @@ from holynb.scheduler.queues import Backlog
 from holynb.scheduler.registry import shared_limiter
 from holynb.scheduler.retry import Policy
 from holynb.scheduler.scheduler import Scheduler
-from holynb.scheduler.validation import ResponseValidator
+from holynb.scheduler.validation import ResponseValidator, supports_schema
 
 __all__ = [
     "NOTHING",
@@ -34,4 +34,5 @@ __all__ = [
     "record_usage",
     "shared_limiter",
     "shared_outcome",
+    "supports_schema",
 ]

@@ -1,4 +1,8 @@
-"""A server that embeds, as each vendor does: a script for `Exact`. The vector of a text is known, so a test can tell whose it got."""
+"""A server that embeds, as each vendor does: a script for `Exact`. The vector of a text is known, so a test can tell whose it got.
+
+Ollama's fields are those of docs.ollama.com/api/embed, vLLM's those of `EmbeddingResponse` and `UsageInfo` in vllm/entrypoints, which
+has some that OpenAI has not.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +52,8 @@ class Embedder:
             numbers = {"float": [r.tolist() for r in rows]}
             return [reply({"id": "1", "embeddings": numbers, "texts": texts, "meta": {"billed_units": {"input_tokens": tokens}}})]
         if path.endswith("/api/embed"):
-            return [reply({"model": body["model"], "embeddings": [r.tolist() for r in rows], "prompt_eval_count": tokens})]
+            took = {"total_duration": 14_143_917, "load_duration": 1_019_500, "prompt_eval_count": tokens}
+            return [reply({"model": body["model"], "embeddings": [r.tolist() for r in rows], **took})]
         if path.endswith("/invoke") and "inputText" in body:
             return [reply({"embedding": rows[0].tolist(), "inputTextTokenCount": tokens})]
         if path.endswith("/invoke"):
@@ -62,8 +67,9 @@ class Embedder:
             {"object": "embedding", "index": i, "embedding": base64.b64encode(r.tobytes()).decode() if whole else r.tolist()}
             for i, r in enumerate(rows)
         ]
-        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-        return {"object": "list", "data": data[::-1] if self.shuffled else data, "model": body.get("model"), "usage": usage}
+        usage = {"prompt_tokens": tokens, "total_tokens": tokens, "completion_tokens": 0, "prompt_tokens_details": None}
+        facts = {"id": "embd-1", "object": "list", "created": 1_800_000_000, "model": body.get("model")}
+        return {**facts, "data": data[::-1] if self.shuffled else data, "usage": usage}
 
 
 def texts_of(path: str, body: Any) -> list[str]:
