@@ -196,7 +196,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "batch_pieces | map_reduce | quality",
         "batch_queue",
         "batched",
-        "batch_setup | by_batch",
+        "batch_handle | batch_setup",
         "run",
         "bench | function",
     ),

@@ -38,7 +38,7 @@ Direct = Callable[[Sequence[WorkItem]], Awaitable[None]]
 
 
 class Batched:
-    """The batches of one run. `accepted`: every row is in one, or waits for one; `ended_elsewhere`: another process has stopped it."""
+    """The batches of one run. `accepted`: every row is in one, or waits for one."""
 
     def __init__(
         self, plan: Plan, recorder: Recorder, engines: Mapping[Route, Hosted], money: Money, validator: ResponseValidator | None
@@ -51,7 +51,7 @@ class Batched:
         self._pace = Pace()
         self._queue.moved = self._pace.restart
         self._wake = asyncio.Event()
-        self.accepted = self.ended_elsewhere = False
+        self.accepted = False
 
     def send_directly(self, direct: Direct) -> None:
         """What is asked again goes out one by one, by this."""
@@ -64,6 +64,11 @@ class Batched:
         return [piece.line() for piece in list(self._queue.open) if not piece.read] + waiting
 
     # -- on the io loop ----------------------------------------------------------------------------------------------
+    @property
+    def stopped(self) -> bool:
+        """Whether it was stopped, here or by another process."""
+        return self._queue.stopping
+
     def stop(self) -> None:
         """Submit no more, and ask for the end of what is submitted."""
         self._queue.stopping = True
@@ -90,7 +95,7 @@ class Batched:
                 return
             await self._pause()
             if not queue.stopping and await queue.log.asked_to_end(queue.open):
-                self.ended_elsewhere = queue.stopping = True
+                queue.stopping = True
             if not queue.stopping:
                 await self._look()
         await self._end_there()

@@ -19,14 +19,15 @@ from holynb.config import Options, settings
 from holynb.errors import InferError
 from holynb.journal import EventSink, Journal
 from holynb.results import Summary, Tally, frame, summarize, vectors
-from holynb.run import assembly, batch_setup, by_batch, chunk_log, embedding, out_file, prefix_order, session, spec, value
+from holynb.run import assembly, batch_setup, chunk_log, embedding, out_file, prefix_order, session, spec, value
+from holynb.run.batch_handle import BatchHandle
 from holynb.run.judging import JudgedRows, verdict_validator
 from holynb.run.map_reduce import MapReduce
 from holynb.run.packs import Packs
 from holynb.run.pending_rows import Groups
 from holynb.run.plan import Plan
 from holynb.run.recorder import Recorder
-from holynb.run.work import backlogs, grown, items, settled
+from holynb.run.work import backlogs, end_rest, grown, items, settled
 from holynb.scheduler import Backlog, Policy, Scheduler, WorkItem
 from holynb.spool import MANY
 from holynb.types import Outcome, Prompt, Request, Route
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["Run"]
 
 
-class Run(by_batch.ByBatch):
+class Run(session.InProcess):
     """One run over `n` rows.
 
     `wait()` and `await` return the run, and raise InferError where nothing could be done. `frame()` never raises, at any moment.
@@ -63,6 +64,7 @@ class Run(by_batch.ByBatch):
         self._future: Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._scheduler: Scheduler | None = None
+        self.batch = BatchHandle(self._begin_main, self._cancel)
         chunks = chunk_log.ChunkLog(plan, self._recorder)
         self._map_reduce = MapReduce(plan, self.journal, self._recorder, chunks) if plan.options.chunk else None
         self._packs = Packs(plan, self._recorder) if plan.options.embed else None
@@ -155,8 +157,11 @@ class Run(by_batch.ByBatch):
         """Start; returns at once. Raises BadOption where `--out` cannot be written."""
         self._out = out_file.checked(self.plan, self.journal, self.id)
         session.remember(self)
-        self._future = loop.submit(self._main())
+        self._begin_main()
         return self
+
+    def _begin_main(self) -> None:
+        self._future = loop.submit(self._main())
 
     def wait(self, timeout: float | None = None) -> Run:
         """Block until every row has ended. Raises TimeoutError, InferError, or what made the run impossible."""
@@ -192,10 +197,14 @@ class Run(by_batch.ByBatch):
         hard, self.stopped = self.stopped, True
         loop.call(self._cancel, hard)
 
+    def release(self) -> None:
+        """Let go: what is in a batch goes on at its provider, and all else is stopped."""
+        self.batch.release() if self.options.batch else self.cancel()
+
     def _cancel(self, hard: bool) -> None:
-        if self._batched is not None and not hard:
-            self._batched.stop()
-        elif self._scheduler is not None:
+        if not hard and self.batch.stop():
+            return
+        if self._scheduler is not None:
             self._scheduler.stop(hard=hard)
         elif self._task is not None and not self._task.cancelling():
             self._task.cancel()  # once: a second would cut off the writing of what has ended
@@ -212,12 +221,12 @@ class Run(by_batch.ByBatch):
         try:
             await self._execute()
         except asyncio.CancelledError:
-            self.stopped = not self._leaves
+            self.stopped = not self.batch.leaves
         except Exception as exc:  # noqa: BLE001 - kept for wait() to raise; rows must still end
             self.error = session.reason(exc)
             status = "failed"
         finally:
-            pending = self.error is None and not self.stopped and (self._leaves or self._once) and None in self.journal.rows
+            pending = self.error is None and not self.stopped and (self.batch.leaves or self.batch.once) and None in self.journal.rows
             if not pending:
                 self._sweep()
             self.ended, self._duration = time.time(), time.monotonic() - self._start
@@ -234,11 +243,10 @@ class Run(by_batch.ByBatch):
             endpoints = assembly.endpoints(self.plan, engines)
             self._warn()
             if self.options.batch:
-                self._batched = batch_setup.batched(self.plan, self._recorder, engines, self._warn_of)
-                if self.stopped:
-                    self._batched.stop()
-                await self._batched.run(items, once=self._once)
-                self.stopped = self.stopped or self._batched.ended_elsewhere
+                batched = batch_setup.batched(self.plan, self._recorder, engines, self._warn_of)
+                self.batch.hold(batched, stopped=self.stopped)
+                await batched.run(items, once=self.batch.once)
+                self.stopped = batched.stopped
                 return
             policy = Policy(self.plan.timeouts, self.options.retries, self.options.deadline, max_in_flight=self.options.concurrency)
             sink: EventSink = self._map_reduce or self._packs or self._judging or self._recorder
@@ -288,9 +296,4 @@ class Run(by_batch.ByBatch):
         if self._judging is not None:
             self._judging.sweep()
         ending = session.ending(self.error) if self.error or not self._scheduler else self._scheduler.unsent_outcome()
-        if self.n >= MANY:
-            self._recorder.end_rest(ending)
-            return
-        for row, outcome in enumerate(self.journal.rows):
-            if outcome is None:
-                self._recorder.settle(row, ending)
+        end_rest(self._recorder, ending)

@@ -8,12 +8,14 @@ from holynb.run import attaching, prefix_order
 from holynb.run.pending import Pending, from_log
 from holynb.run.pending_rows import Groups
 from holynb.run.plan import Plan
+from holynb.run.recorder import Recorder
 from holynb.run.stored_requests import has_attachments, kind_of
 from holynb.scheduler import Backlog, WorkItem
+from holynb.spool import MANY
 from holynb.types import Outcome, Request, Route
 from holynb.words import counted
 
-__all__ = ["backlogs", "grown", "items", "settled"]
+__all__ = ["backlogs", "end_rest", "grown", "items", "settled"]
 
 Chains = Mapping[Route, Sequence[str]]
 
@@ -68,3 +70,13 @@ def backlogs(requests: Sequence[Request | None], groups: Groups, chains: Chains)
         return (groups.group(row) for row in groups.firsts if (kind := kind_of(requests, row)) is not None and kind.route == route)
 
     return [Backlog(chains[route], prefix_order.windows(items(requests, of(route), chains), route), n) for route, n in counts.items()]
+
+
+def end_rest(recorder: Recorder, ending: Outcome) -> None:
+    """End the rows of a run that have not ended."""
+    if len(recorder.rows) >= MANY:
+        recorder.end_rest(ending)
+        return
+    for row, outcome in enumerate(recorder.rows):
+        if outcome is None:
+            recorder.settle(row, ending)

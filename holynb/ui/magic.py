@@ -164,7 +164,7 @@ class InferMagic(Configurable):
         from holynb.ui.output import report
 
         run = work.run
-        if run.accepted and not run.done and not state.interrupts:
+        if run.batch.accepted and not run.done and not state.interrupts:
             work.page.end({})
             return rundisplay.hand_over(run, work.name, self.shell, shown=work.show != "none")
         frame = run.value()

@@ -72,7 +72,7 @@ def test_answers_of_a_batch_are_compared_with_labels_when_they_are_there() -> No
     df = pd.DataFrame({"t": ["p0", "p1", "p2", "p3"], "y": ["answer 0", "answer 1", "other", None]})
     with Batches("openai", answer=lambda body, id_: f"answer {id_.split('-')[-2]}") as server:
         run = holynb.infer("{{ t }}", ROUTES["openai"], df=df, label="y", batch=True, api_base=server.base, name="b")
-        until(lambda: run.accepted)
+        until(lambda: run.batch.accepted)
         assert run.quality().assessment.labelled[0].confusion.n == 0
         server.work()
         run.wait(20)
@@ -85,13 +85,13 @@ def test_answers_of_a_batch_are_compared_with_labels_when_they_are_there() -> No
 def test_rows_come_back_in_input_order_at_the_price_of_a_batch(vendor: str) -> None:
     with Batches(vendor, answer=lambda body, id_: f"answer to row {id_.split('-')[-2]}") as server:
         run = ask(server, 7, name="mine")
-        until(lambda: run.accepted)
+        until(lambda: run.batch.accepted)
         frame = run.frame()
         assert frame["status"].isna().all()
         assert "7 pending" in run.summary().line()
         assert "7 rows pending in 1 batch." in notes(run)
         about = "about " if vendor in ("azure", "gemini") else ""  # whose pages do not say how long they keep results
-        assert f"{next(iter(server.jobs))} at {vendor}: 7 rows, fetch before {about}20" in run.batches()[0]
+        assert f"{next(iter(server.jobs))} at {vendor}: 7 rows, fetch before {about}20" in run.batch.lines()[0]
         server.work()
         frame = run.wait(10).frame()
     assert list(frame["text"]) == [f"answer to row {i}" for i in range(7)]
@@ -144,7 +144,7 @@ def test_anothers_batch_of_as_many_rows_is_told_from_ours_by_its_rows(settled_at
         run = ask(server, 3)
         until(lambda: "as anthropic's msgbatch_x may be it: nothing is submitted twice" in notes(run))
         assert len(server.jobs) == 1, "held until its rows can be read"
-        assert "held until msgbatch_x can be read" in run.batches()[0]
+        assert "held until msgbatch_x can be read" in run.batch.lines()[0]
         server.work("msgbatch_x")
         until(lambda: len(server.jobs) == 2)
         server.work()
@@ -175,7 +175,7 @@ def test_rows_that_expired_or_failed_stay_for_only_failed(vendor: str) -> None:
 
     with Batches(vendor, answer=answer) as server:
         run = ask(server, 4, name="again")
-        until(lambda: run.accepted)
+        until(lambda: run.batch.accepted)
         server.work(share=0.5, end="expired")
         until(lambda: run.done)
         frame = run.frame()
@@ -187,7 +187,7 @@ def test_rows_that_expired_or_failed_stay_for_only_failed(vendor: str) -> None:
             assert frame["error_type"][2] == "timeout" and frame["cost"][2] == 0
         server.answer = lambda body, id_: "well"
         done = ask(server, 4, name="again", only="failed")
-        until(lambda: done.accepted)
+        until(lambda: done.batch.accepted)
         server.work()
         assert list(done.wait(10).frame()["status"]) == ["ok"] * 4
     sent = server.submitted()
@@ -198,7 +198,7 @@ def test_rows_that_expired_or_failed_stay_for_only_failed(vendor: str) -> None:
 def test_a_stop_cancels_there_and_what_was_answered_is_kept(vendor: str) -> None:
     with Batches(vendor) as server:
         run = ask(server, 4, name="stopped")
-        until(lambda: run.accepted)
+        until(lambda: run.batch.accepted)
         if vendor in ("openai", "azure"):
             first = next(iter(server.jobs.values()))
             first.results[first.rows[0]["custom_id"]] = ("ok", "early")
@@ -207,7 +207,7 @@ def test_a_stop_cancels_there_and_what_was_answered_is_kept(vendor: str) -> None
         assert run.summary().cancelled >= 3 and run.stopped
         assert all(job.state == "cancelled" for job in server.jobs.values())
         again = Run(resume.resumed("stopped")).start()
-        until(lambda: again.accepted or again.done)
+        until(lambda: again.batch.accepted or again.done)
         server.work()
         assert list(again.wait(10).frame()["status"]) == ["ok"] * 4
         if vendor in ("openai", "azure"):
@@ -382,7 +382,7 @@ def test_a_provider_that_cannot_be_asked_is_asked_no_sooner_than_the_pace_says(
         run = ask(server, 2)
         until(lambda: len(asked) >= 4)
         assert asked[3] - asked[1] > 0.35
-        assert "not to be asked for now" in run.batches()[0] and KEY not in run.batches()[0] + notes(run)
+        assert "not to be asked for now" in run.batch.lines()[0] and KEY not in run.batch.lines()[0] + notes(run)
         server.handle = answers
         server.work()
         assert set(run.wait(10).frame()["status"]) == {"ok"}

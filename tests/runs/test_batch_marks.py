@@ -81,7 +81,7 @@ def in_any_order(at_once: int) -> Callable[[Batches], tuple[float, float]]:
 
 def until_accepted(run: Run) -> None:
     end = time.monotonic() + 20
-    while not run.accepted:
+    while not run.batch.accepted:
         assert time.monotonic() < end
         time.sleep(0.005)
 

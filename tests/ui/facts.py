@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 from holynb.events import Ended, Event
@@ -37,7 +38,8 @@ class FakeRun:
         self.n, self.name, self.id = n, name, "1122-000000-beef"
         self.journal = Journal(n)
         self.prompts = [Prompt((Message("user", f"prompt {i}"),)) for i in range(n)]
-        self.done = self.stopped = self.accepted = False
+        self.done = self.stopped = False
+        self.batch = SimpleNamespace(accepted=False)
         self.cancels = 0
         self.elapsed = 0.0
         self.waited: list[float | None] = []

@@ -75,7 +75,7 @@ import time, holynb
 from holynb.batches import pace
 pace.FIRST_S = pace.MOST_S = 0.02
 runs = {name: holynb.infer([name, "b"], "openai/gpt-6-luna", batch=True, name=name) for name in ("night", "noon", "stopped")}
-while not all(run.accepted for run in runs.values()):
+while not all(run.batch.accepted for run in runs.values()):
     time.sleep(0.01)
 print("accepted", flush=True)
 print(runs["noon"].wait(30).summary().line(), flush=True)

@@ -54,7 +54,7 @@ class WaitState:
 
     def poll(self, interrupts: int) -> bool:
         """Cancel the run and paint as due. Returns whether to go on waiting. `interrupts`: how many there have been so far."""
-        if self.run.done or (self.run.accepted and not interrupts):
+        if self.run.done or (self.run.batch.accepted and not interrupts):
             return False
         while self.interrupts < interrupts:
             self.interrupts += 1

@@ -33,8 +33,8 @@ def lines() -> list[str]:
             + "".join(f" · {part}" for part in (captioned(summary.money()) if done else "", seconds(summary.elapsed)) if part)
         )
         if isinstance(run, Run):
-            run.look_now()
-            parts += [f"  {line}" for line in run.batches()]
+            run.batch.look_now()
+            parts += [f"  {line}" for line in run.batch.lines()]
     return parts + _elsewhere({run.id for run in going})
 
 
@@ -50,14 +50,15 @@ def stopped(name: str) -> str | None:
             return None
         if runlog.Lease.is_held(settings.home(), record.id):
             return _stopped_elsewhere(record)
-        run = Run(resume.resumed(record.id)).end_there()
+        run = Run(resume.resumed(record.id))
+        run.batch.end_there()
         try:
             run.wait(LOOK_S)
         except runlog.RunHeld:  # another kernel was quicker
             return _stopped_elsewhere(record)
         except (TimeoutError, HolynbError):
             pass  # how it ended is said, and in the log
-        left = "".join(f"\n  {line}" for line in run.batches())
+        left = "".join(f"\n  {line}" for line in run.batch.lines())
         return f"Stopped {record.name or record.id} at its provider. {run.summary().line()}{left}"
     return None
 
@@ -93,7 +94,8 @@ def _looked_at(name: str, seconds: float) -> list[str]:
     if runlog.Lease.is_held(settings.home(), name):
         return _collected_elsewhere(name)
     try:
-        run = Run(resume.resumed(name)).look_once()
+        run = Run(resume.resumed(name))
+        run.batch.look_once()
         with suppress(TimeoutError):
             run.wait(seconds)
     except runlog.RunHeld:  # another kernel was quicker
@@ -104,7 +106,7 @@ def _looked_at(name: str, seconds: float) -> list[str]:
     word = run.plan.options.name or name
     rest = f"%infer resume {word} waits for the rest" if summary.running else f"%infer show {word}"
     head = f"run {word} on {spec.routes(run.plan)}: {summary.n - summary.running:,} of {counted(summary.n, 'row')}. {rest}"
-    return [head, *(f"  {line}" for line in run.batches())]
+    return [head, *(f"  {line}" for line in run.batch.lines())]
 
 
 def _collected_elsewhere(name: str) -> list[str]:
