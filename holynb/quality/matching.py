@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 
 __all__ = ["OTHER", "classes", "fold"]
@@ -16,12 +17,14 @@ _AROUND = " \t\r\n.,;:!?…。！？、，；：\"'`*“”„‘’«»"
 def fold(text: str, *, exact: bool = False) -> str:
     """What is compared: without space around it, without case, and without punctuation at its end and quotes around it.
 
-    exact: the text as it is. A text of nothing but punctuation keeps it: `!` and `?` may be labels.
+    exact: the text as it is. A text of nothing but punctuation keeps it: `!` and `?` may be labels. An accent is the same as one character
+    and as two, as files of macOS have it.
     """
     if exact:
         return text
     bare = text.strip()
-    return (bare.rstrip(_AROUND).lstrip("\"'`*“”„‘’«» ") or bare).casefold()
+    folded = (bare.rstrip(_AROUND).lstrip("\"'`*“”„‘’«» ") or bare).casefold()
+    return folded if folded.isascii() else unicodedata.normalize("NFC", folded)
 
 
 def classes(labels: Sequence[str], *, exact: bool = False) -> dict[str, str]:

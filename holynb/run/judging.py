@@ -240,7 +240,8 @@ def verdict_validator(plan: Plan, answers: ResponseValidator | None) -> Response
     if plan.judge is None:
         return answers
     prompted = {e.route for e in plan.targets.endpoints if e.route == plan.judge.route and not supports_schema(e)}
-    return VerdictValidator(plan.judge.schema, prompted, answers=answers, n=len(plan.rows.requests))
+    # How long a verdict may be is not the user's, so no option is named where it is cut off.
+    return VerdictValidator(plan.judge.schema, prompted, {}, "the verdict", "", answers=answers, n=len(plan.rows.requests))
 
 
 @dataclass(kw_only=True)

@@ -56,10 +56,11 @@ def load(options: Options, source: Any, held_to: Schema | None, *, prompts: int,
         raise BadOption("--label compares answers with a column: add --df NAME or --file PATH.")
     names = [str(c) for c in source.columns]
     column, field = _split(options.label, names, held_to)
+    if names.count(column) > 1:
+        raise BadOption(f"--label {column}: {names.count(column)} columns have this name. Rename the one that holds the labels.")
     cells = (row[column] for part in files.pieces(source, names.index(column)) for row in frame.records(part.to_frame(column)))
     values = _texts(column, list(cells), field is not None)
-    if len(values) != prompts:
-        values = values[:prompts]
+    values = [None if v is None else _as_field(v, field, held_to) for v in values[:prompts]]
     labels = Labels(column, values, each, field, options.exact)
     _check_reachable(labels, held_to)
     return labels
@@ -203,7 +204,7 @@ def _unreachable(labels: Labels, held_to: Schema | None) -> list[str]:
         return [name for key, name in labels.names().items() if key not in can]
     if kind == "string":
         return []
-    fits = _is_boolean if kind == "boolean" else _is_integer
+    fits = {"boolean": _is_boolean, "integer": _is_integer}.get(kind, _is_number)
     return [name for name in labels.names().values() if not fits(name)]
 
 
@@ -212,7 +213,19 @@ def _is_boolean(text: str) -> bool:
 
 
 def _is_integer(text: str) -> bool:
-    return re.fullmatch(r"-?\d{1,18}", text.strip()) is not None
+    return re.fullmatch(r"-?\d{1,18}", text.strip(), re.ASCII) is not None
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"-?\d{1,18}(\.\d{1,18})?(e[+-]?\d{1,2})?", text.strip(), re.ASCII | re.IGNORECASE) is not None
+
+
+def _as_field(text: str, field: str | None, held_to: Schema | None) -> str:
+    """A label as its field's values are written, where that is a number: 2.0 is 2, and 1.50 is 1.5."""
+    kind = None if held_to is None else next((c.kind for c in held_to.columns if c.name == field), None)
+    if kind not in ("integer", "number") or not _is_number(text):
+        return text
+    return str(int(text)) if _is_integer(text) else as_text(float(text))
 
 
 def _possible(labels: Labels, held_to: Schema | None) -> list[str] | None:

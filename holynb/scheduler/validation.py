@@ -31,7 +31,7 @@ SCHEMA_UNSUPPORTED = re.compile(
 #: The kinds of fault that carry such a message: OpenRouter answers 404, Ollama 500.
 UNSUPPORTED_KINDS = ("bad_request", "not_found", "server")
 #: Finish reasons that say why an answer is none of the schema.
-_WHY = {"length": " (it was cut off: --max-tokens)", "refusal": " (the model refused to answer)"}
+_WHY = {"length": " (it was cut off{})", "refusal": " (the model refused to answer)"}
 #: Groq's error code for a generation that it validated itself, found invalid and returns inside the error.
 INVALID_GENERATION = "json_validate_failed"
 
@@ -52,12 +52,15 @@ def supports_schema(endpoint: Endpoint) -> bool:
 class ResponseValidator:
     """One run's schema. `prompted_routes` get it as text in the prompt; a route whose server refuses it otherwise is added.
 
-    `escalations`: route → the tier that a row goes to once its answer stays invalid. Owned by the io loop.
+    `escalations`: route → the tier that a row goes to once its answer stays invalid; `what`: is held to the schema;
+    `longer`: what makes it longer. Owned by the io loop.
     """
 
     schema: Schema
     prompted_routes: set[Route] = field(default_factory=set)
     escalations: Mapping[Route, str] = field(default_factory=dict)
+    what: str = "the answer"
+    longer: str = ": --max-tokens"
 
     @classmethod
     def of(cls, schema: Schema, endpoints: Iterable[Endpoint], escalations: Mapping[Route, str]) -> Self:
@@ -77,10 +80,10 @@ class ResponseValidator:
         problem = self.schema.check(completion.text).error if item.request.schema is not None else None
         if problem is None:
             return
-        cut = _WHY.get(completion.finish_reason, "")
+        cut = _WHY.get(completion.finish_reason, "").format(self.longer)
         facts: dict[str, Any] = {"usage": completion.usage, "model": completion.model, "raw": completion.text[:2000]}
         facts["reasoning"] = completion.reasoning
-        raise self._invalid_output(item, completion.text, problem, f"the answer does not match the schema{cut}: {problem}", facts)
+        raise self._invalid_output(item, completion.text, problem, f"{self.what} does not match the schema{cut}: {problem}", facts)
 
     def _invalid_output(self, item: WorkItem, text: str, problem: str, message: str, facts: Mapping[str, Any]) -> Fault:
         """The Fault of an invalid answer: the first is retried with a repair, the second ends the row or moves it on."""

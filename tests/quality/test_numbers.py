@@ -221,6 +221,11 @@ def test_labels_of_punctuation_stay_apart() -> None:
     assert matching.fold("STRASSE") == matching.fold("Straße")
 
 
+def test_an_accent_is_one_character_or_two() -> None:
+    assert matching.fold("caf\u00e9") == matching.fold("Cafe\u0301.")
+    assert matching.fold("caf\u00e9", exact=True) != matching.fold("cafe\u0301", exact=True)
+
+
 def test_classes_are_written_as_they_come_first_and_numbers_by_their_size() -> None:
     assert list(matching.classes(["Yes", "no", "yes.", "NO"]).values()) == ["no", "Yes"]
     assert list(matching.classes(["10", "9", "b", "-1"]).values()) == ["-1", "9", "10", "b"]

@@ -140,7 +140,7 @@ def test_an_unreadable_verdict_is_unscored_and_nothing_is_wrong_with_the_answer(
     frame = run.frame()
     assert frame["status"].tolist() == ["ok"] * 4
     assert frame["score"].isna().tolist() == [True, True, False, True]
-    assert frame["score_reason"][0].startswith("unscored: the answer does not match the schema")
+    assert frame["score_reason"][0].startswith("unscored: the verdict does not match the schema")
     assert frame["attempts"].tolist() == [3, 3, 2, 3]  # it is asked once to repair it
     assert frame["attempts"].sum() == len(server.asked)
     (scored,) = run.quality().assessment.scored
@@ -175,6 +175,13 @@ def test_each_row_is_shown_with_its_score_and_the_reason_for_it(rubric: str | No
     assert f"score {scores[0]} · " in compared.as_html(report.of(both), 9, 99_999)
     plain = holynb.infer(["a"] * 2, "sim/echo").wait(30)
     assert "score" not in rows.as_html(report.of(plain)).replace('content:"score "', "")
+
+
+def test_a_verdict_that_is_cut_off_names_no_option() -> None:
+    cut = [reply({"model": "gpt-4.1", "choices": [{"message": {"content": '{"reason": "2'}, "finish_reason": "length"}], "usage": USAGE})]
+    with Exact(Graders(lambda prompt, n: cut)) as server:
+        frame = ask(server, ["q"]).frame()
+    assert frame["score_reason"][0].startswith("unscored: the verdict does not match the schema (it was cut off): ")
 
 
 def test_a_judge_that_repairs_its_verdict_is_heard() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -12,9 +13,14 @@ import holynb
 from holynb.config import Options
 from holynb.errors import BadOption
 from holynb.run import plan, resume
+from holynb.run.labels import compared
+from holynb.types import Outcome
 from holynb.ui.output import report
 
 SENTIMENT = {"type": "object", "properties": {"mood": {"type": "string", "enum": ["pos", "neg"]}, "stars": {"type": "integer"}}}
+
+
+RATED = {"type": "object", "properties": {"rating": {"type": "number"}, "stars": {"type": "integer"}}}
 
 
 def made(values: list[Any], **options: Any) -> plan.Plan:
@@ -37,6 +43,7 @@ def made(values: list[Any], **options: Any) -> plan.Plan:
         (["good", "bad"], {"schema": SENTIMENT, "label": "y=mood"}, "no answer can match: mood is one of 'pos', 'neg'"),
         (["many", "few"], {"schema": SENTIMENT, "label": "y=stars"}, "no answer can match: stars is another kind of value"),
         (["  ", ""], {}, "every label is blank"),
+        (["many", "few"], {"schema": RATED, "label": "y=rating"}, "no answer can match: rating is another kind of value"),
     ],
 )
 def test_what_can_be_no_label_is_refused_in_one_line(values: list[Any], options: dict[str, Any], message: str) -> None:
@@ -61,6 +68,23 @@ def test_whole_numbers_with_gaps_true_and_false_and_categories_are_labels() -> N
         labels = made(values).labels  # type: ignore[arg-type]
         assert labels is not None
         assert list(labels.values) == expected
+
+
+@pytest.mark.parametrize(("field", "values"), [("rating", ["2.0", "1.50", "-3", "1e2"]), ("stars", ["2", "007", "-3", None])])
+def test_a_label_of_a_number_is_written_as_the_field_is(field: str, values: list[str | None]) -> None:
+    plan = made(values, schema=RATED, label=f"y={field}")
+    assert plan.labels is not None
+    assert not plan.notes or "can never be" not in " ".join(plan.notes)
+    for label, value in zip(plan.labels.values, values, strict=True):
+        number = None if value is None else float(value)
+        said = None if number is None else Outcome("ok", json.dumps({"rating": number, "stars": int(number)}))
+        assert label == (None if said is None else compared(said, plan.labels, plan.schema, exact=False))
+
+
+def test_a_name_that_two_columns_have_is_no_label() -> None:
+    df = pd.DataFrame([["x", "a", "b"]], columns=["t", "y", "y"])
+    with pytest.raises(BadOption, match="--label y: 2 columns have this name"):
+        plan.make("{{ t }}", "sim/json", Options.parse({"df": df, "label": "y"}))
 
 
 def test_labels_that_some_answers_can_never_be_are_told() -> None:

@@ -102,7 +102,7 @@ def percent(share: float) -> str:
 def _range(interval: Interval | None, scale: int = 1) -> str:
     if interval is None:
         return ""
-    form = ".1f" if scale == 100 else ".2f"
+    form = "z.1f" if scale == 100 else "z.2f"  # z: no -0.0
     return f" ({interval.low * scale:{form}} to {interval.high * scale:{form}})"
 
 
@@ -147,7 +147,8 @@ def _advice(c: Confusion) -> list[str]:
     notes = [f"{hidden:,} smaller classes are not listed; run.quality().classes has them."] if hidden > 0 else []
     if c.others * 2 > c.n:
         notes.append(
-            f"{c.others:,} of {counted(c.n, 'answer')} are none of the labels. Ask for the label alone, or use --schema with --label COL=FIELD."
+            f"{c.others:,} of {counted(c.n, 'answer')} {'is' if c.others == 1 else 'are'} none of the labels. "
+            "Ask for the label alone, or use --schema with --label COL=FIELD."
         )
     return notes
 
