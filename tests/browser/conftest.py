@@ -10,8 +10,29 @@ import pytest
 from browser.lab import CHROMIUM, FLAGS, Lab, Page, write_notebook
 
 _numbers = count()
+FAILED = pytest.StashKey[bool]()
 
 Open = Callable[..., Page]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A test that drives a browser is tried once more where it fails, as those of JupyterLab (Galata) are: page, server and kernel share one slow machine.
+
+    A second failure is a fault. `-rR` prints which were tried again, `--rerun-show-tracebacks` why. Each try has the time of a test.
+    """
+    for item in items:
+        if item.get_closest_marker("browser") and config.pluginmanager.hasplugin("rerunfailures"):
+            item.add_marker(pytest.mark.flaky(reruns=1))
+            item.add_marker(pytest.mark.timeout(float(config.getini("timeout")), func_only=True))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Notes for `notebook` whether its test has failed: a test that is tried again is counted as failed afterwards, or never."""
+    report = yield
+    if report.when == "call":
+        item.stash[FAILED] = report.failed
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +78,6 @@ def notebook(request: pytest.FixtureRequest, lab: Lab, context: Any, tabs: list[
     `fresh`: in a tab of its own and the only one, for who loads it again or weighs it. `loads`: no, where one of the cells loads it. `name` of the file.
     """
     pages, only = list[Page](), list[Page]()
-    failed = request.session.testsfailed
 
     def start(*cells: str, size: tuple[int, int] = (1280, 900), fresh: bool = False, loads: bool = True, name: str = "") -> Page:
         path = write_notebook(lab.root / f"{name or next(_numbers)}.ipynb", ["%load_ext holynb", *cells] if loads else cells)
@@ -73,7 +93,7 @@ def notebook(request: pytest.FixtureRequest, lab: Lab, context: Any, tabs: list[
 
     yield start
     outside, errors = ([what for page in pages for what in getattr(page, name)] for name in ("outside", "errors"))
-    whole = request.session.testsfailed == failed and not errors
+    whole = not request.node.stash.get(FAILED, True) and not errors
     for page in pages:
         if whole and not tabs and page not in only:
             page.put_away()

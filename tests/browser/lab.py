@@ -37,7 +37,11 @@ FLAGS = [
 SETTINGS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True}}
 STATE = """() => { const panel = window.jupyterapp.shell.currentWidget; const kernel = panel?.sessionContext?.session?.kernel;
   const asked = [...document.querySelectorAll('.jp-Notebook .jp-InputPrompt')].filter(e => e.textContent.includes('*')).length;
-  return [kernel?.status ?? null, kernel?.connectionStatus ?? null, asked]; }"""
+  return [kernel?.status ?? null, kernel?.connectionStatus ?? null, Math.max(asked, panel?.begun ?? 0)]; }"""
+
+#: The notebook in front is this one, and drawn.
+OPENED = """name => { const panel = window.jupyterapp?.shell.currentWidget;
+  return panel?.context?.path === name && !!panel.node.querySelector('.jp-Notebook .jp-Cell')?.checkVisibility(); }"""
 
 #: A deadline is of a quiet machine: one that is slower, or has other work, gets so many times as long. It costs only what fails.
 PATIENCE = 5
@@ -222,7 +226,7 @@ class Page:
             self.opened = self.received
 
     def _await_notebook(self) -> None:
-        self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=PATIENCE * 60_000)
+        self.until(lambda: self.ask(OPENED, self.path.name), 60, "the notebook")
         self.until(lambda: self.state()[:2] in (["idle", "connected"], ["busy", "connected"]), 60, "a kernel")
         self.page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
 
@@ -237,6 +241,12 @@ class Page:
             self.page.wait_for_timeout(40)
         return value
 
+    def shows(self, cell: int, *texts: str, seconds: float = 20) -> str:
+        """Wait until a cell's output shows all of these; what it shows then. What a kernel has sent is drawn later."""
+        return str(
+            self.until(lambda: all(text in (shown := self.text(cell)) for text in texts) and shown, seconds, f"{texts} in cell {cell}")
+        )
+
     def state(self) -> list[Any]:
         return list(self.page.evaluate(STATE))
 
@@ -248,7 +258,8 @@ class Page:
         """Run a cell without waiting."""
         self.page.evaluate(
             """i => { const nb = window.jupyterapp.shell.currentWidget.content; nb.deselectAll(); nb.activeCellIndex = i;
-            window.jupyterapp.commands.execute('notebook:run-cell'); return null; }""",
+            const panel = window.jupyterapp.shell.currentWidget; panel.begun = (panel.begun ?? 0) + 1;  // its star comes later: a look may be quicker
+            window.jupyterapp.commands.execute('notebook:run-cell').finally(() => { panel.begun -= 1; }); return null; }""",
             cell,
         )
 
@@ -281,7 +292,7 @@ class Page:
 
     def reload(self) -> None:
         self.page.reload()
-        self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=PATIENCE * 60_000)
+        self.until(lambda: self.ask(OPENED, self.path.name), 60, "the notebook, loaded again")
 
     def save(self) -> dict[str, Any]:
         """Save; what is in the file then."""
@@ -292,6 +303,7 @@ class Page:
         self.command("apputils:change-theme", theme=name)
         self.until(lambda: self.ask("() => document.body.dataset.jpThemeName") == name, 20, name)
         self.page.wait_for_timeout(200)  # colours that change in time
+        self.until(lambda: not self.there("#jupyterlab-splash"), 20, "the page without the splash that covers it meanwhile")
 
     def close(self) -> None:
         self.page.close()

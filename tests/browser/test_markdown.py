@@ -42,6 +42,7 @@ SAFE = {"a", "br", "code", "div", "h4", "li", "ol", "p", "pre", "span", "strong"
 
 def looked_at(page: Any, where: str) -> str:
     """What the rendered answer says; it holds what is allowed, and ran nothing."""
+    page.wait_for_selector(where)
     found = page.evaluate(INSIDE, where)
     assert set(found["tags"]) <= SAFE
     assert {"h4", "ol", "table", "strong", "code"} <= set(found["tags"])
@@ -71,8 +72,8 @@ def test_a_hostile_answer_is_read_and_nothing_else(notebook: Any, context: Any) 
     page.run(3)
     second = page.find(".holynb-other").nth(1)
     second.locator("summary").click()
-    assert second.locator("h4").is_visible()
-    assert not page.find(".holynb-shown").nth(1).is_visible(), "text and rendered, one at a time"
+    page.until(second.locator("h4").is_visible, 10, "the answer, rendered")
+    page.until(lambda: not page.find(".holynb-shown").nth(1).is_visible(), 5, "text and rendered, one at a time")
     page.picture("markdown-switched")
     html = exported(page.save())
     other = context.new_page()
@@ -105,7 +106,7 @@ def test_a_row_in_full_is_rendered_where_somebody_asks_for_it(notebook: Any) -> 
     page.until(lambda: page.there(".hn .hn-is-ok"), 20, "an answer")
     page.find(".hn .hn-is-ok").first.click()
     page.until(lambda: "attempt 1" in page.find(".hn-detail").inner_text(), 10, "the row in full")
-    assert "## A heading" in page.find(".hn-detail").inner_text()
+    page.until(lambda: "## A heading" in page.find(".hn-detail").inner_text(), 10, "the answer as text")
     page.find(".hn-detail .hn-formats").select_option("markdown")
     page.until(lambda: page.there(".hn-detail .holynb-markdown"), 10, "the answer as Markdown")
     assert "A heading" in looked_at(page.page, ".hn-detail .holynb-markdown")
@@ -129,12 +130,12 @@ def test_the_only_answer_of_a_view_that_stayed_can_be_rendered(notebook: Any) ->
     page.run(2)
     choice = page.find(".hn-left > .hn-formats")
     page.until(choice.is_visible, 20, "the choice")
-    assert page.find(".hn-answer").is_visible()
+    page.until(page.find(".hn-answer").is_visible, 10, "the answer")
     choice.select_option("markdown")
     page.until(lambda: page.there(".hn-rendered .holynb-markdown"), 10, "the answer as Markdown")
     assert "A heading" in looked_at(page.page, ".hn-rendered .holynb-markdown")
-    assert not page.find(".hn-answer").is_visible()
+    page.until(lambda: not page.find(".hn-answer").is_visible(), 5, "Markdown alone")
     page.picture("markdown-only")
     choice.select_option("text")
     page.until(page.find(".hn-answer").is_visible, 10, "the answer as text")
-    assert not page.find(".hn-rendered").is_visible()
+    page.until(lambda: not page.find(".hn-rendered").is_visible(), 5, "text alone")

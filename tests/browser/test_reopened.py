@@ -28,7 +28,7 @@ def test_after_a_reload_the_view_is_back_with_everything(notebook: Any) -> None:
     page.until(lambda: page.find(".hn-is-ok").count() >= 1, 30, "rows from before the reload")
     allow(page, WHOLE)
     page.until(lambda: page.find(".hn-head").first.get_attribute("data-state") == "done", 90, "the end")
-    assert "45 of 45" in page.find(".hn-done").inner_text()
+    page.until(lambda: "45 of 45" in page.find(".hn-done").inner_text(), 20, "all rows")
     page.expect("WebSocket", "Failed to load resource")
 
 
@@ -44,7 +44,7 @@ def test_it_reopens_without_a_kernel_and_exports_without_a_network(notebook: Any
     page.until(lambda: page.there(".jp-OutputArea-output"), 30, "the output, reopened")
     page.find(".jp-Notebook .jp-Cell").nth(2).evaluate("e => e.scrollIntoView({block: 'end'})")  # what is out of sight is drawn later
     page.until(lambda: page.there(".jp-RenderedPlotly img, .jp-RenderedPlotly .main-svg"), 30, "the charts, reopened")
-    assert "…3" in page.text(2)
+    page.shows(2, "…3")
     assert "Error displaying widget" not in page.text(2)
     page.picture("reopened")
     body, _ = HTMLExporter().from_filename(str(page.path))
@@ -65,7 +65,7 @@ def test_the_korean_notebook_runs_as_its_reader_runs_it(notebook: Any) -> None:
     page.idle(90)
     shown = [page.text(cell) for cell in range(len(code))]
     first = next(i for i, c in enumerate(code) if c.startswith("%%infer"))
-    assert "분산 추론이 무엇인지" in shown[first]
+    page.shows(first, "분산 추론이 무엇인지")
     assert any("holysheep/gemini-2.5-flash" in s and "classification" in s for s in shown), "routed by what it asks"
     page.ask("i => { window.jupyterapp.shell.currentWidget.content.scrollToItem(i); return null; }", len(code) - 1)  # drawn once in sight
     page.until(lambda: "$800 to $1,600" in page.text(len(code) - 1), 10, "the table of prices")

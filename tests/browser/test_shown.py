@@ -22,7 +22,7 @@ def test_it_is_sorted_compared_copied_and_written(notebook: Any, lab: Any) -> No
     rows = page.find(".hn .hn-sizer .hn-row:not([hidden])")
     page.until(lambda: rows.count() >= 10, 20, "the table")
     head = page.find(".hn-head").first
-    assert " in all" in head.inner_text(), "a run that has ended took so long"
+    page.until(lambda: " in all" in head.inner_text(), 10, "how long it took")
     assert "so far" not in head.inner_text()
     by_tokens = page.find(".hn [role=columnheader]").filter(has_text="latency_s")
     by_tokens.get_by_role("button").click()
@@ -31,16 +31,19 @@ def test_it_is_sorted_compared_copied_and_written(notebook: Any, lab: Any) -> No
     page.until(lambda: page.find(".hn-scroll").get_attribute("aria-rowcount") == "12", 5, "2 and 20 to 29")
     rows.nth(1).click()
     compare = page.find(".hn").get_by_role("button", name="Compare")
+    page.until(lambda: compare.count() == 1, 10, "the row in full")
     compare.press("Enter")
     page.until(lambda: "stays. Open another row" in page.find(".hn-next").inner_text(), 5, "what to do next")
     page.page.keyboard.press("ArrowDown")
     page.page.keyboard.press("Enter")
     both = page.find(".hn").get_by_role("region", name="Details of row")
     page.until(lambda: both.count() == 2 and all("Attempts" in t for t in both.all_inner_texts()), 10, "two rows in full")
-    left, right = (both.nth(i).bounding_box() for i in (0, 1))
-    assert left["y"] == right["y"]
-    assert left["x"] + left["width"] <= right["x"], "side by side"
-    assert len(set(both.all_inner_texts())) == 2
+
+    def side_by_side() -> bool:
+        left, right = (both.nth(i).bounding_box() for i in (0, 1))
+        return left["y"] == right["y"] and left["x"] + left["width"] <= right["x"] and len(set(both.all_inner_texts())) == 2
+
+    page.until(side_by_side, 10, "two rows side by side")
     bar = page.find(".hn").get_by_role("toolbar", name="Export the rows")
     said = bar.get_by_role("status")
     bar.get_by_role("button", name="CSV").click()
@@ -65,8 +68,8 @@ def test_it_is_sorted_compared_copied_and_written(notebook: Any, lab: Any) -> No
     page.find(".jp-Notebook .jp-Cell").nth(3).evaluate("e => e.scrollIntoView({block: 'end'})")  # what is out of sight is drawn later
     page.until(lambda: "30 rows" in page.text(3), 30, "what stays")
     page.expect("widget model not found")
-    assert page.there(".hn") == 0
+    page.until(lambda: page.there(".hn") == 0, 10, "a page without a live view")
     assert "Error displaying widget" not in page.text(3)
     assert "model not found" not in page.text(3).lower()
-    assert page.find(".holynb-standin").last.is_visible()
+    page.until(page.find(".holynb-standin").last.is_visible, 10, "what stays, in sight")
     page.picture("shown-again-reopened")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from browser import tasks
+from browser.cells import HELD, WHOLE, allow
 from browser.tasks import Task
 
 pytestmark = pytest.mark.browser
@@ -24,8 +25,11 @@ def named(words: str) -> Task:
 def test_a_run_is_stopped_resumed_and_its_cost_is_found(notebook: Any) -> None:
     task = named("stop a run")
     page = notebook(*tasks.notebook_of(task)[1:])
+    page.say(HELD)  # it goes on until it is stopped
+    allow(page, 3)
     tasks.begin(page, task)
     assert taken(page, task, tasks.stop) == (0, 1)
+    allow(page, WHOLE)
     tasks.in_the_last_cell(page)
     assert taken(page, named("resume"), tasks.resume) == (14, 0)
     assert taken(page, named("have cost"), tasks.cost_command) == (12, 0)

@@ -23,7 +23,7 @@ def test_one_prompt_thinks_and_then_answers(notebook: Any, theme: str, width: in
     page.start(2)
     thoughts = page.find(".hn .hn-thoughts:not(.hn-part)")
     page.until(lambda: thoughts.is_visible() and "tokens" in thoughts.inner_text(), 20, "the summary of its thoughts")
-    assert thoughts.inner_text().startswith("thinking … ")
+    page.until(lambda: thoughts.inner_text().startswith("thinking … "), 10, "that it thinks")
     assert not thoughts.locator("pre").is_visible(), "they are folded"
     thoughts.locator("summary").click()
     page.until(lambda: "a prompt set out" in thoughts.locator("pre").inner_text(), 20, "the thoughts")
@@ -40,13 +40,13 @@ def test_one_prompt_thinks_and_then_answers(notebook: Any, theme: str, width: in
     page.idle()
     kept = page.find(".holynb-thoughts")
     page.until(kept.is_visible, 10, "what stays")
-    assert kept.locator("summary").inner_text() == "thought · 20 tokens"
+    page.until(lambda: kept.locator("summary").inner_text() == "thought · 20 tokens", 10, "how much it thought")
     assert not kept.locator("pre").is_visible()
     page.picture(f"thought-{name}-{width}")
     kept.locator("summary").click()
-    assert kept.locator("pre").inner_text().startswith("a prompt set out")
+    page.until(lambda: kept.locator("pre").inner_text().startswith("a prompt set out"), 10, "what it thought")
     page.picture(f"thought-open-{name}-{width}")
-    assert "(20 thought)" in page.text(2)
+    page.shows(2, "(20 thought)")
 
 
 def test_rows_that_think_say_so_and_one_in_full_shows_it_folded(notebook: Any) -> None:
@@ -58,14 +58,14 @@ def test_rows_that_think_say_so_and_one_in_full_shows_it_folded(notebook: Any) -
     page.start(2)
     row = page.find(".hn .hn-is-thinking").first
     page.until(lambda: page.there(".hn .hn-is-thinking") and "tokens" in row.inner_text(), 20, "a row that thinks")
-    assert "thinking … " in row.locator(".hn-cell").nth(2).inner_text()
+    page.until(lambda: "thinking … " in row.locator(".hn-cell").nth(2).inner_text(), 10, "what the row says")
     page.picture("rows-thinking-dark-620")
     row.click()
     part = page.find(".hn-detail .hn-thoughts")
     page.until(lambda: page.there(".hn-detail .hn-thoughts"), 10, "the row in full")
     assert not part.locator("pre").is_visible()
     part.locator("summary").click()
-    before = part.locator("pre").inner_text()
+    before = page.until(part.locator("pre").inner_text, 10, "the beginning of what it thinks")
     allow(page, 20)
     page.until(lambda: part.locator("pre").inner_text() > before, 10, "more of what it thinks")
     assert part.locator("pre").is_visible(), "it stays open while it grows"

@@ -81,6 +81,14 @@
     return [plugin, theme];
   }
 
+  /** Charts that were drawn side by side stay as wide, and scroll: as in ui/output/static.py, whose style sheet a notebook that is not trusted does not keep. */
+  const ground = (angle, at) => `linear-gradient(${angle}deg,var(--jp-layout-color0) 40%,transparent) ${at} 0/40px 100% no-repeat local`;
+  const shade = (angle, at) => `linear-gradient(${angle}deg,#808080a0,transparent) ${at} 0/14px 100% no-repeat scroll`;
+  const WIDE_CHARTS =
+    ".jp-OutputArea-child:has(>.jp-RenderedPlotly [class*=traceholynb-wide]){overflow-x:auto;background:" +
+    [ground(90, "0"), ground(270, "100%"), shade(90, "0"), shade(270, "100%")].join(",") +
+    "}.jp-OutputArea-child>.jp-RenderedPlotly:has([class*=traceholynb-wide]){min-width:720px}";
+
   /** What views listen to (ui/assets/connection.js): their kernel was restarted, shut down, has died, is out of reach, or is there again. */
   function watchKernels(tracker, inside) {
     const tell = (panel, state) => {
@@ -100,7 +108,7 @@
     // A widget whose kernel is gone says "model not found"; the sentence beside it says more (ui/live/standin.py).
     const style = document.createElement("style");
     const gone = ".jp-OutputArea-child:not(:has(>.jp-OutputArea-output>.lm-Widget))";
-    style.textContent = `${gone}:has(+.jp-OutputArea-child .holynb-standin){display:none}`;
+    style.textContent = `${gone}:has(+.jp-OutputArea-child .holynb-standin){display:none}${WIDE_CHARTS}`;
     document.head.append(style);
   }
 

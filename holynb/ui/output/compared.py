@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from holynb.results import summarize
 from holynb.ui.output import quality
-from holynb.ui.output.html import CELL_STYLE, PROSE_STYLE, safe
+from holynb.ui.output.html import CELL_STYLE, CORNER, PROSE_STYLE, safe
 from holynb.ui.output.report import Report, error_text
 from holynb.ui.output.text import clean, clip, count, grid, percentile, price, seconds, status, verdict
 
@@ -54,7 +54,7 @@ def as_html(report: Report, max_prompts: int, max_bytes: int) -> str:
             break
     more = _more(len(lines), len(report.rows) // n)
     note = f'<div class="holynb-note">{more}</div>' if more else ""
-    names = f'<tr><th class="n"></th><th{PROSE_STYLE}>prompt</th>{head}</tr>'
+    names = f"<tr>{CORNER}<th{PROSE_STYLE}>prompt</th>{head}</tr>"
     return f'{STYLE}<div class="holynb-rows holynb-compared" tabindex="0" role="group" aria-label="answers side by side"><table><thead>{names}</thead><tbody>{"".join(lines)}</tbody></table>{note}</div>'
 
 

@@ -6,7 +6,7 @@ import html
 
 from holynb.ui.output.text import clean
 
-__all__ = ["CELL_STYLE", "OPEN_TAG", "PROSE_STYLE", "number_cell", "safe"]
+__all__ = ["CELL_STYLE", "CORNER", "OPEN_TAG", "PROSE_STYLE", "SIDEWAYS", "number_cell", "safe"]
 
 #: Around all HTML of holynb. Two dollar signs are prices, not a formula: the classes keep MathJax 2, 3 and 4 away.
 OPEN_TAG = '<div class="holynb tex2jax_ignore mathjax_ignore">'
@@ -15,6 +15,19 @@ OPEN_TAG = '<div class="holynb tex2jax_ignore mathjax_ignore">'
 #: in the middle, which is far below the beginning of a row that is opened. It drops `start`.
 CELL_STYLE = ' style="vertical-align:top"'
 PROSE_STYLE = ' style="vertical-align:top;text-align:left;white-space:pre-wrap"'
+
+#: The head of the rows' labels: read aloud, not seen.
+CORNER = '<th class="n"><span style="position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)">row</span></th>'
+
+#: Declarations of what scrolls sideways: a shadow where more of it lies, since a system may hide the bar; its own
+#: ground covers the shadow at either end.
+SIDEWAYS = (
+    "overflow-x:auto;background:"
+    "linear-gradient(90deg,var(--jp-layout-color0,Canvas) 40%,transparent) 0 0/40px 100% no-repeat local,"
+    "linear-gradient(270deg,var(--jp-layout-color0,Canvas) 40%,transparent) 100% 0/40px 100% no-repeat local,"
+    "linear-gradient(90deg,#808080a0,transparent) 0 0/14px 100% no-repeat scroll,"
+    "linear-gradient(270deg,#808080a0,transparent) 100% 0/14px 100% no-repeat scroll"
+)
 
 
 def safe(text: str | None) -> str:

@@ -32,6 +32,9 @@ MAX_POINTS = 160
 NARROW_WIDTH, VERY_NARROW_WIDTH = 760, 460
 #: Lines of so few points get markers, as do those within a twentieth of the x axis: without, they would be hard to see.
 MAX_MARKED_POINTS = 12
+#: Begins the ids of charts that stand side by side: in the page they are classes, by which `static.STYLE` and our extension of JupyterLab
+#: know what must stay this wide, and scroll, in a window that is narrower.
+WIDE_ID = "holynb-wide"
 #: Legible on white and on near black.
 INK, RULE = "#808080", "rgba(128,128,128,.25)"
 #: A responsive chart takes a share of its container, which has no height of its own: it vanishes when the window changes size. JupyterLab
@@ -132,6 +135,8 @@ def spec(charts_by_name: Mapping[str, Chart], *, x_unit: str = "seconds", column
                 "showarrow": False,
             }
         )
+    if columns > 2:
+        data = [{**trace, "uid": f"{WIDE_ID}-{i}"} for i, trace in enumerate(data)]
     return {"data": data, "layout": layout, "config": CONFIG}
 
 

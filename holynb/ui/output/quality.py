@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from holynb.quality.assessment import Agreement, Assessment, Labelled, PairTest, Scored
 from holynb.ui.output import listing
-from holynb.ui.output.html import safe
+from holynb.ui.output.html import SIDEWAYS, safe
 from holynb.ui.output.listing import Listing, Markup, Part
 from holynb.ui.output.text import clip, grid, one_line
 from holynb.words import counted
@@ -25,8 +25,10 @@ MAX_TABLES = 4
 #: Backgrounds of right and wrong, over a light page and a dark one: the share of the row is their strength.
 RIGHT, WRONG, MOST = "46,125,50", "198,40,40", 0.42
 
-STYLE = """<style>
-.holynb-matrix{overflow-x:auto;margin:6px 0}
+STYLE = (
+    "<style>\n.holynb-matrix{width:fit-content;max-width:100%;margin:6px 0;"
+    + SIDEWAYS
+    + """}
 .holynb .holynb-matrix table{border-collapse:collapse;width:auto;font-size:12px;margin:0;background:transparent}
 .holynb .holynb-matrix caption{caption-side:top;text-align:start;padding:0 0 3px;color:var(--jp-ui-font-color2,#808080)}
 .holynb .holynb-matrix :is(th,td){padding:3px 8px;border:1px solid var(--jp-border-color2,#9e9e9e60);text-align:end!important;white-space:nowrap;
@@ -34,6 +36,7 @@ font-variant-numeric:tabular-nums;color:inherit;min-width:2.2em}
 .holynb .holynb-matrix :is(th[scope=row],td:first-child){text-align:start!important}
 .holynb .holynb-matrix th{font-weight:600}
 </style>"""
+)
 
 
 # -- one line ----------------------------------------------------------------------------------------------------------
@@ -165,7 +168,7 @@ def _scores(scored: Sequence[Scored]) -> Listing:
 def _agreement(agreed: Sequence[Agreement]) -> Listing:
     names = {"kappa": "Cohen's κ", "alpha": "Krippendorff's α"}
     rows = [[a.between, names[a.measure], _two(a.value), _range(a.interval).strip(" ()"), f"{a.n:,}"] for a in agreed]
-    return Listing(["agreement of", "", "value", "95 %", "prompts"], rows, {2, 4}, prose={0})
+    return Listing(["agreement of", "measure", "value", "95 %", "prompts"], rows, {2, 4}, prose={0})
 
 
 def _two(value: float | None) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from holynb.results import cost_text
 from holynb.spool import MANY
 from holynb.ui.output import formats, pictures, quality
-from holynb.ui.output.html import CELL_STYLE, PROSE_STYLE, number_cell, safe
+from holynb.ui.output.html import CELL_STYLE, CORNER, PROSE_STYLE, number_cell, safe
 from holynb.ui.output.report import MAX_PROMPT_CHARS, Report
 from holynb.ui.output.text import clean, clip, count, one_line, price, seconds, status, thought, verdict
 
@@ -148,7 +148,7 @@ def _head(report: Report) -> str:
         for name in (*report.inputs, *report.columns, "status", *report.route_column)
     )
     numbers = "".join(f'<th class="n">{name}</th>' for name in (*(("score",) if quality.scale_of(report.quality) else ()), *NUMBERS))
-    return f'<tr><th class="n"></th>{names}{numbers}</tr>'
+    return f"<tr>{CORNER}{names}{numbers}</tr>"
 
 
 def _row(report: Report, row: int, prompt: str, limits: tuple[int, int], image: str = "") -> str:

@@ -13,7 +13,7 @@ from holynb.events import Failed, Noted
 from holynb.results import dollars
 from holynb.translation import say
 from holynb.ui.output import compared, formats, pictures, quality, rows, series, svg
-from holynb.ui.output.html import OPEN_TAG, safe
+from holynb.ui.output.html import OPEN_TAG, SIDEWAYS, safe
 from holynb.ui.output.report import MAX_ROWS, Report, error_text
 from holynb.ui.output.text import clean, clip, grid, one_line, price, seconds, status, thought, verdict
 
@@ -30,7 +30,13 @@ LEAST_CHARTED_S = 1.0
 #: Of what was thought before a single answer.
 MAX_THOUGHT_CHARS = 50_000
 
-STYLE = """<style>
+#: Charts of plotly that were drawn side by side lie over each other in a window that has become narrow: they stay as wide, and scroll.
+WIDE_CHARTS = (
+    f".jp-OutputArea-child:has(>.jp-RenderedPlotly [class*=traceholynb-wide]){{{SIDEWAYS}}}\n"
+    ".jp-OutputArea-child>.jp-RenderedPlotly:has([class*=traceholynb-wide]){min-width:720px}\n"
+)
+STYLE = (
+    """<style>
 .holynb{color:var(--jp-ui-font-color1,inherit);font-size:13px;line-height:1.4}
 .holynb-head{margin:2px 0 6px;font-variant-numeric:tabular-nums}
 .holynb-bad{color:var(--jp-error-color1,#d6493e)}
@@ -54,7 +60,10 @@ white-space:pre-wrap;overflow-wrap:anywhere;min-width:3em;max-width:34em;backgro
 overflow-wrap:anywhere;word-break:normal;font-family:inherit;font-size:13px;background:transparent;color:inherit}
 .holynb pre.holynb-answer{white-space:pre-wrap;overflow-wrap:anywhere;word-break:normal;margin:0 0 6px;
 font-family:inherit;font-size:14px;background:transparent;color:inherit}
-</style>"""
+"""
+    + WIDE_CHARTS
+    + "</style>"
+)
 
 
 def bundle(report: Report, show: str = "all") -> dict[str, str]:

@@ -11,6 +11,7 @@ import holynb
 from holynb.results.frame import cross_index
 from holynb.ui.live.source import RunSource
 from holynb.ui.output import compared, crossed, report, rows, static
+from holynb.ui.output.html import CORNER
 
 pytestmark = pytest.mark.usefixtures("no_project", "ended")
 
@@ -39,9 +40,9 @@ def test_each_prompt_is_one_line_and_text_is_escaped() -> None:
     df = pd.DataFrame({"word": ["<b>one", "two", "three"]}, index=["r1", "r2", "r3"])
     run = holynb.infer("Say {{ word }} now", df=df, compare="sim/echo,sim/stream", max_tokens=4).wait()
     shown = report.of(run)
-    html = static.as_html(shown).partition("</style>")[2]
+    html = static.as_html(shown).partition("</style>")[2].replace(CORNER, "<th>row</th>")
     heads = re.findall(r"<th(?: [^>]*)?>(.*?)</th>", html)
-    assert [h.partition("<br>")[0] for h in heads] == ["", "prompt", "sim/echo", "sim/stream"]
+    assert [h.partition("<br>")[0] for h in heads] == ["row", "prompt", "sim/echo", "sim/stream"]
     assert all(re.search(r">3 of 3 · \$0\.\d+ simulated · p50 ", h) for h in heads[2:])
     assert html.count("<tr>") == 4
     assert "Say &lt;b&gt;one now" in html

@@ -51,6 +51,11 @@ def test_on_a_narrow_page_two_stand_side_by_side() -> None:
     drawn = plots.charts(record())
     layout = plots.spec(drawn, columns=2)["layout"]
     assert layout["height"] == 2 * plots.spec(drawn)["layout"]["height"]
+    ids = [trace["uid"] for trace in plots.spec(drawn)["data"]]
+    assert len(set(ids)) == len(ids)
+    assert all(f"trace{uid}".startswith("traceholynb-wide") for uid in ids), "plotly makes a class of it, which static.STYLE knows"
+    assert not any("uid" in trace for trace in plots.spec(drawn, columns=2)["data"])
+    assert "traceholynb-wide" in static.STYLE
     places = [(layout[f"xaxis{i}"]["domain"], layout[f"yaxis{i}"]["domain"]) for i in ("", "2", "3", "4")]
     for (x, y), (u, v) in combinations(places, 2):
         assert x[1] < u[0] or u[1] < x[0] or y[1] < v[0] or v[1] < y[0], "no two charts overlap"
