@@ -19,8 +19,8 @@ from holynb.config import Options, settings
 from holynb.errors import InferError
 from holynb.journal import EventSink, Journal
 from holynb.results import Summary, Tally, frame, summarize, vectors
-from holynb.run import assembly, batch_setup, chunk_log, embedding, out_file, prefix_order, session, spec, value
-from holynb.run.batch_handle import BatchHandle
+from holynb.run import assembly, chunk_log, embedding, out_file, prefix_order, session, spec, value
+from holynb.run.batch import BatchHandle, batched
 from holynb.run.judging import JudgedRows, verdict_validator
 from holynb.run.map_reduce import MapReduce
 from holynb.run.packs import Packs
@@ -243,10 +243,10 @@ class Run(session.InProcess):
             endpoints = assembly.endpoints(self.plan, engines)
             self._warn()
             if self.options.batch:
-                batched = batch_setup.batched(self.plan, self._recorder, engines, self._warn_of)
-                self.batch.hold(batched, stopped=self.stopped)
-                await batched.run(items, once=self.batch.once)
-                self.stopped = batched.stopped
+                pieces = batched(self.plan, self._recorder, engines, self._warn_of)
+                self.batch.hold(pieces, stopped=self.stopped)
+                await pieces.run(items, once=self.batch.once)
+                self.stopped = pieces.stopped
                 return
             policy = Policy(self.plan.timeouts, self.options.retries, self.options.deadline, max_in_flight=self.options.concurrency)
             sink: EventSink = self._map_reduce or self._packs or self._judging or self._recorder

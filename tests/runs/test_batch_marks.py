@@ -20,9 +20,9 @@ from holynb.batches import pace
 from holynb.cache_mark import CacheMark
 from holynb.config import Options, prompt_caches
 from holynb.engines import hosted
-from holynb.run import Run, batch_marks
+from holynb.run import Run
 from holynb.run import plan as plans
-from holynb.run.batch_marks import BatchMarks
+from holynb.run.batch.marks import FEWEST, BatchMarks
 from holynb.scheduler import CacheHead, CacheTerms
 from holynb.types import Message, Request, Route, Sampling, Usage
 from holynb.ui.commands import preview
@@ -143,7 +143,7 @@ def marks(hits: float, read: float = 0.1, write: float = 1.25, **facts: Any) -> 
 @given(st.floats(0, 1), st.floats(0, 1), st.floats(1, 2), st.floats(0, 1))
 def test_what_is_marked_is_expected_to_cost_no_more(hits: float, read: float, write: float, more: float) -> None:
     one = marks(hits, read, write)
-    one.decide(batch_marks.FEWEST)
+    one.decide(FEWEST)
     if one.marked(REQUEST).cache is not None:
         share = hits + (1 - hits) * more  # as many as the vendor names, or more
         assert share * read + (1 - share) * write <= 1 + 1e-9

@@ -67,10 +67,11 @@ def _stopped_elsewhere(record: RunRecord) -> str:
     """Ask for the end of batches that another kernel collects, and say so."""
     from holynb import loop
     from holynb.batches.pace import MOST_S
-    from holynb.run import batch_elsewhere, resume
+    from holynb.run import resume
+    from holynb.run.batch import elsewhere
     from holynb.ui.output import seconds
 
-    troubles = loop.submit(batch_elsewhere.end(resume.resumed(record.id), record.id)).result(LOOK_S)
+    troubles = loop.submit(elsewhere.end(resume.resumed(record.id), record.id)).result(LOOK_S)
     word = record.name or record.id
     head = f"Asked for the end of {word} at its provider. Another kernel collects it, and has what was answered by then within {seconds(MOST_S)}."
     return "\n  ".join([head, *troubles])

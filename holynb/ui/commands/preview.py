@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from holynb import attachments
 from holynb.config import keys, models
 from holynb.pricing import prices
-from holynb.run import assembly, attaching, batch_marks, pack, prompt_cache, quote, reservation
+from holynb.run import assembly, attaching, pack, prompt_cache, quote, reservation
+from holynb.run.batch import marks
 from holynb.ui.commands import routing
 from holynb.ui.output import clean, clip, seconds
 from holynb.words import counted
@@ -44,7 +45,7 @@ def text(plan: Plan) -> str:
         ),
         *_estimate_lines(forecast, plan),
         reservation.line(plan, forecast.due),
-        (batch_marks if plan.options.batch else prompt_cache).line(plan, forecast.due, assembly.validator(plan)),
+        (marks if plan.options.batch else prompt_cache).line(plan, forecast.due, assembly.validator(plan)),
         *_ages(plan),
         *routing.lines(plan),
         f"Answers must match {plan.schema.name}; its columns: {', '.join(c.name for c in plan.schema.columns)}." if plan.schema else "",

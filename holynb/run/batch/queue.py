@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from holynb import batches
 from holynb.batches import Cut, Cutter, Pace, ProviderLimits, Standing, Vendor
 from holynb.errors import Fault
-from holynb.run.batch_answers import BatchAnswers
-from holynb.run.batch_pieces import OpenBatch, PieceLog
+from holynb.run.batch.answers import BatchAnswers
+from holynb.run.batch.pieces import OpenBatch, PieceLog
 from holynb.run.plan import Plan
 from holynb.run.recorder import Recorder
 from holynb.scheduler import Money, WorkItem

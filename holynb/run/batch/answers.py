@@ -16,7 +16,7 @@ from holynb.batches import Answered
 from holynb.errors import Fault
 from holynb.events import Failed
 from holynb.faults import UNBILLED_KINDS
-from holynb.run.batch_marks import BatchMarks
+from holynb.run.batch.marks import BatchMarks
 from holynb.run.plan import traits
 from holynb.run.recorder import Recorder
 from holynb.scheduler import Money, ResponseValidator, RowEnds, WorkItem, check_empty, ok_outcome, record_usage

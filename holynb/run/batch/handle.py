@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from holynb import loop
 
 if TYPE_CHECKING:
-    from holynb.run.batched import Batched
+    from holynb.run.batch.lifecycle import Batched
 
 __all__ = ["BatchHandle"]
 

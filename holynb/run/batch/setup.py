@@ -8,7 +8,7 @@ from typing import cast
 from holynb.config import settings
 from holynb.engines.hosted import Hosted
 from holynb.run import assembly
-from holynb.run.batched import Batched, Direct
+from holynb.run.batch.lifecycle import Batched, Direct
 from holynb.run.plan import Plan
 from holynb.run.recorder import Recorder
 from holynb.scheduler import Money, Policy, ResponseValidator, Scheduler, Tier, WorkItem

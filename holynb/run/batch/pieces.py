@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from holynb import batches
 from holynb.batches import MARK_CHARS, Standing, custom_id, row_of
 from holynb.errors import BadSetting
-from holynb.run.batch_answers import Origin
+from holynb.run.batch.answers import Origin
 from holynb.run.plan import Plan
 from holynb.runlog import RunLog, StoredPiece
 from holynb.scheduler import WorkItem

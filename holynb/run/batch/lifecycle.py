@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from holynb.batches import Answered, Candidates, Lost, Pace, Standing, Vendor
 from holynb.errors import Fault
-from holynb.run.batch_answers import BatchAnswers
-from holynb.run.batch_marks import marks_for
-from holynb.run.batch_pieces import OpenBatch
-from holynb.run.batch_queue import ROWS_PER_TURN, BatchQueue
+from holynb.run.batch.answers import BatchAnswers
+from holynb.run.batch.marks import marks_for
+from holynb.run.batch.pieces import OpenBatch
+from holynb.run.batch.queue import ROWS_PER_TURN, BatchQueue
 from holynb.run.plan import Plan
 from holynb.run.recorder import Recorder
 from holynb.scheduler import Money, ResponseValidator, WorkItem
