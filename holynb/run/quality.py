@@ -8,7 +8,7 @@ from holynb.config import Options
 from holynb.config.model_traits import ModelTraits
 from holynb.quality.assessment import AnswerFacts, Assessment, assess
 from holynb.quality.matching import fold
-from holynb.run import judging, labels
+from holynb.run import labels, verdicts
 from holynb.run.judge import Judge, scale_of
 from holynb.run.labels import Labels, compared
 from holynb.runlog import RunLog, RunRecord, StoredRow
@@ -43,7 +43,7 @@ def with_verdicts(log: RunLog, record: RunRecord, answers: Mapping[int, Outcome]
     if "judge" not in options:
         return answers, None
     scale = scale_of(options.get("rubric"))
-    return judging.of_log(log, record.id, answers, Judge(Route("judge", "judge"), "", scale, ModelTraits())), scale
+    return verdicts.of_log(log, record.id, answers, Judge(Route("judge", "judge"), "", scale, ModelTraits())), scale
 
 
 def labels_of_log(record: RunRecord, requests: Sequence[StoredRow], held_to: Schema | None) -> Labels | None:

@@ -19,9 +19,9 @@ from holynb.config import Options, settings
 from holynb.errors import InferError
 from holynb.journal import EventSink, Journal
 from holynb.results import Summary, Tally, frame, summarize, vectors
-from holynb.run import assembly, chunk_log, embedding, out_file, prefix_order, session, spec, value
+from holynb.run import assembly, chunk_log, embedding, out_file, prefix_order, session, spec, value, verdicts
 from holynb.run.batch import BatchHandle, batched
-from holynb.run.judging import JudgedRows, verdict_validator
+from holynb.run.judged_rows import JudgedRows
 from holynb.run.map_reduce import MapReduce
 from holynb.run.packs import Packs
 from holynb.run.pending_rows import Groups
@@ -251,7 +251,7 @@ class Run(session.InProcess):
             policy = Policy(self.plan.timeouts, self.options.retries, self.options.deadline, max_in_flight=self.options.concurrency)
             sink: EventSink = self._map_reduce or self._packs or self._judging or self._recorder
             tiers, money = assembly.tiers(self.plan, endpoints), assembly.money(self.plan, self._warn_of)
-            self._scheduler = Scheduler(tiers, policy, sink, money, verdict_validator(self.plan, assembly.validator(self.plan)))
+            self._scheduler = Scheduler(tiers, policy, sink, money, verdicts.validator(self.plan, assembly.validator(self.plan)))
             if self._judging is not None:
                 self._judging.add = self._scheduler.add
             if self._map_reduce is not None:
