@@ -19,7 +19,7 @@ from holynb.outcome_rows import OutcomeRows
 from holynb.spool import MANY, Spool
 from holynb.types import Outcome, Usage
 
-__all__ = ["EventSink", "Journal", "PartialThought", "Payment", "has_ended", "payment_at_end"]
+__all__ = ["EventSink", "Journal", "PartialThought", "Payment", "Sink", "has_ended", "payment_at_end"]
 
 E = TypeVar("E", bound=Event)
 
@@ -72,6 +72,43 @@ class EventSink(Protocol):
 
     def partial_thoughts(self, row: int) -> str | None:
         """What a row in flight has thought so far; None where nothing of it is known."""
+
+
+class Sink:
+    """A sink that passes everything on to `to`: a subclass has `rows`, and overrides what it changes."""
+
+    def __init__(self, to: EventSink) -> None:
+        self._to = to
+
+    def row_shown(self, row: int) -> int | None:
+        """Which row the text of this one is shown at; None: it is not shown."""
+        return row
+
+    def append(self, event: Event) -> Awaitable[None] | None:
+        """Passed on."""
+        return self._to.append(event)
+
+    def record_payment(self, payment: Payment) -> None:
+        """Passed on."""
+        self._to.record_payment(payment)
+
+    def append_text(self, row: int, text: str) -> None:
+        """Passed on where it is shown."""
+        if (shown := self.row_shown(row)) is not None:
+            self._to.append_text(shown, text)
+
+    def append_thoughts(self, row: int, text: str, tokens: int | None) -> None:
+        """Passed on where they are shown."""
+        if (shown := self.row_shown(row)) is not None:
+            self._to.append_thoughts(shown, text, tokens)
+
+    def partial_text(self, row: int) -> str | None:
+        """What is shown of it."""
+        return None if (shown := self.row_shown(row)) is None else self._to.partial_text(shown)
+
+    def partial_thoughts(self, row: int) -> str | None:
+        """What is shown of it."""
+        return None if (shown := self.row_shown(row)) is None else self._to.partial_thoughts(shown)
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from holynb.events import Ended, Event, Failed, Started
-from holynb.journal import Journal, Payment
+from holynb.journal import Journal, Payment, Sink
 from holynb.run.judge import Judge
 from holynb.run.pending import from_log
 from holynb.run.plan import Plan
@@ -40,10 +40,11 @@ class _Case:
     rows: list[int] = field(default_factory=list)
 
 
-class JudgedRows:
+class JudgedRows(Sink):
     """The sink of a scheduler whose answers are judged: its `rows` go on after n with the verdicts. Set `add` to the scheduler's."""
 
     def __init__(self, plan: Plan, judge: Judge, journal: Journal, recorder: Recorder) -> None:
+        super().__init__(recorder)
         self.rows: list[Outcome | None] = [None] * len(plan.rows.requests)
         self.add: Callable[[WorkItem], bool] = lambda _: False
         self._plan, self._judge, self._journal, self._recorder = plan, judge, journal, recorder
@@ -128,23 +129,9 @@ class JudgedRows:
         case = self._cases.get(payment.row)
         self._recorder.record_payment(payment if case is None else replace(payment, row=case.rows[0]))
 
-    def append_text(self, row: int, text: str) -> None:
-        """The answer's; of a verdict nothing is shown before it is there."""
-        if row not in self._cases:
-            self._journal.append_text(row, text)
-
-    def append_thoughts(self, row: int, text: str, tokens: int | None) -> None:
-        """The answer's."""
-        if row not in self._cases:
-            self._journal.append_thoughts(row, text, tokens)
-
-    def partial_text(self, row: int) -> str | None:
-        """The answer's."""
-        return None if row in self._cases else self._journal.partial_text(row)
-
-    def partial_thoughts(self, row: int) -> str | None:
-        """The answer's."""
-        return None if row in self._cases else self._journal.partial_thoughts(row)
+    def row_shown(self, row: int) -> int | None:
+        """The answer's own; of a verdict nothing is shown before it is there."""
+        return None if row in self._cases else row
 
     # -- a row -------------------------------------------------------------------------------------------------------
     def _hold(self, event: Ended) -> Awaitable[None] | None:

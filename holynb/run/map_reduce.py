@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from holynb.errors import BadOption
 from holynb.events import Ended, Event, Failed, Started
-from holynb.journal import EventSink, Journal, Payment
+from holynb.journal import EventSink, Journal, Payment, Sink
 from holynb.prompts import chunking
 from holynb.run.chunk_log import ChunkLog, ChunkResult
 from holynb.run.long_row import ChunkDraft, ChunkRequest, LongRow
@@ -28,13 +28,14 @@ CURED_BY_CUTTING = ("context_length", "timeout")
 MAX_CUTS = 4
 
 
-class MapReduce:
+class MapReduce(Sink):
     """The sink of a scheduler whose rows may be long: its `rows` go on after n with the chunks.
 
     `journal` shows what is in flight; events go to `sink`.
     """
 
     def __init__(self, plan: Plan, journal: Journal, sink: EventSink, log: ChunkLog) -> None:
+        super().__init__(sink)
         self.rows: list[Outcome | None] = [None] * len(plan.rows.requests)
         self.add: Callable[[WorkItem], bool] = lambda _: False
         self._plan = plan
@@ -89,34 +90,27 @@ class MapReduce:
         chunk = self._chunks.get(payment.row)
         self._sink.record_payment(payment if chunk is None else replace(payment, row=chunk.rows[0].request.row))
 
-    def append_text(self, row: int, text: str) -> None:
-        """Text of a chunk is shown where it is the row's answer."""
+    def row_shown(self, row: int) -> int | None:
+        """A chunk's row, where its text is to be the row's answer."""
         chunk = self._chunks.get(row)
-        if chunk is None:
-            self._journal.append_text(row, text)
-        elif chunk.last:
-            if not chunk.has_text:
-                self._journal.replace_text(chunk.rows[0].request.row, "")
-            chunk.has_text = True
-            self._journal.append_text(chunk.rows[0].request.row, text)
+        return row if chunk is None else chunk.rows[0].request.row if chunk.last else None
 
-    def append_thoughts(self, row: int, text: str, tokens: int | None) -> None:
-        """What a chunk thinks is shown where its text is to be the row's answer."""
+    def append_text(self, row: int, text: str) -> None:
+        """The first piece of the last chunk takes the place of what was shown before."""
         chunk = self._chunks.get(row)
-        if chunk is None or chunk.last:
-            self._journal.append_thoughts(row if chunk is None else chunk.rows[0].request.row, text, tokens)
+        if chunk is not None and chunk.last and not chunk.has_text:
+            self._journal.replace_text(chunk.rows[0].request.row, "")
+            chunk.has_text = True
+        super().append_text(row, text)
 
     def partial_thoughts(self, row: int) -> str | None:
-        """What was thought so far before a row's answer."""
-        chunk = self._chunks.get(row)
-        return self._journal.partial_thoughts(row) if chunk is None else None
+        """What was thought so far before a row's answer; of a chunk nothing."""
+        return None if row in self._chunks else super().partial_thoughts(row)
 
     def partial_text(self, row: int) -> str | None:
         """The text so far of a row's answer."""
         chunk = self._chunks.get(row)
-        if chunk is None:
-            return self._journal.partial_text(row)
-        return self._journal.partial_text(chunk.rows[0].request.row) if chunk.last and chunk.has_text else None
+        return super().partial_text(row) if chunk is None or chunk.has_text else None
 
     def _of_chunk(self, chunk: ChunkRequest, event: Started | Failed | Ended) -> Awaitable[None] | None:
         payer = chunk.rows[0]

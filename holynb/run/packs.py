@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from holynb.events import Ended, Event, Failed, Started
-from holynb.journal import Payment
+from holynb.journal import Payment, Sink
 from holynb.run.pack import Own, Pack, added, limits, packed
 from holynb.run.plan import Plan
 from holynb.run.recorder import Recorder
@@ -28,13 +28,14 @@ ABOUT_A_TEXT = ("bad_request", "context_length", "content_filter")
 SCOUTS = 2
 
 
-class Packs:
+class Packs(Sink):
     """The sink of a scheduler whose requests have many rows. `rows[i]` is how request i ended.
 
     After `begin` set `add` to the scheduler's.
     """
 
     def __init__(self, plan: Plan, sink: Recorder) -> None:
+        super().__init__(sink)
         self.rows: list[Outcome | None] = []
         self.add: Callable[[WorkItem], bool] = lambda _: False
         self._sink = sink
@@ -92,18 +93,8 @@ class Packs:
         parts = zip(pack.units, pack.shares(payment.usage, payment.cost), strict=True)
         self._sink.record_payment(*[Payment(unit.row, at, route, model, what, usage, cost) for unit, (usage, cost) in parts])
 
-    def append_text(self, row: int, text: str) -> None:
-        """Nothing: a vector comes whole."""
-
-    def append_thoughts(self, row: int, text: str, tokens: int | None) -> None:
-        """Nothing."""
-
-    def partial_text(self, row: int) -> str | None:  # noqa: ARG002 - as every sink is asked
-        """None."""
-        return None
-
-    def partial_thoughts(self, row: int) -> str | None:  # noqa: ARG002 - as every sink is asked
-        """None."""
+    def row_shown(self, row: int) -> int | None:  # noqa: ARG002 - as every sink is asked
+        """None: vectors come whole."""
         return None
 
     # -- the end of a request ----------------------------------------------------------------------------------------

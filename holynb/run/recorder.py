@@ -15,7 +15,7 @@ from dataclasses import replace
 from holynb import runlog
 from holynb.config import settings
 from holynb.events import Ended, Event, Started
-from holynb.journal import Journal, Payment, payment_at_end
+from holynb.journal import Journal, Payment, Sink, payment_at_end
 from holynb.results import Tally
 from holynb.run import pending_rows
 from holynb.run.pending import Earlier, Pending, pending, read
@@ -39,13 +39,14 @@ SETTLED_AT_ONCE = 256
 KEYS_PER_TURN = 500
 
 
-class Recorder:
+class Recorder(Sink):
     """A sink: events go to the journal, then to the log. `run`: the run's id; `share`: whether other runs may use its answers.
 
     `log`: where earlier answers are read, None where it cannot be; `unwritten`: why answers are in memory only, None where none are.
     """
 
     def __init__(self, journal: Journal, run: str, *, share: bool, tally: Tally | None = None) -> None:
+        super().__init__(journal)
         self._tally = tally
         self.run = run
         self.log: RunLog | None = None
@@ -119,22 +120,6 @@ class Recorder:
         """What an attempt came to, for the log's days; of several rows that were asked together, each one's share."""
         if self._log is not None:
             self._log.record_payment(self.run, *payments)
-
-    def append_text(self, row: int, text: str) -> None:
-        """The journal's."""
-        self._journal.append_text(row, text)
-
-    def append_thoughts(self, row: int, text: str, tokens: int | None) -> None:
-        """The journal's."""
-        self._journal.append_thoughts(row, text, tokens)
-
-    def partial_text(self, row: int) -> str | None:
-        """The journal's."""
-        return self._journal.partial_text(row)
-
-    def partial_thoughts(self, row: int) -> str | None:
-        """The journal's."""
-        return self._journal.partial_thoughts(row)
 
     def note(self, text: str, level: str = "info") -> None:
         """The journal's."""
