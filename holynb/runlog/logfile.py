@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from holynb.runlog import tables
-from holynb.runlog.statements import Statement, batches
+from holynb.runlog.statements import Statement, batches, wide
 from kernels_support.jupyter.lock import Lock
 
 __all__ = ["BUSY_S", "LogFile", "connect", "is_file_trouble", "is_locked"]
@@ -152,7 +152,8 @@ class LogFile:
         """Write them in one transaction."""
 
         def write(db: sqlite3.Connection) -> None:
-            steps = ((s.sql, s.rows) for s in statements) if len(statements) < FEW_STATEMENTS else batches(statements)
+            few = len(statements) < FEW_STATEMENTS
+            steps = (step for s in statements for step in wide(s.sql, s.rows)) if few else batches(statements)
             for sql, rows in steps:
                 db.executemany(sql, rows)
 

@@ -6,15 +6,17 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, TypeVar
 
-__all__ = ["Batch", "MadeRows", "Statement", "batches", "merged"]
+__all__ = ["Batch", "MadeRows", "Statement", "batches", "merged", "wide"]
 
 T = TypeVar("T")
 
 #: SQL, and the rows that it is executed for.
 Batch = tuple[str, Collection[Sequence[Any]]]
+#: The same, to be executed once.
+Step = tuple[str, Iterable[Sequence[Any]]]
 
 #: An INSERT of one row, in its parts: up to its values, its table, the values, and what follows.
 _INSERT = re.compile(r"(INSERT(?: OR REPLACE)? INTO (\w+)(?:\([\w, ]+\))? VALUES)(\(\?(?:,\?)*\))(.*)", re.DOTALL)
@@ -83,10 +85,10 @@ class Statement:
         return sum(len(value) if isinstance(value, str | bytes) else 16 for row in self.rows for value in row)
 
 
-def batches(statements: Iterable[Statement]) -> Iterator[Batch]:
+def batches(statements: Iterable[Statement]) -> Iterator[Step]:
     """The same in fewer steps: rows of one INSERT together, many in one statement."""
     for sql, rows in merged(statements):
-        yield from _wide(sql, rows) if isinstance(rows, list) else [(sql, rows)]
+        yield from wide(sql, rows)
 
 
 def merged(statements: Iterable[Statement]) -> Iterator[Batch]:
@@ -108,13 +110,24 @@ def merged(statements: Iterable[Statement]) -> Iterator[Batch]:
     yield from inserts.items()
 
 
-def _wide(sql: str, rows: list[Sequence[Any]]) -> Iterator[Batch]:
+def wide(sql: str, rows: Collection[Sequence[Any]]) -> Iterator[Step]:
+    """The same in steps of many rows each, to be taken in order."""
     insert = _insert(sql)
-    many = len(rows) // ROWS_PER_INSERT * ROWS_PER_INSERT if insert is not None and insert[1] else 0
-    if insert is not None and many:
-        yield insert[1], [tuple(chain.from_iterable(rows[i : i + ROWS_PER_INSERT])) for i in range(0, many, ROWS_PER_INSERT)]
-    if rows[many:]:
-        yield sql, rows[many:]
+    if insert is None or not insert[1] or len(rows) < ROWS_PER_INSERT:
+        if rows:
+            yield sql, rows
+        return
+    rest: list[Sequence[Any]] = []
+    yield insert[1], _together(rows, rest)
+    yield sql, rest
+
+
+def _together(rows: Iterable[Sequence[Any]], rest: list[Sequence[Any]]) -> Iterator[Sequence[Any]]:
+    """Parameters of ROWS_PER_INSERT rows each. What is left goes into `rest`."""
+    coming = iter(rows)
+    while len(some := list(islice(coming, ROWS_PER_INSERT))) == ROWS_PER_INSERT:
+        yield tuple(chain.from_iterable(some))
+    rest += some
 
 
 @lru_cache(maxsize=64)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holynb.runlog.promises import Promises
-from holynb.runlog.statements import ROWS_PER_INSERT, Statement, batches, merged
+from holynb.runlog.statements import ROWS_PER_INSERT, MadeRows, Statement, batches, merged, wide
 
 INSERT_A = "INSERT INTO a VALUES(?,?) ON CONFLICT(n) DO UPDATE SET x = a.x || excluded.x"
 OR_REPLACE_A = "INSERT OR REPLACE INTO a VALUES(?,?)"
@@ -49,7 +49,9 @@ def test_what_is_written_is_the_same(statements: list[Statement]):
 def test_rows_of_one_table_go_together():
     rows = [(i, "x") for i in range(2 * ROWS_PER_INSERT + 1)]
     alternating = [s for row in rows for s in (Statement(INSERT_B, [row]), Statement(INSERT_A, [row]))]
-    assert [(sql.count("?"), len(of)) for sql, of in batches(alternating)] == [(2 * ROWS_PER_INSERT, 2), (2, 1)] * 2
+    assert [(sql.count("?"), len(list(of))) for sql, of in batches(alternating)] == [(2 * ROWS_PER_INSERT, 2), (2, 1)] * 2
+    rows_made = MadeRows(rows, tuple)
+    assert [(sql.count("?"), len(list(of))) for sql, of in wide(INSERT_B, rows_made)] == [(2 * ROWS_PER_INSERT, 2), (2, 1)]
 
 
 def test_a_group_is_told_in_one_call():
