@@ -106,7 +106,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "holynb.pool.engine": (
         "cache | capture | compile_ahead | computetype | load_fp8 | model | pinned | sizes | symmetric | thought_state",
-        "sequence",
+        "load_kv | sequence",
         "allreduce | constrained | inputs | load | logit_rules | scores",
         "embedder | group | sample | scheduler",
         "apart | pipeline",
@@ -279,8 +279,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "kernels_support": ("gpu | jupyter",),
     "kernels_support.gpu": (
-        "attention | lang | sampling",
-        "feeding | gemm_small_m | gemv | masking | paged_kernels | quantize_fp8 | silu_mul | threshold_search",
+        "lang | sampling",
+        "feeding | fp8_pairs | gemm_small_m | gemv | masking | quantize_fp8 | silu_mul | threshold_search",
+        "attention | paged_kernels",
         "fp8_matrix | norms | nucleus | paged",
         "allreduce_norm | gemm_fp8",
         "fp8",
@@ -495,7 +496,10 @@ def jitted(function: Function) -> bool:
 
 
 #: Functions with more than six parameters. Reason beside each.
-WIDE = {"holynb.pool.engine.runner.Runner.__init__": "each setting is a word of a rank's command line, and all but the folder are keywords"}
+WIDE = {
+    "holynb.pool.engine.runner.Runner.__init__": "each setting is a word of a rank's command line, and all but the folder are keywords",
+    "holynb.pool.fit.preflight.forecast": "the same settings",
+}
 
 
 def test_functions_take_few_parameters() -> None:

@@ -175,6 +175,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--gpus", help="devices and their memory, such as 4x24GB (default: this machine's)")
     parser.add_argument("--devices", help="cpu, or numbers of this machine's GPUs")
     parser.add_argument("--dtype", choices=plan.ITEMSIZE)
+    parser.add_argument("--kv")
     parser.add_argument("--max-len", type=int)
     parser.add_argument("--memory", type=float, default=0.9)
     for name in ("dp", "tp", "pp"):
@@ -183,6 +184,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         spec, remark = spec_of(args.model, args.home)
+        spec = plan.with_kv(spec, args.kv)
         request = PlanRequest(args.dp, args.tp, args.pp, args.dtype, args.max_len, args.memory)
         result = advice(args.model, spec, _devices(args), request)
     except (UserError, FileNotFoundError) as exc:

@@ -67,7 +67,8 @@ class Emit:
 class JobRunner(Protocol):
     """What a rank calls on the class that `--runner module:Class` names. All calls come from one thread.
 
-    The class is called with the fields of LoadModel: `folder` (a Path), and by keyword `device`, `dtype`, `max_len`, `memory`, `mesh`.
+    The class is called with the fields of LoadModel: `folder` (a Path), and by keyword `device`, `dtype`, `max_len`, `memory`,
+    `mesh`, and where one is asked for `kv`.
     """
 
     def add(self, job: Job) -> None:
@@ -106,6 +107,7 @@ class LoadModel:
     max_len: int | None
     memory: float
     mesh: Mesh | None = None
+    kv: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +198,8 @@ def encode(frame: Frame) -> wire.Frame:
         values["job"] = job_values(frame.job)
     elif isinstance(frame, LoadModel):
         del values["mesh"]
+        if frame.kv is None:
+            del values["kv"]
         if frame.mesh is not None:
             values["mesh"] = _values(frame.mesh)
     return {"t": frame.kind, **values}

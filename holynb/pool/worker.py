@@ -84,7 +84,9 @@ class Worker:
 
     def _load(self, load: LoadModel) -> JobRunner:
         new: Callable[..., JobRunner] = getattr(importlib.import_module(self._module), self._class)
-        return new(Path(load.folder), device=load.device, dtype=load.dtype, max_len=load.max_len, memory=load.memory, mesh=load.mesh)
+        given = {name: getattr(load, name) for name in ("device", "dtype", "max_len", "memory", "mesh")}
+        given |= {"kv": load.kv} if load.kv else {}
+        return new(Path(load.folder), **given)
 
     def _receive(self) -> None:
         try:

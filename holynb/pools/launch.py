@@ -80,6 +80,7 @@ def _check_same(record: Record, wanted: PoolOptions) -> None:
         )
     for flag, value in (
         ("dtype", wanted.dtype),
+        ("kv", wanted.kv),
         ("max_len", wanted.max_len),
         ("devices", wanted.devices and wanted.device_list.split(",")),
     ):
@@ -92,7 +93,7 @@ def _check_same(record: Record, wanted: PoolOptions) -> None:
 def plan(model: str = EMBEDDED, **options: Any) -> dict[str, Any]:
     """Which dp, tp, pp and dtype of MODEL (or of a size such as 70B) fit, best first; nothing is loaded or fetched.
 
-    Options: gpus (`4x24GB`; else this machine's devices), devices, dp, tp, pp, dtype, max_len, memory. Raises BadOption.
+    Options: gpus (`4x24GB`; else this machine's devices), devices, dp, tp, pp, dtype, kv, max_len, memory. Raises BadOption.
     """
     argv = [sys.executable, "-P", "-m", "holynb.pool.advice", _recorded_model(model), "--home", str(client.home()), "--json"]
     for name, value in options.items():
@@ -124,6 +125,7 @@ def _launch(wanted: PoolOptions) -> Child:
     argv += ["--idle", str(wanted.idle), "--tp", str(wanted.tp), "--pp", str(wanted.pp), "--restart", str(wanted.restart)]
     for flag, value in (
         ("--dtype", wanted.dtype),
+        ("--kv", wanted.kv),
         ("--max-len", wanted.max_len),
         ("--port", wanted.port),
         ("--micro", wanted.micro_batches),

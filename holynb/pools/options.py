@@ -35,6 +35,7 @@ class PoolOptions:
     restart: int = 0
     devices: str | None = None
     dtype: str | None = None
+    kv: str | None = None
     max_len: int | None = None
     memory: float = 0.9
     port: int | None = None
@@ -61,6 +62,8 @@ class PoolOptions:
             raise BadOption(f"--memory takes a share above 0 up to 1, not {self.memory:g}.")
         if self.dtype not in (None, "float32", "float16", "bfloat16", "fp8"):
             raise BadOption(f"--dtype takes float32, float16, bfloat16 or fp8, not {self.dtype}.")
+        if self.kv not in (None, "fp8"):
+            raise BadOption(f"--kv takes fp8, not {self.kv}; without it keys and values are kept as they are computed.")
         if self.max_len is not None and self.max_len < 1:
             raise BadOption(f"--max-len takes a number of tokens, prompt and answer together, not {self.max_len}.")
         if self.port is not None and not 0 <= self.port <= 65535:

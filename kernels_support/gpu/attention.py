@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from kernels_support.gpu.quantize_fp8 import FP8
+
 __all__ = ["Span", "attend_reference", "causal", "runs"]
 
 
@@ -50,13 +52,19 @@ def causal(queries: int, keys: int, group: int, dtype: torch.dtype, device: torc
     return mask.repeat(group, 1)[None, None]
 
 
-def attend_reference(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, spans: Sequence[Span]) -> torch.Tensor:
-    """(tokens, heads, size) → the same shape. Query heads are grouped over KV heads in order."""
+def attend_reference(
+    q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scales: torch.Tensor | None = None, *, spans: Sequence[Span]
+) -> torch.Tensor:
+    """(tokens, heads, size) → the same shape. Query heads are grouped over KV heads in order.
+
+    `scales`: float32 (2, KV heads) of keys and values in FP8, which are widened to q's dtype.
+    """
     kv, size = keys.shape[0], q.shape[2]
+    by_key, by_value = (None, None) if scales is None else scales.to(q.dtype)
     out = torch.empty_like(q)
     for span in spans:
         n = span.stop - span.start
-        k, v = _gather(keys, span.runs), _gather(values, span.runs)
+        k, v = _gather(keys, span.runs, q.dtype, by_key), _gather(values, span.runs, q.dtype, by_value)
         queries = q[span.start : span.stop].view(n, kv, -1, size)
         queries = queries if n == 1 else queries.permute(1, 2, 0, 3).reshape(1, kv, -1, size)
         attended = scaled_dot_product_attention(queries, k[None], v[None], attn_mask=span.mask)
@@ -66,7 +74,6 @@ def attend_reference(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, 
     return out
 
 
-def _gather(cache: torch.Tensor, ranges: list[tuple[int, int]]) -> torch.Tensor:
-    if len(ranges) == 1:
-        return cache[:, ranges[0][0] : ranges[0][1]]
-    return torch.cat([cache[:, a:b] for a, b in ranges], 1)
+def _gather(cache: torch.Tensor, ranges: list[tuple[int, int]], dtype: torch.dtype, scale: torch.Tensor | None) -> torch.Tensor:
+    tokens = cache[:, ranges[0][0] : ranges[0][1]] if len(ranges) == 1 else torch.cat([cache[:, a:b] for a, b in ranges], 1)
+    return tokens if scale is None or cache.dtype != FP8 else tokens.to(dtype) * scale[:, None, None]

@@ -3,6 +3,7 @@
 Decode takes one query per sequence, prefill runs of queries. Decode reads each key and value once for all query heads of its group, and
 where there are few sequences it splits each over several programs so that every multiprocessor has work (split-KV decoding, as
 Flash-Decoding, Dao et al. 2023). `paged_kernels.py` has the kernels; `attention.attend_reference` is the plain torch side of both.
+A cache may lie in FP8, with float32 scales (2, KV heads) of keys and values; they multiply.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from dataclasses import dataclass
 
 import torch
 
+from kernels_support.gpu.fp8_pairs import as_pairs, widens_in_hardware
 from kernels_support.gpu.lang import launch_kernel, triton
 from kernels_support.gpu.paged_kernels import combine_splits, decode_attention, prefill_attention
+from kernels_support.gpu.quantize_fp8 import FP8
 
 __all__ = ["PREFILL_TILE_QUERIES", "Decode", "MixedBatch", "Prefill", "fills_device", "splits"]
 
@@ -42,13 +45,15 @@ def fills_device(rows: int, kv_heads: int) -> bool:
     return splits(rows, kv_heads) <= 4
 
 
-def decode_tile(programs: int, splits: int, token_bytes: int) -> tuple[int, int, int]:
+def decode_tile(programs: int, splits: int, token_bytes: int, *, eights: bool = False) -> tuple[int, int, int]:
     """(tokens of a tile, warps, stages) for so many programs over keys of `token_bytes`.
 
     Measured on one H200 over the states of a batch of mixed lengths.
     Many programs should be small, so that more of them fit on a multiprocessor and the long ones do not wait for a place; few programs
-    need many loads in flight each.
+    need many loads in flight each. For eights, which are half the bytes and the same products, it is estimated from the compiler's output.
     """
+    if eights:
+        return (64, 4, 4) if splits > 8 else (128, 4, 3) if splits > 1 or programs <= 900 else (64, 2, 3)
     if splits > 8 or token_bytes > 256:
         return 64, 4, 3
     if splits > 1:
@@ -69,49 +74,60 @@ class Decode:
     splits: int
     order: torch.Tensor | None = None
 
-    def __call__(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+    def __call__(
+        self,
+        q: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        scales: torch.Tensor | None = None,
+        out: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """(rows, heads, size) → the same shape, into `out` where it is given."""
         rows, heads, size = q.shape
         out = q.new_empty(q.shape) if out is None else out
+        cache = _Cache.of(keys, values, scales, self.lengths)
         if self.splits == 1:
-            self._launch(q, keys, values, out, self.lengths)
+            self._launch(q, cache, out, self.lengths)
             return out
         partial_out = torch.empty(rows, heads, self.splits, size, dtype=torch.float32, device=q.device)
         lse = torch.empty(rows, heads, self.splits, dtype=torch.float32, device=q.device)
-        self._launch(q, keys, values, partial_out, lse)
+        self._launch(q, cache, partial_out, lse)
         launch_kernel(
             combine_splits, (rows, heads), partial_out, lse, out, size=size, size_padded=_padded(size), splits=self.splits, num_warps=2
         )
         return out
 
-    def _launch(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, out: torch.Tensor, lse: torch.Tensor) -> None:
+    def _launch(self, q: torch.Tensor, cache: _Cache, out: torch.Tensor, lse: torch.Tensor) -> None:
         """Attention into `out`; with several splits, each one's into `out` and `lse`."""
         rows, heads, size = q.shape
-        kv = keys.shape[0]
-        tile, warps, stages = decode_tile(rows * kv, self.splits, _padded(size) * q.element_size())
+        kv, padded = cache.keys.shape[0], _padded(size, eights=cache.eights)
+        tile, warps, stages = decode_tile(rows * kv, self.splits, padded * q.element_size(), eights=cache.eights)
         launch_kernel(
             decode_attention,
             (kv, rows, self.splits),
             q,
-            keys,
-            values,
+            cache.keys,
+            cache.values,
             self.table,
             self.lengths,
             self.lengths if self.order is None else self.order,
             out,
             lse,
+            cache.scales,
             self.table.stride(0),
-            keys.stride(0),
+            cache.keys.stride(0),
             _LOG2E * size**-0.5,
             kv=kv,
             group=heads // kv,
             group_padded=max(16, triton.next_power_of_2(heads // kv)),
             size=size,
-            size_padded=_padded(size),
+            size_padded=padded,
             page=self.page,
             tile=tile,
             splits=self.splits,
             ordered=self.order is not None,
+            eights=cache.eights,
+            native=cache.eights and widens_in_hardware(),
             num_warps=warps,
             num_stages=stages,
         )
@@ -129,31 +145,41 @@ class Prefill:
     spans: torch.Tensor
     page: int
 
-    def __call__(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+    def __call__(
+        self,
+        q: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        scales: torch.Tensor | None = None,
+        out: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """(tokens, heads, size) → the same shape, into `out` where it is given. Causal: a query sees the keys up to its own."""
         heads, size = q.shape[1:]
-        out, kv = q.new_empty(q.shape) if out is None else out, keys.shape[0]
+        out, cache = q.new_empty(q.shape) if out is None else out, _Cache.of(keys, values, scales, self.spans)
         launch_kernel(
             prefill_attention,
             (heads, self.tiles.shape[0]),
             q,
-            keys,
-            values,
+            cache.keys,
+            cache.values,
             self.table,
             self.tiles,
             self.spans,
             out,
+            cache.scales,
             self.table.stride(0),
-            keys.stride(0),
+            cache.keys.stride(0),
             _LOG2E * size**-0.5,
             heads=heads,
-            group=heads // kv,
+            group=heads // cache.keys.shape[0],
             size=size,
-            size_padded=_padded(size),
+            size_padded=_padded(size, eights=cache.eights),
             page=self.page,
             queries=PREFILL_TILE_QUERIES,
             tile=64,
-            slots_64bit=keys.stride(0) >= 2**31,
+            slots_64bit=cache.keys.stride(0) >= 2**31,
+            eights=cache.eights,
+            native=cache.eights and widens_in_hardware(),
             num_warps=4,
             num_stages=2,
         )
@@ -167,14 +193,33 @@ class MixedBatch:
     decode: Decode
     prefill: Prefill
 
-    def __call__(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    def __call__(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scales: torch.Tensor | None = None) -> torch.Tensor:
         """(rows + tokens, heads, size) → the same shape."""
         out, rows = q.new_empty(q.shape), self.decode.lengths.shape[0]
-        self.decode(q[:rows], keys, values, out[:rows])
-        self.prefill(q[rows:], keys, values, out[rows:])
+        self.decode(q[:rows], keys, values, scales, out[:rows])
+        self.prefill(q[rows:], keys, values, scales, out[rows:])
         return out
 
 
-def _padded(size: int) -> int:
-    """The head size as tensor cores take it: a power of two, at least 16."""
-    return max(16, int(triton.next_power_of_2(size)))
+@dataclass(frozen=True, slots=True)
+class _Cache:
+    """Keys and values of one layer as the kernels take them: of FP8 in pairs, with their scales."""
+
+    keys: torch.Tensor
+    values: torch.Tensor
+    scales: torch.Tensor
+    eights: bool
+
+    @classmethod
+    def of(cls, keys: torch.Tensor, values: torch.Tensor, scales: torch.Tensor | None, unused: torch.Tensor) -> _Cache:
+        """`unused`: what is given for scales where there are none."""
+        if keys.dtype != FP8:
+            return cls(keys, values, unused, eights=False)
+        if scales is None:
+            raise TypeError("a cache in eight bits without scales")
+        return cls(as_pairs(keys), as_pairs(values), scales, eights=True)
+
+
+def _padded(size: int, *, eights: bool = False) -> int:
+    """The head size as tensor cores take it: a power of two, at least 16; of eights, in each of its halves."""
+    return max(32 if eights else 16, int(triton.next_power_of_2(size)))

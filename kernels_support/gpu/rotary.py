@@ -1,7 +1,8 @@
 """One pass over the QKV product: QK-norm, rotary embedding, and keys and values into the paged cache.
 
 QK-norm is RMSNorm (Zhang & Sennrich 2019, arXiv:1910.07467) of each query and key head; rotary embedding (Su et al. 2021,
-arXiv:2104.09864) rotates element i of a head's first half with element i of its second.
+arXiv:2104.09864) rotates element i of a head's first half with element i of its second. A cache of FP8 takes what is written over a scale
+that each head has for its keys and its values; larger than 448 times that is cut off.
 """
 
 from __future__ import annotations
@@ -13,13 +14,17 @@ import torch
 from kernels_support.gpu.lang import jit, launch_kernel, on_device, pdl_launch_dependents, pdl_wait, tl, triton
 from kernels_support.gpu.norms import rms_norm_reference
 from kernels_support.gpu.paged import fills_device
+from kernels_support.gpu.quantize_fp8 import FP8, FP8_MAX
 
 __all__ = ["Heads", "rotate_and_store", "rotate_and_store_reference"]
 
 
 @dataclass(frozen=True, slots=True)
 class Heads:
-    """Layout of a row of the QKV product: `heads` queries, `kv` keys, `kv` values of `size` elements each; the norms' weights, if any."""
+    """Layout of a row of the QKV product: `heads` queries, `kv` keys, `kv` values of `size` elements each; the norms' weights, if any.
+
+    `kv_scales`: float32 (2, kv) of keys and values, where the cache is of FP8.
+    """
 
     heads: int
     kv: int
@@ -27,6 +32,7 @@ class Heads:
     q_norm: torch.Tensor | None = None
     k_norm: torch.Tensor | None = None
     eps: float = 1e-6
+    kv_scales: torch.Tensor | None = None
 
 
 def rotate_and_store_reference(  # noqa: PLR0917 - what a kernel needs
@@ -48,8 +54,12 @@ def rotate_and_store_reference(  # noqa: PLR0917 - what a kernel needs
     else:
         k_in, v_in, at, cos_in, sin_in = k, v, slots, cos, sin
     at = at.long()
-    keys.index_copy_(1, at, _rotate(k_in, cos_in, sin_in).transpose(0, 1))
-    values.index_copy_(1, at, v_in.transpose(0, 1))
+    for cache, x, number in ((keys, _rotate(k_in, cos_in, sin_in), 0), (values, v_in, 1)):
+        if cache.dtype == FP8 and layout.kv_scales is not None:
+            eights = (x.float() / layout.kv_scales[number, :, None]).clamp(-FP8_MAX, FP8_MAX).to(FP8)
+            cache.view(torch.uint8).index_copy_(1, at, eights.transpose(0, 1).view(torch.uint8))
+        else:
+            cache.index_copy_(1, at, x.transpose(0, 1))
     return _rotate(q, cos, sin)
 
 
@@ -71,7 +81,9 @@ def launch(  # noqa: PLR0917 - what a kernel needs
     """One program per token and 8 heads, or 16 where there are many tokens; values included."""
     tokens, heads_per_program = qkv.shape[0], 16 if qkv.shape[0] >= 64 else 8
     out = torch.empty(tokens, layout.heads, layout.size, dtype=qkv.dtype, device=qkv.device)
-    normed = layout.q_norm is not None
+    normed, eights = layout.q_norm is not None, keys.dtype == FP8
+    if eights and layout.kv_scales is None:
+        raise TypeError("a cache in eight bits without scales")
     launch_kernel(
         _rotate_and_store,
         (tokens, triton.cdiv(layout.heads + 2 * layout.kv, heads_per_program)),
@@ -83,6 +95,7 @@ def launch(  # noqa: PLR0917 - what a kernel needs
         values,
         layout.q_norm if normed else qkv,
         layout.k_norm if normed else qkv,
+        layout.kv_scales if eights else rope,
         keys.stride(0),
         layout.eps,
         heads=layout.heads,
@@ -90,6 +103,7 @@ def launch(  # noqa: PLR0917 - what a kernel needs
         size=layout.size,
         half_padded=triton.next_power_of_2(layout.size // 2),
         normed=normed,
+        eights=eights,
         heads_per_program=heads_per_program,
         dependents_last=fills_device(tokens, layout.kv),
         num_warps=4,
@@ -107,6 +121,7 @@ def _rotate_and_store(  # noqa: PLR0917 - what a kernel needs
     value_ptr: tl.tensor,
     q_norm_ptr: tl.tensor,
     k_norm_ptr: tl.tensor,
+    kv_scale_ptr: tl.tensor,
     head_stride: tl.tensor,
     eps: tl.tensor,
     heads: tl.constexpr,
@@ -114,6 +129,7 @@ def _rotate_and_store(  # noqa: PLR0917 - what a kernel needs
     size: tl.constexpr,
     half_padded: tl.constexpr,
     normed: tl.constexpr,
+    eights: tl.constexpr,
     heads_per_program: tl.constexpr,
     dependents_last: tl.constexpr,
     pdl: tl.constexpr,
@@ -147,6 +163,11 @@ def _rotate_and_store(  # noqa: PLR0917 - what a kernel needs
     # Broadcast before comparing: Triton 3.9's interpreter gives a scalar comparison another mask type.
     written = tl.broadcast_to(slot, (heads_per_program,)) >= 0
     is_key = (head >= heads) & (head < heads + kv) & written
+    if eights:
+        # Keys' scales lie before those of values, as their heads do.
+        scale = tl.load(kv_scale_ptr + head - heads, mask=(head >= heads) & (head < heads + 2 * kv), other=1.0)[:, None]
+        rotated_a, rotated_b = _rounded(rotated_a, scale, key_ptr), _rounded(rotated_b, scale, key_ptr)
+        raw_a, raw_b = _rounded(raw_a, scale, key_ptr), _rounded(raw_b, scale, key_ptr)
     target = key_ptr + (head - heads).to(tl.int64)[:, None] * head_stride + slot * size + d[None, :]
     tl.store(target, rotated_a, mask=ok & is_key[:, None])
     tl.store(target + size // 2, rotated_b, mask=ok & is_key[:, None])
@@ -155,3 +176,10 @@ def _rotate_and_store(  # noqa: PLR0917 - what a kernel needs
     tl.store(target + size // 2, raw_b, mask=ok & (is_value & written)[:, None])
     if dependents_last:  # attention comes next: see `fills_device`
         pdl_launch_dependents(pdl)
+
+
+@jit
+def _rounded(x: tl.tensor, scale: tl.tensor, cache_ptr: tl.tensor) -> tl.tensor:
+    """Over its head's scale, in the cache's FP8."""
+    values = tl.div_rn(x.to(tl.float32), scale + tl.zeros_like(x).to(tl.float32))
+    return tl.minimum(tl.maximum(values, -448.0), 448.0).to(cache_ptr.dtype.element_ty)

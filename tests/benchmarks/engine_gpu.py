@@ -1,6 +1,6 @@
 """The engine on one GPU: checks first, then the table of rates. Random weights of the Qwen3 shapes, bfloat16, temperature 0.6, end token ignored.
 
-    python tests/benchmarks/engine_gpu.py [--sizes 0.6b,8b] [--dtypes bfloat16,fp8] [--work one,64,256,mixed] [--start] [--profile] [--out FILE]
+    python tests/benchmarks/engine_gpu.py [--sizes 0.6b,8b] [--dtypes bfloat16,fp8] [--kv fp8] [--work one,64,256,mixed] [--start] [--profile] [--out FILE]
 
 Rates count new tokens over the whole call, prefill included; "128/256" is prompt tokens / new tokens. Graphs are captured before the clock starts.
 """
@@ -176,7 +176,11 @@ def errors(runner: Any) -> dict[str, float]:
         where = torch.arange(length, device=device)
         truth = plain.forward(
             ForwardBatch(
-                ids, where, slots(0, length), lambda q, k, v: attend_reference(q, k, v, span), torch.tensor([length - 1], device=device)
+                ids,
+                where,
+                slots(0, length),
+                lambda q, k, v, _: attend_reference(q, k, v, spans=span),
+                torch.tensor([length - 1], device=device),
             ),
             cache,
         )
@@ -290,7 +294,8 @@ def measure(size: str, dtype: str, said: argparse.Namespace, root: Path) -> dict
             print(size, which, "start, s:", parts, flush=True)
     torch.cuda.empty_cache()
     begin = time.perf_counter()
-    runner = Runner(path, device="cuda:0", dtype=dtype, max_len=2112, source=random_weights(read_spec(path), "cuda:0", torch.bfloat16))
+    source = random_weights(read_spec(path), "cuda:0", torch.bfloat16)
+    runner = Runner(path, device="cuda:0", dtype=dtype, max_len=2112, kv=said.kv, source=source)
     found["ready_s"] = time.perf_counter() - begin
     begin = time.perf_counter()
     found["graphs"], found["capture_s"] = runner.warm(), time.perf_counter() - begin
@@ -327,6 +332,7 @@ def main() -> None:
     parser.add_argument("--sizes", default="0.6b,8b")
     parser.add_argument("--dtypes", default="bfloat16")
     parser.add_argument("--work", default="one,64,256,mixed")
+    parser.add_argument("--kv", help="fp8: keys and values in eight bits")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--start", action="store_true")
     parser.add_argument("--profile", action="store_true")

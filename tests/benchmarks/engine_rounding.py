@@ -29,18 +29,18 @@ from holynb.pool.protocol import Job
 PAGE, PIECE = 16, 512
 
 
-def logits(folder: Path, pieces: list[list[int]], dtype: str) -> Any:
+def logits(folder: Path, pieces: list[list[int]], dtype: str, kv_dtype: str | None = None) -> Any:
     """Of every position but the first of each piece."""
-    plain = read_spec(folder)
+    plain = plan.with_kv(read_spec(folder), kv_dtype)
     spec, kind = plan.started(plain, dtype, cpu=False), torch.float32 if dtype in {"float32", "fp8"} else getattr(torch, dtype)
     with open_safetensors(folder) as source, torch.inference_mode():
         model = Decoder(spec, load(spec, Mesh().shard(spec), source, "cpu", kind), PIECE)
-        kv = allocate_kv((spec.layers, spec.kv_heads, PIECE, spec.head_dim), kind, "cpu")
+        kv = allocate_kv((spec.layers, spec.kv_heads, PIECE, spec.head_dim), torch.float8_e4m3fn if kv_dtype else kind, "cpu")
         found = []
         for ids in pieces:
             seq = Seq(Job(0, tuple(ids), 1))
             seq.blocks = list(range(-(-len(ids) // PAGE)))
-            batch = forward_batch([PrefillChunk(seq, 0, len(ids))], PAGE, spec.heads // spec.kv_heads, kv)
+            batch = forward_batch([PrefillChunk(seq, 0, len(ids))], PAGE, spec.heads // spec.kv_heads, kind)
             batch.last = None
             found.append(model.forward(batch, kv)[:-1].float())
         return torch.cat(found)
@@ -57,12 +57,14 @@ def main() -> None:
     truth = torch.tensor([token for piece in pieces for token in piece[1:]])
     exact = logits(given.folder, pieces, "float32")
     print(f"{given.folder.name}, {len(truth):,} tokens of {given.text.name}")
-    for dtype in ("float32", "bfloat16", "fp8"):
-        ours = exact if dtype == "float32" else logits(given.folder, pieces, dtype)
+    for dtype, kv in (("float32", None), ("float32", "fp8"), ("bfloat16", None), ("bfloat16", "fp8"), ("fp8", None), ("fp8", "fp8")):
+        ours = exact if (dtype, kv) == ("float32", None) else logits(given.folder, pieces, dtype, kv)
         agree = (ours.argmax(-1) == exact.argmax(-1)).float().mean().item()
         perplexity = torch.nn.functional.cross_entropy(ours, truth).exp().item()
         wrong = ((ours - exact).norm() / exact.norm()).item()
-        print(f"  {dtype:9} top-1 as float32 {agree:.4f}  perplexity {perplexity:.3f}  relative error of logits {wrong:.2e}")
+        print(
+            f"  {dtype:9} {f'--kv {kv}' if kv else '':8} top-1 as float32 {agree:.4f}  perplexity {perplexity:.3f}  relative error of logits {wrong:.2e}"
+        )
 
 
 if __name__ == "__main__":

@@ -201,7 +201,7 @@ def test_decode_attention(parts: int, heads: int, kv: int, size: int, dtype: Any
     q = randn(5, heads, size, dtype=dtype)
     said = Decode(table, torch.tensor(lengths, dtype=torch.int32, device=DEVICE), 16, parts)(q, keys, values)
     spans = [Span(i, i + 1, runs(blocks[i], 16, n)) for i, n in enumerate(lengths) if n]
-    close(said[:4], attend_reference(q, keys, values, spans)[:4], dtype)
+    close(said[:4], attend_reference(q, keys, values, spans=spans)[:4], dtype)
     assert (said[4] == 0).all(), "no row, no number"
     order = torch.tensor([1, 2, 3, 0, 4], dtype=torch.int32, device=DEVICE)
     again = Decode(table, torch.tensor(lengths, dtype=torch.int32, device=DEVICE), 16, parts, order)(q, keys, values)
@@ -222,7 +222,7 @@ def test_prefill_attention(heads: int, kv: int, size: int, dtype: Any) -> None:
         q,
         keys,
         values,
-        [
+        spans=[
             Span(s, s + c, runs(b, 16, n), causal(c, n, heads // kv, dtype, DEVICE))
             for s, c, n, b in zip(starts, counts, lengths, blocks, strict=True)
         ],

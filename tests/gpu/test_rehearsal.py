@@ -69,7 +69,9 @@ def started(folder: Path, spec: Spec, mesh: Mesh) -> set[Any]:
     shard = replace(shard, layers=(shard.layers[0], shard.layers[0] + 2))
     with lang.record_launches() as noted, torch.inference_mode(), open_safetensors(folder) as source:
         weights = load(spec, shard, source, "meta", torch.bfloat16)
-        kv = allocate_kv((2, shard.kv_heads[1] - shard.kv_heads[0], 1024, spec.head_dim), torch.bfloat16, "meta")
+        kv = allocate_kv(
+            (2, shard.kv_heads[1] - shard.kv_heads[0], 1024, spec.head_dim), torch.float8_e4m3fn if spec.kv_fp8 else torch.bfloat16, "meta"
+        )
         model = Decoder(spec, weights, LIMITS.max_len, Unmet(mesh) if mesh.tensor > 1 else None)
         engine = GraphExecutor(model, kv, 16, LIMITS, capture=False, stage=Place(mesh))
         for rows, chunk in [(b, 0) for b in engine.batches] + [(b, c) for b in (0, *engine.mixed_batches) for c in engine.chunks]:
@@ -92,7 +94,7 @@ def test_what_is_rehearsed_is_what_is_started(family: str, mesh: Mesh, tmp_path:
 def test_what_is_rehearsed_of_eight_bits_is_what_is_started(mesh: Mesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lang, "HAS_TRITON", True)
     tiny.make("qwen3", tmp_path, hidden_size=256, intermediate_size=256)
-    spec = plan.started(read_spec(tmp_path), "fp8", cpu=False)
+    spec = plan.started(plan.with_kv(read_spec(tmp_path), "fp8"), "fp8", cpu=False)
     first, later = launches(spec, mesh, LIMITS, 16, torch.bfloat16)
     assert {launch.key for launch in first + later} == started(tmp_path, spec, mesh)
     assert {"_gemm_fp8", "_quantize_fp8"} <= {launch.kernel.__name__ for launch in first}

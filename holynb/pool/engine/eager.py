@@ -19,8 +19,8 @@ from kernels_support.gpu.attention import Span, attend_reference, causal, runs
 __all__ = ["EagerExecutor", "forward_batch"]
 
 
-def forward_batch(rows: list[PrefillChunk], size: int, group: int, like: Tensor) -> ForwardBatch:
-    """The tensors of these chunks. `size`: tokens of a block; `group`: query heads per KV head; `like` has the dtype."""
+def forward_batch(rows: list[PrefillChunk], size: int, group: int, dtype: torch.dtype) -> ForwardBatch:
+    """The tensors of these chunks. `size`: tokens of a block; `group`: query heads per KV head; `dtype`: what is computed in."""
     ids: list[int] = []
     positions: list[Tensor] = []
     slots: list[Tensor] = []
@@ -28,7 +28,7 @@ def forward_batch(rows: list[PrefillChunk], size: int, group: int, like: Tensor)
     last: list[int] = []
     for row in rows:
         seq, end = row.seq, row.start + row.count
-        spans.append(Span(len(ids), len(ids) + row.count, runs(seq.blocks, size, end), causal(row.count, end, group, like.dtype)))
+        spans.append(Span(len(ids), len(ids) + row.count, runs(seq.blocks, size, end), causal(row.count, end, group, dtype)))
         ids += seq.tokens[row.start : end]
         at = torch.arange(row.start, end)
         blocks = torch.tensor(seq.blocks[row.start // size : (end - 1) // size + 1])
@@ -64,7 +64,7 @@ class EagerExecutor:
         rows = [PrefillChunk(s, s.cached - 1, 1) for s in step.decode] + step.prefill
         launched = EagerStep(len(step.sampled), *(([], 0) if step.plain else score_rows(step)))
         with torch.inference_mode():
-            batch = forward_batch(rows, self.block, self._group, self.kv)
+            batch = forward_batch(rows, self.block, self._group, self.model.dtype)
             hidden = self.stage.receive_hidden(len(batch.ids))
             with self.stage.timed():
                 output = self.model.forward(batch, self.kv, hidden)

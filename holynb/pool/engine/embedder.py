@@ -95,7 +95,7 @@ class Embedder:
         positions = torch.cat([torch.arange(b - a, device=like.device) for a, b in spans])
         slots = torch.arange(total, device=like.device, dtype=torch.int32 if like.is_cuda else torch.int64)
         _, _, heads, _, size = like.shape
-        keys, values = (torch.empty(heads, total, size, dtype=like.dtype, device=like.device) for _ in range(2))
+        keys, values = (torch.empty(heads, total, size, dtype=self._model.dtype, device=like.device) for _ in range(2))
         batch = ForwardBatch(ids, positions, slots, partial(_attend, spans=spans), hidden=True)
         with torch.inference_mode():
             states = self._model.forward(batch, [(keys, values)] * len(self._model.weights.layers)).float()
@@ -104,8 +104,8 @@ class Embedder:
         return [base64.b64encode(row.tobytes()).decode("ascii") for row in rows]
 
 
-def _attend(q: Tensor, keys: Tensor, values: Tensor, spans: Sequence[tuple[int, int]]) -> Tensor:
-    """Causal attention of each text to itself. (tokens, heads, size) → the same shape."""
+def _attend(q: Tensor, keys: Tensor, values: Tensor, scales: Tensor | None, *, spans: Sequence[tuple[int, int]]) -> Tensor:  # noqa: ARG001
+    """Causal attention of each text to itself, over keys and values as they were computed. (tokens, heads, size) → the same shape."""
     import torch
     from torch.nn.functional import scaled_dot_product_attention
 

@@ -94,7 +94,7 @@ class GraphExecutor:
         self.tiles, self.spans, self.last = ints(2 * (chunk // PREFILL_TILE_QUERIES + rows)), ints(3 * rows), ints(rows)
         # From the previous stage and to the next one; a whole model has neither.
         hidden_rows = 0 if self.stage.first and self.stage.last else rows + chunk
-        self.hidden_in = torch.zeros(hidden_rows, self.model.spec.hidden, dtype=self.kv.dtype, device=self.kv.device)
+        self.hidden_in = torch.zeros(hidden_rows, self.model.spec.hidden, dtype=self.model.dtype, device=self.kv.device)
         self.hidden_out = torch.zeros_like(self.hidden_in)
         size = rows * (4 + 2 * SAMPLING_FIELDS + 5) + 3 * chunk + 2 * (chunk // PREFILL_TILE_QUERIES + rows) + 2 * rows * width
         self._pinned = PinnedBuffers(size, 2 * rows, max(MIN_HOST_BUFFERS, 2 * self.lookahead + 2), self.kv)
@@ -232,7 +232,7 @@ class GraphExecutor:
         key = rows, chunk, sample
         if key not in self._graphs:
             if not sample and self._logits is None:
-                self._logits = torch.empty(self.rows, self.model.spec.vocab, dtype=self.kv.dtype, device=self.kv.device)
+                self._logits = torch.empty(self.rows, self.model.spec.vocab, dtype=self.model.dtype, device=self.kv.device)
             work = partial(self._work, rows, chunk, sample=sample)
             self._graphs[key] = work if self._capture is None else self._capture(work)
         return self._graphs[key]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from holynb.errors import UserError
 from holynb.pool.engine.load_fp8 import Part, TensorSource, is_fp8, read_fp8
+from holynb.pool.engine.load_kv import read_kv_scales
 from holynb.pool.engine.model import Layer, Weights
 from holynb.pool.fit import Shard, Spec
 from kernels_support.gpu.fp8_matrix import Matrix, dequantize, quantize_matrix
@@ -176,6 +177,7 @@ class _Loader:
             down_bias=self.required(f"{mlp}.down_proj.bias", (spec.hidden,)) if spec.mlp_bias and shard.adds_bias else None,
             q_norm=self.required(f"{attn}.q_norm.weight", (spec.head_dim,)) if spec.qk_norm else None,
             k_norm=self.required(f"{attn}.k_norm.weight", (spec.head_dim,)) if spec.qk_norm else None,
+            kv_scales=read_kv_scales(self.source, attn, shard, spec.kv_heads).to(self.device) if spec.kv_fp8 else None,
         )
 
 

@@ -25,11 +25,15 @@ class TensorSource(Protocol):
 
 
 def check_fp8(spec: Spec, device: str) -> None:
-    """Raises UserError where this GPU has no product of the eight bits that the model's matrices are to have."""
-    if spec.quantization is not None and not spec.quantization.widened and not supports_fp8(device):
+    """Raises UserError where this GPU has no eight bits for the matrices or the cache that are to have them."""
+    if supports_fp8(device):
+        return
+    if spec.quantization is not None and not spec.quantization.widened:
         raise UserError(
             f"{device} multiplies no FP8 numbers: NVIDIA's GPUs do from Ada and Hopper on. Take the model's plain weights, or --engine vllm."
         )
+    if spec.kv_fp8:
+        raise UserError(f"{device} keeps no FP8 numbers: NVIDIA's GPUs do from Ada and Hopper on. Leave --kv out, or take --engine vllm.")
 
 
 def is_fp8(source: TensorSource, module: str) -> bool:

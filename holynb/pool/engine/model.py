@@ -24,13 +24,16 @@ from kernels_support.gpu.rotary import Heads, rotate_and_store
 
 __all__ = ["Collectives", "Decoder", "ForwardBatch", "Layer", "Weights", "norm_for", "pack", "rope_table"]
 
-#: (queries (tokens, heads, size), keys, values (KV heads, slots, size)) → (tokens, heads, size)
-Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+#: (queries (tokens, heads, size), keys, values (KV heads, slots, size), their scales (2, KV heads)) → (tokens, heads, size)
+Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 
 
 @dataclass(slots=True)
 class Layer:
-    """One layer's weights, fused to one matrix where the input is the same (q, k, v; gate, up). Matrices are (out, in)."""
+    """One layer's weights, fused to one matrix where the input is the same (q, k, v; gate, up). Matrices are (out, in).
+
+    `kv_scales`: float32 (2, KV heads) of keys and values, where the cache is of FP8.
+    """
 
     norm: Tensor
     qkv: Matrix
@@ -44,6 +47,7 @@ class Layer:
     down_bias: Tensor | None = None
     q_norm: Tensor | None = None
     k_norm: Tensor | None = None
+    kv_scales: Tensor | None = None
 
 
 @dataclass(slots=True)
@@ -182,11 +186,16 @@ class Decoder:
         self.rope = rope_table(spec, max_len).to(weights.layers[0].norm.device)
         self._heads = [self._heads_of(layer) for layer in weights.layers]
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What is computed in; the cache may have fewer bits."""
+        return self.weights.layers[0].norm.dtype
+
     def _heads_of(self, layer: Layer) -> Heads:
         """This rank's heads, derived from the weights' shapes."""
         size = self.spec.head_dim
         heads = layer.out.shape[1] // size
-        return Heads(heads, (layer.qkv.shape[0] // size - heads) // 2, size, layer.q_norm, layer.k_norm, self.spec.eps)
+        return Heads(heads, (layer.qkv.shape[0] // size - heads) // 2, size, layer.q_norm, layer.k_norm, self.spec.eps, layer.kv_scales)
 
     def forward(self, batch: ForwardBatch, kv: Iterable[Any], hidden: Tensor | None = None) -> Tensor:
         """Logits (rows of `last`, vocabulary), or hidden states (tokens, hidden) if this stage has no head. Writes `kv`, a pair a layer.
@@ -204,7 +213,7 @@ class Decoder:
             normed, residual = add_norm(x, residual, layer.norm, eps, layer.qkv)
             add_norm = collectives.add_norm
             q = rotate_and_store(linear(normed, layer.qkv, layer.qkv_bias), heads, rope, batch.slots, keys, values)
-            attended = batch.attend(q, keys, values).reshape(q.shape[0], -1)
+            attended = batch.attend(q, keys, values, layer.kv_scales).reshape(q.shape[0], -1)
             x = collectives.row_parallel_linear(1, attended, layer.out, layer.out_bias)
             normed, residual = add_norm(x, residual, layer.mlp_norm, eps, layer.gate_up)
             product = swiglu(normed, layer.gate_up, layer.gate_up_bias, layer.down)

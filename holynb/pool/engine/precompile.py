@@ -122,8 +122,11 @@ class _MetaModel:
         self._ints = partial(torch.empty, dtype=torch.int32, device="meta")
         self._peers = Peers(torch.empty(mesh.tensor, dtype=torch.int64, device="meta"), mesh.tensor_rank, mesh.tensor)
         norm = self._new(spec.head_dim) if spec.qk_norm else None
-        self._heads = Heads(_width(self._shard.heads), _width(self._shard.kv_heads), spec.head_dim, norm, norm, spec.eps)
-        self._kv = self._new(2, self._heads.kv, _META_BLOCKS * block, spec.head_dim)
+        kv_heads = _width(self._shard.kv_heads)
+        scales = torch.empty(2, kv_heads, dtype=torch.float32, device="meta") if spec.kv_fp8 else None
+        self._heads = Heads(_width(self._shard.heads), kv_heads, spec.head_dim, norm, norm, spec.eps, scales)
+        shape = 2, kv_heads, _META_BLOCKS * block, spec.head_dim
+        self._kv = torch.empty(shape, dtype=FP8 if spec.kv_fp8 else dtype, device="meta")
         self._columns = -(-limits.max_len // block)
 
     def step(self, rows: int, chunk: int) -> None:
@@ -157,7 +160,7 @@ class _MetaModel:
             normed = self._add_norm(part, residual, wide, whole=residual is None and not self._shard.has_embedding)
             self._linear(normed, wide, biased=spec.qkv_bias)
             q = rotate_and_store(new(rows, wide), heads, torch.empty(rows, heads.size, device="meta"), slots, keys, values)
-            attended = attend(q, keys, values).view(rows, -1)
+            attended = attend(q, keys, values, heads.kv_scales).view(rows, -1)
             output = self._linear(attended, spec.hidden, biased=spec.out_bias and adds_bias, row_parallel=True)
             product = self._gated(self._add_norm(output, stream, 2 * _width(self._shard.inner)))
             part = self._linear(product, spec.hidden, biased=spec.mlp_bias and adds_bias, row_parallel=True)

@@ -42,8 +42,8 @@ class Runner(JobRunner):
     """Jobs in, tokens out, one step at a time. Not thread-safe.
 
     `device`: cpu or cuda:N. `dtype`: None is float32 on CPU and the weights' own on a GPU. `memory`: the share of the device's memory
-    for weights, cache and activations together. `source`: weights from elsewhere than `folder`. Raises UserError (unknown model,
-    sizes) and FileNotFoundError.
+    for weights, cache and activations together. `kv`: fp8 for a cache of eight bits. `source`: weights from elsewhere than `folder`.
+    Raises UserError (unknown model, sizes) and FileNotFoundError.
     """
 
     def __init__(
@@ -55,11 +55,12 @@ class Runner(JobRunner):
         max_len: int | None = None,
         memory: float = 0.9,
         mesh: Mesh | None = None,
+        kv: str | None = None,
         source: TensorSource | None = None,
     ) -> None:
         # Spinning OpenMP threads on shared cores cost four fifths of the rate; read when torch loads its OpenMP.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        self.spec = read_spec(Path(folder))
+        self.spec = plan.with_kv(read_spec(Path(folder)), kv)
         self.device, self.mesh = device, mesh or Mesh()
         self.shard = self.mesh.shard(self.spec)
         self._commands: list[list[Any]] = []
@@ -259,10 +260,15 @@ class Runner(JobRunner):
         self.blocks = BlockAllocator(blocks, BLOCK_TOKENS)
         # A request without a token limit gets all that one sequence can have; more than the cache would be refused.
         self.limits = replace(self.limits, max_len=min(self.limits.max_len, blocks * BLOCK_TOKENS))
-        kv = allocate_kv((layers, heads, blocks * BLOCK_TOKENS, self.spec.head_dim), dtype, self.device)
+        shape = layers, heads, blocks * BLOCK_TOKENS, self.spec.head_dim
+        kv = allocate_kv(shape, torch.float8_e4m3fn if self.spec.kv_fp8 else dtype, self.device)
         collectives = None if self.group is None else self.group.collectives(self.spec, self.shard, self.limits.batch, dtype)
         model = Decoder(self.spec, weights, self.limits.max_len, collectives)
-        self.stage = SingleStage() if self.group is None or self.mesh.pipe == 1 else PipelineStage(self.group, self.spec.hidden, kv)
+        self.stage = (
+            SingleStage()
+            if self.group is None or self.mesh.pipe == 1
+            else PipelineStage(self.group, self.spec.hidden, model.rope.to(dtype))
+        )
         self.embedder = Embedder(model, kv, self.limits, divided=self.group is not None)
         self.executor: StepExecutor = executor_for(model, kv, BLOCK_TOKENS, self.limits, self.stage)
         if precompiler is not None:

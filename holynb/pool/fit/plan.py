@@ -27,6 +27,7 @@ __all__ = [
     "spec_of_size",
     "started",
     "weights_bytes",
+    "with_kv",
     "work_bytes",
 ]
 
@@ -77,6 +78,13 @@ def started(spec: Spec, dtype: str, *, cpu: bool) -> Spec:
     return replace(spec, quantization=replace(spec.quantization, activations="none")) if cpu else spec
 
 
+def with_kv(spec: Spec, kv: str | None) -> Spec:
+    """The model with a cache of eight bits where it is asked for; else as its files have it. Raises UserError for what is not known."""
+    if kv not in (None, "fp8"):
+        raise UserError(f"--kv takes fp8, not {kv}; without it keys and values are kept as they are computed.")
+    return replace(spec, kv_fp8=True) if kv else spec
+
+
 def limits_of(spec: Spec, *, cpu: bool, max_len: int | None = None) -> BatchLimits:
     """Sizes of a batch. A CPU gains little beyond 64 rows, and a long chunk would make every other row wait."""
     length = min(max_len or DEFAULT_MAX_LEN, spec.max_len)
@@ -111,7 +119,8 @@ def _matrix_item(spec: Spec, itemsize: int) -> float:
 
 def kv_bytes(spec: Spec, shard: Shard, itemsize: int) -> int:
     """Bytes that one token takes in this rank's cache."""
-    return (shard.layers[1] - shard.layers[0]) * 2 * (shard.kv_heads[1] - shard.kv_heads[0]) * spec.head_dim * itemsize
+    numbers = (shard.layers[1] - shard.layers[0]) * 2 * (shard.kv_heads[1] - shard.kv_heads[0]) * spec.head_dim
+    return numbers * (1 if spec.kv_fp8 else itemsize)
 
 
 def work_bytes(spec: Spec, shard: Shard, limits: BatchLimits, itemsize: int) -> int:

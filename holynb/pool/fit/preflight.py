@@ -28,12 +28,14 @@ class Forecast:
     details: str
 
 
-def forecast(folder: Path, devices: Sequence[str], *, dtype: str | None, max_len: int | None, share: float, mesh: Mesh) -> Forecast | None:
+def forecast(
+    folder: Path, devices: Sequence[str], *, dtype: str | None, max_len: int | None, share: float, mesh: Mesh, kv: str | None = None
+) -> Forecast | None:
     """How it fits; None if a GPU's memory is not known. `devices`: one per rank; `mesh`: how a replica is divided.
 
     Raises UserError where it does not fit, cannot be divided so, or is not known.
     """
-    spec, cpu = read_spec(folder), devices[0] == "cpu"
+    spec, cpu = plan.with_kv(read_spec(folder), kv), devices[0] == "cpu"
     mesh.shard(spec)
     # Ranks on the CPU share its memory; of GPUs the one with the least decides.
     free_bytes = [memory.device_memory("cpu").free // len(devices)] if cpu else [gpu_memory(d) for d in dict.fromkeys(devices)]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from holynb.pool.modelfields import FieldRefused
 from holynb.pool.modelfiles import real
 
-__all__ = ["AT_LOAD", "BLOCK", "Quantization", "parse_quantization"]
+__all__ = ["AT_LOAD", "BLOCK", "KV_SCALES", "Quantization", "keeps_kv_in_fp8", "parse_quantization"]
 
 #: Rows and columns of a matrix that share a scale, as DeepSeek's and Qwen's files have it.
 BLOCK = 128
@@ -20,6 +20,10 @@ _NO_EFFECT = {"version", "global_compression_ratio", "quantization_status", "ign
 #: Fields that the readers below ask for.
 _READ = {"quant_method", "fmt", "format", "activation_scheme", "activation_scale_ub", "weight_block_size", "config_groups"}
 _READ |= {"kv_cache_scheme", "sparsity_config", "transform_config"}
+
+
+#: Below a layer's attention, the names of keys' scales and of values', the newest first; they multiply.
+KV_SCALES = tuple((f"{kind}_scale", f"{kind}_proj.{kind}_scale", f"{kind}_proj.output_scale") for kind in "kv")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +58,33 @@ AT_LOAD = Quantization("channel", "token", at_load=True)
 
 def parse_quantization(config: Mapping[str, Any]) -> Quantization | None:
     """What a quantization_config says; None where there is none. Raises FieldRefused with what is not supported."""
-    given = config.get("quantization_config") or config.get("compression_config")
+    given = _given(config)
     if not given:
         return None
-    if not isinstance(given, Mapping):
-        raise TypeError("its quantization_config is no object")
     method = given.get("quant_method")
-    readers = {"fp8": _fine_grained, "compressed-tensors": _compressed_tensors, "fbgemm_fp8": _fbgemm}
+    readers: dict[str, Callable[[Mapping[str, Any]], Quantization | None]] = {
+        "fp8": _fine_grained,
+        "compressed-tensors": _compressed_tensors,
+        "fbgemm_fp8": _fbgemm,
+    }
     if not isinstance(method, str) or method not in readers:
         raise _refused("quant_method", method, f"the native engine runs {', '.join(readers)}")
     for name, value in given.items():
         if name not in _NO_EFFECT | _READ and value:
             raise _refused(name, value, "a setting that is not known here")
     return readers[method](given)
+
+
+def keeps_kv_in_fp8(config: Mapping[str, Any]) -> bool:
+    """Whether the file says so: its keys and values were calibrated for it. Scales are its own where it has them."""
+    return bool(_given(config).get("kv_cache_scheme"))
+
+
+def _given(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    given = config.get("quantization_config") or config.get("compression_config") or {}
+    if not isinstance(given, Mapping):
+        raise TypeError("its quantization_config is no object")
+    return given
 
 
 def _fine_grained(given: Mapping[str, Any]) -> Quantization:
@@ -87,11 +105,15 @@ def _fbgemm(given: Mapping[str, Any]) -> Quantization:
     return Quantization("channel", "token", most=real(given, "activation_scale_ub", 1e-6, 1e9, 1200.0))
 
 
-def _compressed_tensors(given: Mapping[str, Any]) -> Quantization:
-    """One scheme for all linear modules; llm-compressor's FP8, FP8_DYNAMIC and FP8_BLOCK."""
-    for name in ("kv_cache_scheme", "transform_config"):
-        if given.get(name):
-            raise _refused(name, given[name], "it is not supported")
+def _compressed_tensors(given: Mapping[str, Any]) -> Quantization | None:
+    """One scheme for all linear modules; llm-compressor's FP8, FP8_DYNAMIC and FP8_BLOCK. None: only the cache is in eight bits."""
+    if given.get("transform_config"):
+        raise _refused("transform_config", given["transform_config"], "it is not supported")
+    if kv := given.get("kv_cache_scheme"):
+        if _strategy(kv, "kv_cache_scheme") not in {"tensor", "attn_head"} or kv.get("dynamic"):
+            raise _refused("kv_cache_scheme", kv, "the native engine knows static scales, one a tensor or one a head")
+        if not given.get("config_groups"):
+            return None
     if (sparsity := given.get("sparsity_config")) and sparsity.get("format", "dense") != "dense":
         raise _refused("sparsity_config", sparsity, "it is not supported")
     if given.get("format", "float-quantized") not in {"float-quantized", "naive-quantized"}:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from holynb.errors import UserError
+from holynb.pool.fit.quantization import KV_SCALES
 from holynb.pool.fit.spec import Spec
 from holynb.pool.headers import BrokenModel, read_headers
 from holynb.pool.modelfields import use_of
@@ -37,6 +38,8 @@ def check_shapes(folder: Path, spec: Spec) -> None:
     if spec.quantization is not None:
         passed_over |= {f"{name}_{end}" for name in promised_shapes for end in ("scale", "scale_inv")}
         passed_over |= {f"{name.removesuffix('weight')}input_scale{end}" for name in promised_shapes for end in ("", "_ub")}
+    if spec.quantization is not None or spec.kv_fp8:
+        passed_over |= {f"model.layers.{i}.self_attn.{name}" for i in range(spec.layers) for names in KV_SCALES for name in names}
     for name in sorted(tensors.keys() - promised_shapes.keys() - passed_over):
         if use_of("safetensors", name) != "reset":
             raise UserError(

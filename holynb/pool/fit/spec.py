@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from holynb.pool.fit.families import FAMILIES, MAX_LAYERS, VLLM, DecoderFamily, UnknownModel, family_of
-from holynb.pool.fit.quantization import Quantization, parse_quantization
+from holynb.pool.fit.quantization import Quantization, keeps_kv_in_fp8, parse_quantization
 from holynb.pool.headers import BrokenModel, read_headers, same_bytes
 from holynb.pool.modelfields import FieldRefused, check
 from holynb.pool.modelfiles import read_object, real, truth, whole
@@ -37,7 +37,10 @@ _MAX_WIDTH, _MAX_VOCAB, _MAX_POSITIONS = 10_000_000, 100_000_000, 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """One decoder. `max_len` is in tokens; `dtype` is how the weights lie on disk; `rope` holds type, theta and its scaling."""
+    """One decoder. `max_len` is in tokens; `dtype` is how the weights lie on disk; `rope` holds type, theta and its scaling.
+
+    `kv_fp8`: keys and values are kept in FP8.
+    """
 
     family: str
     layers: int
@@ -58,6 +61,7 @@ class Spec:
     dtype: str = "float32"
     eos: tuple[int, ...] = ()
     quantization: Quantization | None = None
+    kv_fp8: bool = False
 
     @property
     def layer_matrices(self) -> int:
@@ -117,7 +121,7 @@ def parse_spec(config: Mapping[str, Any]) -> Spec:
     if (act := config.get("hidden_act", "silu")) not in row.acts:
         raise UnknownModel(f"The native engine knows the hidden_act {row.acts[0]}, not {act}. {VLLM}")
     known = {**row.left_out, **config}
-    return replace(_spec(known, family, row), quantization=quantization, **row.switches(known))
+    return replace(_spec(known, family, row), quantization=quantization, kv_fp8=keeps_kv_in_fp8(config), **row.switches(known))
 
 
 def _spec(config: Mapping[str, Any], family: str, row: DecoderFamily) -> Spec:

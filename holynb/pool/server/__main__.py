@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from holynb.errors import UserError
-from holynb.pool.fit import Forecast, Mesh, check_shapes, forecast, read_spec
+from holynb.pool.fit import Forecast, Mesh, check_shapes, forecast, plan, read_spec
 from holynb.pool.server import lifecycle
 from holynb.pool.server.app import application
 from holynb.pool.server.config import RUNNER, PoolConfig, load_model, parse_args, rank_command
@@ -127,9 +127,9 @@ async def _forecast(config: PoolConfig, folder: Path) -> Forecast | None:
         return None
     mesh = Mesh(config.tp, config.pp)
     try:
-        await asyncio.to_thread(lambda: check_shapes(folder, read_spec(folder)))
+        await asyncio.to_thread(lambda: check_shapes(folder, plan.with_kv(read_spec(folder), config.kv)))
         return await asyncio.to_thread(
-            forecast, folder, config.devices, dtype=config.dtype, max_len=config.max_len, share=config.memory, mesh=mesh
+            forecast, folder, config.devices, dtype=config.dtype, max_len=config.max_len, share=config.memory, mesh=mesh, kv=config.kv
         )
     except UserError as exc:
         raise StartError(str(exc)) from exc

@@ -39,6 +39,7 @@ class PoolConfig:
     micro: int = 0
     restart: int = 0
     dtype: str | None = None
+    kv: str | None = None
     max_len: int | None = None
     memory: float = 0.9
     port: int | None = None
@@ -85,7 +86,7 @@ def rank_command(config: PoolConfig, number: int) -> Command:
 def load_model(config: PoolConfig, folder: Path, number: int, meet: Path) -> LoadModel:
     """The first frame to rank `number` of the whole pool. `meet` is a path without a file, where its replica's ranks find each other."""
     mesh = Mesh(config.tp, config.pp, number % config.size, config.micro, f"file://{meet}") if config.size > 1 else None
-    return LoadModel(str(folder), config.devices[number], config.dtype, config.max_len, config.memory, mesh)
+    return LoadModel(str(folder), config.devices[number], config.dtype, config.max_len, config.memory, mesh, config.kv)
 
 
 def _cores(config: PoolConfig, number: int) -> frozenset[int] | None:
@@ -110,6 +111,7 @@ def parse_args(argv: list[str] | None) -> PoolConfig:
     parser.add_argument("--micro", type=int, default=0, help="batches in flight (0: as many as stages)")
     parser.add_argument("--restart", type=int, default=0, help="how often a dead replica is started again")
     parser.add_argument("--dtype")
+    parser.add_argument("--kv", help="fp8: keys and values in eight bits")
     parser.add_argument("--max-len", type=int)
     parser.add_argument("--memory", type=float, default=0.9)
     parser.add_argument("--port", type=int)

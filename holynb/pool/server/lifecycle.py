@@ -144,6 +144,7 @@ def _record(config: PoolConfig, sockets: PoolSockets) -> Record:
         "tp": config.tp,
         "pp": config.pp,
         "dtype": config.dtype,
+        "kv": config.kv,
         "max_len": config.max_len,
     }
     return Record(config.name, Process.mine(), str(sockets.path), sockets.port, sockets.token, facts=facts)

@@ -95,6 +95,7 @@ def vllm_command(python: str, model: str, config: PoolConfig, socket: Path) -> l
     ):
         argv += [flag, str(value)] if value > 1 else []
     argv += ["--dtype", config.dtype] if config.dtype else []
+    argv += ["--kv-cache-dtype", config.kv] if config.kv else []
     argv += ["--max-model-len", str(config.max_len)] if config.max_len else []
     parser = reasoning_parser(Path(model))
     argv += ["--reasoning-parser", parser] if parser else []

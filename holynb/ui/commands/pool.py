@@ -32,6 +32,7 @@ START_OPTIONS: tuple[Option, ...] = (
     Option("micro_batches", ("--micro-batches",), "M", "batches in flight in a pipeline (as many as stages)", int),
     Option("devices", ("--devices",), "cpu|0,1,…", "where it runs (default: the first GPU, else cpu)"),
     Option("dtype", ("--dtype",), "TYPE", "float32, float16, bfloat16, or fp8: matrices of one byte a weight, on a GPU"),
+    Option("kv", ("--kv",), "fp8", "keys and values of one byte: twice the tokens in the same memory"),
     Option("max_len", ("--max-len",), "N", "longest prompt and answer together, in tokens", int),
     Option("memory", ("--memory",), "X", "share of a device's memory to use (0.9)", float),
     Option("port", ("--port",), "P", "also serve on this loopback port, with a token (0: any free one)", int),
@@ -46,7 +47,7 @@ START_OPTIONS: tuple[Option, ...] = (
 #: The options of `pool plan`: those of `start` that decide whether a model fits, and devices that this machine does not have.
 PLAN_OPTIONS: tuple[Option, ...] = (
     Option("gpus", ("--gpus",), "NxSIZE", "plan for these devices instead of this machine's, such as 4x24GB"),
-    *(o for o in START_OPTIONS if o.name in {"dp", "tp", "pp", "devices", "dtype", "max_len", "memory"}),
+    *(o for o in START_OPTIONS if o.name in {"dp", "tp", "pp", "devices", "dtype", "kv", "max_len", "memory"}),
 )
 
 #: Where what an option does begins, in help.

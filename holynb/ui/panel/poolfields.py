@@ -30,6 +30,7 @@ CHOICES: dict[str, tuple[tuple[str, str], ...]] = {
         ("float32: 4 bytes a weight", "float32"),
         ("fp8: 1 byte a weight, GPU", "fp8"),
     ),
+    "kv": (("as computed", ""), ("fp8: 1 byte a number", "fp8")),
 }
 #: What stands in an empty field: its default.
 EXAMPLES = {
