@@ -70,14 +70,14 @@ class Spool:
             file.close()
 
     def _close_block(self) -> None:
-        number, block = len(self._starts), bytes(self._current)
+        number, block = len(self._starts), self._current
         self._starts.append(self._base)
         if self._base < MEMORY_BYTES or not self._written(block):
-            self._kept[number] = block
+            self._kept[number] = bytes(block)
         self._base += len(block)
         self._current = bytearray()
 
-    def _written(self, block: bytes) -> bool:
+    def _written(self, block: bytearray) -> bool:
         """Whether the disk took a block at its place."""
         if self._failed or self._pid != os.getpid():  # a forked process shares the file with its parent
             return False

@@ -88,7 +88,9 @@ class Recorder(Sink):
             if self._log is not None and event.row not in self._own and event.row not in self._stands:
                 self._pay_end(stored)
                 ends.append((stored, self._keys[event.row], self._share and not event.outcome.cached))
-        return self._log.record_ends(self.run, ends, self._write_failed) if self._log is not None and ends else None
+        if self._log is None or not ends:
+            return None
+        return self._log.record_ends(self.run, ends, self._write_failed, self._journal.rows.__getitem__)
 
     def settle(self, row: int, outcome: Outcome) -> Awaitable[None] | None:
         """A row that needs no request ends now."""

@@ -97,13 +97,21 @@ class RunLog:
         return None
 
     def record_ends(
-        self, run: str, ends: Iterable[tuple[Ended, str | None, bool]], failed: OnFailure | None = None
+        self,
+        run: str,
+        ends: Iterable[tuple[Ended, str | None, bool]],
+        failed: OnFailure | None = None,
+        again: Callable[[int], Outcome | None] | None = None,
     ) -> asyncio.Future[None]:
-        """Write the ends of rows together, each with its key and whether it is shared; as `record` does one."""
+        """Write the ends of rows together, each with its key and whether it is shared; as `record` does one.
+
+        again: gives the outcome of a row once more, so that its vector need not be kept for a log that is replaced.
+        """
         ended = list(ends)
         kept, stand = vectors.together([event.outcome.vector for event, _, _ in ended])
         if kept is not None:
-            self._put(run, vectors.INSERT, [kept])
+            row = vectors.TogetherRow(kept, [event.row for event, _, _ in ended], again)
+            self._writer.add(Statement(vectors.INSERT, row, row.forget, ledger.owner(run)))
         rows = [records.answer_row(run, e, key, shared=shared, vector=v) for (e, key, shared), v in zip(ended, stand, strict=True)]
         return self._write(run, tables.ANSWER_UPSERT, rows, failed, counts=True)
 
@@ -233,20 +241,8 @@ class RunLog:
             return db.execute("UPDATE answers SET shared=0 WHERE shared=1 AND status='ok'").rowcount
 
     def _records(self, clauses: str, args: Sequence[Any]) -> list[RunRecord]:
-        counts = (
-            "sum(a.status='ok')",
-            "sum(a.status='error')",
-            "group_concat(a.cost)",
-            "sum(a.status='ok' AND a.cost IS NULL)",
-            f"sum({tables.UNSETTLED})",
-            "group_concat(CASE WHEN a.route LIKE 'sim/%' THEN a.cost END)",
-        )
-        paid = f"a.run IN (r.id, r.id || '{ledger.VERDICTS_SUFFIX}')"
-        where = {"group_concat(a.cost)": paid}
-        columns = ", ".join(f"(SELECT {c} FROM answers a WHERE {where.get(c, 'a.run=r.id')})" for c in counts)  # noqa: S608 - of ours, as `clauses` is
-        sql = f"SELECT id, name, route, n, started, ended, status, spec, {columns} FROM runs r {clauses}"  # noqa: S608
         with self.reading() as db:
-            return [records.run_record(row) for row in db.execute(sql, args)]
+            return [records.run_record(row) for row in db.execute(f"{tables.RUNS} {clauses}", args)]
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:

@@ -15,6 +15,7 @@ __all__ = [
     "ANSWER_UPSERT",
     "ATTEMPT_INSERT",
     "REQUEST_UPSERT",
+    "RUNS",
     "RUN_UPSERT",
     "SCHEMA",
     "SPENT",
@@ -73,6 +74,19 @@ error_type=excluded.error_type, error=excluded.error, route=excluded.route, mode
 attempts=answers.attempts+excluded.attempts, {ADD_TOKENS}, cost=plus(answers.cost, excluded.cost), latency_s=excluded.latency_s,
 ttft_s=excluded.ttft_s, finish_reason=excluded.finish_reason, cached=excluded.cached, reasoning=excluded.reasoning,
 vector=excluded.vector"""
+_OF_RUN = (
+    "sum(a.status='ok')",
+    "sum(a.status='error')",
+    "group_concat(a.cost)",
+    "sum(a.status='ok' AND a.cost IS NULL)",
+    f"sum({UNSETTLED})",
+    "group_concat(CASE WHEN a.route LIKE 'sim/%' THEN a.cost END)",
+)
+#: What its verdicts cost is a run's, too.
+_PAID = {"group_concat(a.cost)": f"a.run IN (r.id, r.id || '{ledger.VERDICTS_SUFFIX}')"}
+_COUNTS = ", ".join(f"(SELECT {c} FROM answers a WHERE {_PAID.get(c, 'a.run=r.id')})" for c in _OF_RUN)  # noqa: S608 - of ours
+#: Every run, for `records.run_record`; clauses that choose and order them follow.
+RUNS = f"SELECT id, name, route, n, started, ended, status, spec, {_COUNTS} FROM runs r"  # noqa: S608
 REQUEST_UPSERT = "INSERT OR REPLACE INTO requests VALUES(?,?,?,?,?,?)"
 ATTEMPT_INSERT = "INSERT INTO attempts VALUES(?,?,?,?,?,?,?,?,?,?,?)"
 RUN_UPSERT = (

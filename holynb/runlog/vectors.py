@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
-__all__ = ["EMPTY_VIEW", "INSERT", "TABLE", "Vectors", "together"]
+from holynb.types import Outcome
+
+__all__ = ["EMPTY_VIEW", "INSERT", "TABLE", "TogetherRow", "Vectors", "together"]
 
 TABLE = """
 CREATE TABLE IF NOT EXISTS vectors(id INTEGER PRIMARY KEY, size INTEGER NOT NULL, numbers BLOB NOT NULL);
@@ -35,13 +37,41 @@ def together(vectors: Sequence[bytes | None]) -> tuple[tuple[int, int, bytes] | 
         if vector is None:
             places.append(None)
             continue
-        if not apart or apart[-1] is not vector:  # rows that ask the same follow each other, and share it
+        if not apart or apart[-1] != vector:  # rows that ask the same follow each other, and share it
             apart.append(vector)
         places.append(len(apart) - 1)
     if not 1 < len(apart) <= PLACES or len(set(map(len, apart))) > 1:
         return None, list(vectors)
     number = secrets.randbits(BITS)
     return (number, len(apart[0]), b"".join(apart)), [None if place is None else number * PLACES + place for place in places]
+
+
+class TogetherRow(Collection[tuple[int, int, bytes]]):
+    """That row, as a statement's rows. Once it is written it is made again where it is read, so that no copy waits for a log to be replaced.
+
+    rows, again: gives the outcome of each; without it the row is kept.
+    """
+
+    def __init__(self, row: tuple[int, int, bytes], rows: Sequence[int], again: Callable[[int], Outcome | None] | None) -> None:
+        self._number, self._size, self._whole = row
+        self._rows, self._again = rows, again
+
+    def forget(self, failure: Exception | None) -> None:  # noqa: ARG002 - as whoever waits for a statement is told
+        """It is written."""
+        if self._again is not None:
+            self._whole = b""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[tuple[int, int, bytes]]:
+        row = None
+        if self._again is not None and not self._whole:
+            row, _ = together([None if (outcome := self._again(i)) is None else outcome.vector for i in self._rows])
+        yield self._number, self._size, self._whole if row is None else row[2]
+
+    def __contains__(self, row: object) -> bool:
+        return row in list(self)
 
 
 class Vectors:

@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,19 +70,31 @@ def test_rows_that_ask_the_same_share_a_vector(log: RunLog) -> None:
     assert kept(log) == [(12, 24)]
 
 
-def test_a_file_that_is_deleted_during_a_run_gets_them_again(log: RunLog) -> None:
+@pytest.mark.parametrize("again", [True, False])
+def test_a_file_that_is_deleted_during_a_run_gets_them_again(log: RunLog, again: bool) -> None:
+    outcomes = [answer(b"abcd"), answer(b"efgh"), answer(b"efgh"), Outcome("error", error="no"), answer(b"ijkl")]
+
     def delete() -> None:
         for end in ("", "-wal", "-shm"):
             Path(f"{log.path}{end}").unlink()
 
     async def main() -> None:
-        log.start(RunRecord("r", None, "a/b", 2, 1.0), [])
-        await log.record_ends("r", [(Ended(row, answer(v), time.time()), None, True) for row, v in enumerate((b"abcd", b"efgh"))])
+        log.start(RunRecord("r", None, "a/b", len(outcomes), 1.0), [])
+        ends = [(Ended(row, outcome, time.time()), None, True) for row, outcome in enumerate(outcomes)]
+        # As a journal gives them: equal ones are not the same object.
+        reread = (
+            (lambda row: None if outcomes[row] is None else replace(outcomes[row], vector=copied(outcomes[row].vector))) if again else None
+        )
+        await log.record_ends("r", ends, None, reread)
         delete()
         await log.finish("r", "done")
 
     asyncio.run(main())
-    assert [o.vector for _, o in log.answers("r").values()] == [b"abcd", b"efgh"]
+    assert [o for _, o in log.answers("r").values()] == outcomes
+
+
+def copied(vector: bytes | None) -> bytes | None:
+    return None if vector is None else bytes(bytearray(vector))
 
 
 def test_the_file_has_them_once_a_run_is_over(log: RunLog) -> None:
