@@ -89,9 +89,7 @@ class Packs(Sink):
     def record_payment(self, payment: Payment) -> None:
         """What a request came to, as its rows' shares."""
         pack = self._packs[payment.row]
-        at, route, model, what = payment.at, payment.route, payment.model, payment.what
-        parts = zip(pack.units, pack.shares(payment.usage, payment.cost), strict=True)
-        self._sink.record_payment(*[Payment(unit.row, at, route, model, what, usage, cost) for unit, (usage, cost) in parts])
+        self._sink.record_shares(payment, [unit.row for unit in pack.units], pack.shares(payment.usage, payment.cost))
 
     def row_shown(self, row: int) -> int | None:  # noqa: ARG002 - as every sink is asked
         """None: vectors come whole."""

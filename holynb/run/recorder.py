@@ -21,6 +21,7 @@ from holynb.run import pending_rows
 from holynb.run.pending import Earlier, Pending, pending, read
 from holynb.run.pending_rows import Keys
 from holynb.run.plan import Plan
+from holynb.run.shares import Share
 from holynb.run.stored_rows import KnownRows, StoredRows
 from holynb.runlog import PARTS_PER_ROW, Lease, RunLog, RunRecord, StoredRow
 from holynb.spool import MANY, Spool
@@ -118,10 +119,15 @@ class Recorder(Sink):
         if (times := self._journal.end_rest(outcome)) and self._tally is not None:
             self._tally.add(outcome, times)
 
-    def record_payment(self, *payments: Payment) -> None:
-        """What an attempt came to, for the log's days; of several rows that were asked together, each one's share."""
+    def record_payment(self, payment: Payment) -> None:
+        """What an attempt came to, for the log's days."""
         if self._log is not None:
-            self._log.record_payment(self.run, *payments)
+            self._log.record_payment(self.run, payment)
+
+    def record_shares(self, payment: Payment, rows: Sequence[int], parts: Sequence[Share]) -> None:
+        """The same of rows that were asked together: each one's part of it."""
+        if self._log is not None:
+            self._log.record_shares(self.run, payment, rows, parts)
 
     def note(self, text: str, level: str = "info") -> None:
         """The journal's."""

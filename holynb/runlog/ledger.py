@@ -7,9 +7,11 @@ paid. Nothing is added up here (`spending` does).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 from holynb.journal import Payment
+from holynb.types import Usage
 
 __all__ = ["INSERT", "LEGACY_VIEW", "PARTS_PER_ROW", "PARTS_SUFFIX", "TABLE", "VERDICTS_SUFFIX", "WITHOUT_PARTS", "owner", "to_row"]
 
@@ -45,6 +47,15 @@ INSERT = f"INSERT INTO payments({COLUMNS}, tokens_reasoning) VALUES(?,?,?,?,?,?,
 def owner(run: str) -> str:
     """The id of the run that what is kept beside it belongs to."""
     return run.removesuffix(PARTS_SUFFIX).removesuffix(VERDICTS_SUFFIX) if "/" in run else run
+
+
+def to_rows(whole: Sequence[Any], rows: Sequence[int], parts: Sequence[tuple[Usage, Decimal | None]]) -> list[tuple[Any, ...]]:
+    """Parameters of INSERT for the parts of a payment, whose own are `whole`."""
+    run, _, at, route, model, what, *_ = whole
+    return [
+        (run, row, at, route, model, what, u.tokens_in, u.tokens_out, None if cost is None else str(cost), u.tokens_reasoning)
+        for row, (u, cost) in zip(rows, parts, strict=True)
+    ]
 
 
 def to_row(run: str, payment: Payment) -> Sequence[Any]:

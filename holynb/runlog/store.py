@@ -12,6 +12,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from holynb.runlog.promises import Promises, call
 from holynb.runlog.records import RunRecord, StoredRow
 from holynb.runlog.statements import MadeRows, Statement
 from holynb.runlog.writer import LogWriter
-from holynb.types import Outcome
+from holynb.types import Outcome, Usage
 
 __all__ = ["BrokenLog", "RunLog"]
 
@@ -115,9 +116,13 @@ class RunLog:
         rows = [records.answer_row(run, e, key, shared=shared, vector=v) for (e, key, shared), v in zip(ended, stand, strict=True)]
         return self._write(run, tables.ANSWER_UPSERT, rows, failed, counts=True)
 
-    def record_payment(self, run: str, *payments: Payment) -> None:
-        """Write payments; they are on disk before anything recorded after them."""
-        self._put(run, ledger.INSERT, [records.printable(ledger.to_row(run, payment)) for payment in payments])
+    def record_payment(self, run: str, payment: Payment) -> None:
+        """Write a payment; it is on disk before anything recorded after it."""
+        self._put(run, ledger.INSERT, [records.printable(ledger.to_row(run, payment))])
+
+    def record_shares(self, run: str, payment: Payment, rows: Sequence[int], parts: Sequence[tuple[Usage, Decimal | None]]) -> None:
+        """The same of rows that were asked together, each with its part."""
+        self._put(run, ledger.INSERT, ledger.to_rows(records.printable(ledger.to_row(run, payment)), rows, parts))
 
     def submit(self, piece: StoredPiece) -> asyncio.Future[None]:
         """Write that a batch is about to be submitted. Fails where it cannot be written: the batch would not be found again."""
