@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
+
+from holynb.outcome_rows import OutcomeRows
 
 if TYPE_CHECKING:
     from holynb.types import Embedding, Outcome
@@ -23,9 +25,10 @@ def column(rows: Sequence[Outcome | None], embedding: Embedding) -> Any:
     size = _size(rows, embedding)
     if not size:
         return pd.array([None] * len(rows), dtype=pd.ArrowDtype(pa.list_(pa.float32())))
-    missing = np.array([_of(o, size) is None for o in rows], dtype=bool)
+    given = [vector if vector is not None and len(vector) == 4 * size else None for vector in _each(rows)]
+    missing = np.array([vector is None for vector in given], dtype=bool)
     blank = bytes(4 * size)
-    flat = pa.py_buffer(b"".join(_of(o, size) or blank for o in rows))
+    flat = pa.py_buffer(b"".join(vector or blank for vector in given))
     values = pa.Array.from_buffers(pa.float32(), len(rows) * size, [None, flat])
     lists = pa.FixedSizeListArray.from_arrays(values, size, mask=pa.array(missing))
     return pd.arrays.ArrowExtensionArray(lists)
@@ -37,9 +40,8 @@ def matrix(rows: Sequence[Outcome | None], embedding: Embedding | None) -> Any:
 
     size = _size(rows, embedding)
     out = np.empty((len(rows), size), dtype=np.float32)
-    for i, o in enumerate(rows):
-        vector = _of(o, size)
-        out[i] = np.nan if vector is None else np.frombuffer(vector, "<f4")
+    for i, vector in enumerate(_each(rows)):
+        out[i] = np.nan if vector is None or len(vector) != 4 * size else np.frombuffer(vector, "<f4")
     return out
 
 
@@ -79,7 +81,8 @@ def _size(rows: Sequence[Outcome | None], embedding: Embedding | None) -> int:
     return known or (embedding.dimensions if embedding is not None else None) or 0
 
 
-def _of(outcome: Outcome | None, size: int) -> bytes | None:
-    """A row's vector; None where it has none of this length."""
-    vector = None if outcome is None or outcome.status != "ok" else outcome.vector
-    return vector if vector is not None and len(vector) == 4 * size else None
+def _each(rows: Sequence[Outcome | None]) -> Iterable[bytes | None]:
+    """The vector of each row that is ok; None where there is none."""
+    if isinstance(rows, OutcomeRows):
+        return rows.vectors()
+    return (None if o is None or o.status != "ok" else o.vector for o in rows)

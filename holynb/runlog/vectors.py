@@ -47,7 +47,7 @@ def together(vectors: Sequence[bytes | None]) -> tuple[tuple[int, int, bytes] | 
 
 
 class TogetherRow(Collection[tuple[int, int, bytes]]):
-    """That row, as a statement's rows. Once it is written it is made again where it is read, so that no copy waits for a log to be replaced.
+    """That row, as a statement's rows. Once it is written it is made again where it is read: no copy waits for a log to be replaced.
 
     rows, again: gives the outcome of each; without it the row is kept.
     """
