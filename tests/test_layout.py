@@ -115,7 +115,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "runner",
     ),
     "holynb.pool.fit": (
-        "families | limits | memory | quantization",
+        "experts | limits | memory | quantization",
+        "families",
         "spec",
         "mesh | shapes",
         "plan",
@@ -280,13 +281,13 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "kernels_support": ("gpu | jupyter",),
     "kernels_support.gpu": (
         "lang | sampling",
-        "feeding | fp8_pairs | gemm_small_m | gemv | masking | quantize_fp8 | silu_mul | threshold_search",
+        "experts_few | feeding | fp8_pairs | gemm_small_m | gemv | masking | quantize_fp8 | routing | silu_mul | threshold_search",
         "attention | paged_kernels",
-        "fp8_matrix | norms | nucleus | paged",
+        "experts_grouped | fp8_matrix | norms | nucleus | paged",
         "allreduce_norm | gemm_fp8",
         "fp8",
         "dense",
-        "rotary | sampler",
+        "experts | rotary | sampler",
     ),
     "kernels_support.jupyter": (
         "capabilities | files | interrupt | limits | ram | shortage | socketdir | spec | wire",

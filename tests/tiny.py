@@ -9,7 +9,7 @@ from typing import Any
 # Read when torch loads: tests share their cores, and tiny products gain nothing from threads that wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-FAMILIES = ("llama", "llama3", "mistral", "qwen2", "qwen3", "qwen3-tied", "llama-bias")
+FAMILIES = ("llama", "llama3", "mistral", "qwen2", "qwen3", "qwen3-tied", "llama-bias", "qwen3-moe", "mixtral")
 
 SIZES: dict[str, Any] = {
     "vocab_size": 320,
@@ -34,7 +34,17 @@ LLAMA3 = {
 }
 
 
-def config(family: str, **more: int) -> Any:
+#: The second layer has a whole MLP.
+EXPERTS: dict[str, Any] = {
+    "num_experts": 12,
+    "num_experts_per_tok": 3,
+    "moe_intermediate_size": 48,
+    "norm_topk_prob": True,
+    "mlp_only_layers": [1],
+}
+
+
+def config(family: str, **more: Any) -> Any:
     """The transformers config of a tiny model."""
     import transformers as t
 
@@ -48,11 +58,13 @@ def config(family: str, **more: int) -> Any:
         "qwen2": lambda: t.Qwen2Config(**sizes),
         "qwen3": lambda: t.Qwen3Config(**sizes, head_dim=32),
         "qwen3-tied": lambda: t.Qwen3Config(**sizes | {"tie_word_embeddings": True, "num_key_value_heads": 2}, head_dim=16),
+        "qwen3-moe": lambda: t.Qwen3MoeConfig(**EXPERTS | sizes, head_dim=32),
+        "mixtral": lambda: t.MixtralConfig(**sizes, num_local_experts=6, num_experts_per_tok=2, sliding_window=None),
     }
     return makers[family]()
 
 
-def make(family: str, folder: Path, *, shard: str | None = None, **more: int) -> Any:
+def make(family: str, folder: Path, *, shard: str | None = None, **more: Any) -> Any:
     """A random model in `folder` (cut into files of `shard` bytes), its sizes SIZES but for `more`; returns transformers' own, for answers."""
     import torch
     from transformers import AutoModelForCausalLM

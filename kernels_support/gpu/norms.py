@@ -1,6 +1,7 @@
 """RMSNorm (Zhang & Sennrich 2019, arXiv:1910.07467), alone or fused with the residual add before it: one pass over the row instead of six.
 
-The kernel also reduces the partial sums of a split-K product (`gemm_small_m.py`), so that the product needs no reduction of its own.
+The kernel also reduces the partial sums of a split-K product (`gemm_small_m.py`) and the results of a row's experts
+(`experts_grouped.py`), so that they need no reduction of their own.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def add_rms_norm_reference(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(norm of the sum, sum) of x and the residual stream (None at its beginning: x alone). Shapes (tokens, hidden).
 
-    x may be (splits, tokens, hidden) float32: the partial sums of a split-K product, which are added first.
+    x may be (splits, tokens, hidden), the partial sums of a split-K product or the results of a row's experts: they are added first.
     """
     x = x if x.dim() == 2 else x.sum(0).to(weight.dtype)
     total = x if residual is None else residual + x
@@ -105,8 +106,9 @@ def _add_rms_norm(  # noqa: PLR0917 - what a kernel needs
     pdl_barrier(pdl)
     x = tl.load(x_ptr + row + column, mask=in_row, other=0.0)
     if splits > 1:
+        x = x.to(tl.float32)
         for split in tl.static_range(1, splits):
-            x += tl.load(x_ptr + split * split_stride + row + column, mask=in_row, other=0.0)
+            x += tl.load(x_ptr + split * split_stride + row + column, mask=in_row, other=0.0).to(tl.float32)
         x = x.to(dtype)
     if has_residual:
         # Rounded to the stream's dtype before the norm, as two kernels would round.

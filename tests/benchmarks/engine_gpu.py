@@ -1,6 +1,6 @@
-"""The engine on one GPU: checks first, then the table of rates. Random weights of the Qwen3 shapes, bfloat16, temperature 0.6, end token ignored.
+"""The engine on one GPU: checks first, then the table of rates. Random weights of the Qwen3 shapes, dense and with experts, bfloat16, temperature 0.6, end token ignored.
 
-    python tests/benchmarks/engine_gpu.py [--sizes 0.6b,8b] [--dtypes bfloat16,fp8] [--kv fp8] [--work one,64,256,mixed] [--start] [--profile] [--out FILE]
+    python tests/benchmarks/engine_gpu.py [--sizes 0.6b,8b,30b-a3b] [--dtypes bfloat16,fp8] [--kv fp8] [--work one,64,256,mixed] [--start] [--profile] [--out FILE]
 
 Rates count new tokens over the whole call, prefill included; "128/256" is prompt tokens / new tokens. Graphs are captured before the clock starts.
 """
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,19 @@ SIZES: dict[str, dict[str, Any]] = {
         "num_hidden_layers": 36,
         "num_attention_heads": 32,
         "tie_word_embeddings": False,
+    },
+    "30b-a3b": {
+        "architectures": ["Qwen3MoeForCausalLM"],
+        "hidden_size": 2048,
+        "intermediate_size": 6144,
+        "num_hidden_layers": 48,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 4,
+        "tie_word_embeddings": False,
+        "num_experts": 128,
+        "num_experts_per_tok": 8,
+        "moe_intermediate_size": 768,
+        "norm_topk_prob": True,
     },
 }
 COMMON = {
@@ -126,19 +140,37 @@ def rate(runner: Any, pairs: list[tuple[int, int]], seed: int) -> dict[str, floa
     return {"tok_s": new / wall, "wall_s": wall, "ms_step": (wall - first) / max(1, steps - 1) * 1e3, "ttft_s": first, "steps": steps}
 
 
+def widened(value: Any) -> Any:
+    """Weights in float32."""
+    from kernels_support.gpu.experts import Experts
+    from kernels_support.gpu.fp8_matrix import Fp8Matrix, dequantize
+
+    if isinstance(value, Experts):
+        return replace(value, router=value.router.float(), gate_up=value.gate_up.float(), down=value.down.float())
+    return dequantize(value) if isinstance(value, Fp8Matrix) else None if value is None else value.float()
+
+
+class Widened:
+    """A model's layers in float32, each only while it is looked at: of 30 billion weights all of them would not fit beside the others."""
+
+    def __init__(self, layers: list[Any]) -> None:
+        self.layers = layers
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __getitem__(self, i: int) -> Any:
+        layer = self.layers[i]
+        return type(layer)(**{f.name: widened(getattr(layer, f.name)) for f in fields(layer)})
+
+
 def errors(runner: Any) -> dict[str, float]:
     """Relative error of bfloat16 logits by the kernels against the same weights in float32 by plain torch: whole, in chunks, token by token."""
-    from dataclasses import fields
-
     import torch
 
-    from holynb.pool.engine.model import Decoder, ForwardBatch, Layer, Weights
+    from holynb.pool.engine.model import Decoder, ForwardBatch, Weights
     from kernels_support.gpu.attention import Span, attend_reference, causal, runs
-    from kernels_support.gpu.fp8_matrix import Fp8Matrix, dequantize
     from kernels_support.gpu.paged import PREFILL_TILE_QUERIES, Decode, Prefill
-
-    def widened(tensor: Any) -> Any:
-        return dequantize(tensor) if isinstance(tensor, Fp8Matrix) else None if tensor is None else tensor.float()
 
     model, kv, device = runner.executor.model, runner.executor.kv, runner.device
     length, page = 200, runner.blocks.size
@@ -164,12 +196,7 @@ def errors(runner: Any) -> dict[str, float]:
 
     with torch.inference_mode():
         w = model.weights
-        wide = Weights(
-            [Layer(**{f.name: widened(getattr(x, f.name)) for f in fields(Layer)}) for x in w.layers],
-            w.embed.float(),
-            w.norm.float(),
-            w.head.float(),
-        )
+        wide = Weights(Widened(w.layers), w.embed.float(), w.norm.float(), w.head.float())
         plain, group = Decoder(runner.spec, wide, 512), runner.spec.heads // runner.spec.kv_heads
         span = [Span(0, length, runs(blocks, page, length), causal(length, length, group, torch.float32, device))]
         cache = torch.zeros(kv.shape[0], 2, kv.shape[2], 64 * page, kv.shape[4], device=device)
@@ -297,13 +324,15 @@ def measure(size: str, dtype: str, said: argparse.Namespace, root: Path) -> dict
     source = random_weights(read_spec(path), "cuda:0", torch.bfloat16)
     runner = Runner(path, device="cuda:0", dtype=dtype, max_len=2112, kv=said.kv, source=source)
     found["ready_s"] = time.perf_counter() - begin
+    rate(runner, [(128, 2)], 0)
+    found["first_s"] = time.perf_counter() - begin
     begin = time.perf_counter()
     found["graphs"], found["capture_s"] = runner.warm(), time.perf_counter() - begin
     found["peak_gb"], found["stats"] = torch.cuda.max_memory_allocated() / 1e9, runner.stats()
     print(
         size,
         dtype,
-        f"ready {found['ready_s']:.1f} s, {found['graphs']} graphs {found['capture_s']:.1f} s, peak {found['peak_gb']:.1f} GB",
+        f"ready {found['ready_s']:.1f} s, first answer {found['first_s']:.1f} s, {found['graphs']} graphs {found['capture_s']:.1f} s, peak {found['peak_gb']:.1f} GB",
         flush=True,
     )
     found["errors"] = errors(runner)

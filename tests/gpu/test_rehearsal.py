@@ -59,6 +59,10 @@ class Unmet(Collectives):
             return super().add_norm(part, residual, weight, eps, factor)
         return allreduce_rms_norm(part, 4 * FLAG_COUNT, self.peers, residual, weight, eps)
 
+    def experts(self, x: Any, experts: Any, counts: Any) -> Any:
+        part = super().experts(x, experts, counts)
+        return part if part.dim() == 2 else part.new_empty(part.shape[1:])
+
     def gather_logits(self, x: Any) -> Any:
         return x.new_empty(x.shape[0], self.world * x.shape[1])
 
@@ -88,6 +92,26 @@ def test_what_is_rehearsed_is_what_is_started(family: str, mesh: Mesh, tmp_path:
     first, later = launches(spec, mesh, LIMITS, 16, torch.bfloat16)
     assert {launch.key for launch in first + later} == started(tmp_path, spec, mesh)
     assert first, "the first token needs some of them"
+
+
+@pytest.mark.parametrize(
+    ("family", "sizes"),
+    [
+        ("qwen3-moe", {}),  # a layer with a whole MLP, and one with experts
+        ("qwen3-moe", {"hidden_size": 256, "num_experts": 32, "mlp_only_layers": []}),
+        ("mixtral", {}),
+    ],
+)
+@pytest.mark.parametrize("mesh", [Mesh(), Mesh(2), Mesh(1, 2)], ids=repr)
+def test_what_is_rehearsed_of_experts_is_what_is_started(
+    family: str, sizes: dict[str, Any], mesh: Mesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lang, "HAS_TRITON", True)
+    tiny.make(family, tmp_path, **sizes)
+    spec = read_spec(tmp_path)
+    first, later = launches(spec, mesh, LIMITS, 16, torch.bfloat16)
+    assert {launch.key for launch in first + later} == started(tmp_path, spec, mesh)
+    assert {"_gate_up_few", "_down_few", "_route", "_grouped"} <= {launch.kernel.__name__ for launch in first + later}
 
 
 @pytest.mark.parametrize("mesh", [Mesh(), Mesh(2)], ids=repr)

@@ -15,6 +15,7 @@ from holynb.pool.engine.symmetric import SymmetricMemory
 from holynb.pool.fit import Shard, Spec
 from kernels_support.gpu.allreduce_norm import allreduce_rms_norm
 from kernels_support.gpu.dense import linear
+from kernels_support.gpu.experts import Experts, experts_mlp
 from kernels_support.gpu.fp8_matrix import Matrix
 from kernels_support.gpu.quantize_fp8 import Quantized
 
@@ -34,6 +35,10 @@ class AllReduce(Collectives):
     def row_parallel_linear(self, buffer: int, x: Tensor | Quantized, weight: Matrix, bias: Tensor | None) -> Tensor:
         rows = x.values.shape[0] if isinstance(x, Quantized) else x.shape[0]
         return linear(x, weight, bias, self._buffer(buffer, rows))
+
+    def experts(self, x: Tensor, experts: Experts, counts: Tensor | None) -> Tensor:
+        part = experts_mlp(x, experts, counts, self._buffer(2, x.shape[0]))
+        return part if part.dim() == 2 else part.sum(0)
 
     def embed(self, ids: Tensor, table: Tensor) -> Tensor:
         first, last = self._vocab_range

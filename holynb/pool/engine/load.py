@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from holynb.pool.engine.load_fp8 import Part, TensorSource, is_fp8, read_fp8
 from holynb.pool.engine.load_kv import read_kv_scales
 from holynb.pool.engine.model import Layer, Weights
 from holynb.pool.fit import Shard, Spec
+from holynb.pool.fit.experts import ExpertLayers
+from kernels_support.gpu.experts import Experts
 from kernels_support.gpu.fp8_matrix import Matrix, dequantize, quantize_matrix
 
 __all__ = ["TensorSource", "load", "open_safetensors", "random_weights"]
@@ -70,15 +73,20 @@ def random_weights(spec: Spec, device: str, dtype: torch.dtype, seed: int = 0) -
         "up_proj": (spec.inner, spec.hidden),
         "down_proj": (spec.hidden, spec.inner),
     }
+    own: dict[str, tuple[int, int]] = {}
+    if (experts := spec.experts) is not None:
+        wide = (experts.inner, spec.hidden)
+        own = {experts.gate: wide, experts.up: wide, experts.down: wide[::-1], "gate": (experts.count, spec.hidden)}
     norms = {"q_norm": spec.head_dim, "k_norm": spec.head_dim}
 
     def read(name: str, rows: tuple[int, int] | None = None, columns: tuple[int, int] | None = None) -> Tensor | None:
         module, kind = name.split(".")[-2:]
         if module in norms and not spec.qk_norm:
             return None
-        if module not in shapes:
+        known = own if ".experts." in name or module == "gate" else shapes
+        if module not in known:
             return torch.ones(norms.get(module, spec.hidden), dtype=dtype, device=device)
-        n, m = shapes[module]
+        n, m = known[module]
         n, m = rows[1] - rows[0] if rows else n, columns[1] - columns[0] if columns else m
         return torch.empty((n,) if kind == "bias" else (n, m), dtype=dtype, device=device).normal_(std=0.02, generator=generator)
 
@@ -164,13 +172,16 @@ class _Loader:
         q, kv = _scaled(shard.heads, spec.head_dim), _scaled(shard.kv_heads, spec.head_dim)
         qkv = [(f"{attn}.q_proj", q), (f"{attn}.k_proj", kv), (f"{attn}.v_proj", kv)]
         gate_up = [(f"{mlp}.gate_proj", shard.inner), (f"{mlp}.up_proj", shard.inner)]
+        experts = spec.experts_of(i)
         return Layer(
             norm=self.required(f"model.layers.{i}.input_layernorm.weight", (spec.hidden,)),
             qkv=self.matrix(qkv, (sum(b - a for _, (a, b) in qkv), spec.hidden)),
             out=self.matrix([(f"{attn}.o_proj", (0, spec.hidden))], (spec.hidden, q[1] - q[0]), q),
             mlp_norm=self.required(f"model.layers.{i}.post_attention_layernorm.weight", (spec.hidden,)),
-            gate_up=self.matrix(gate_up, (2 * (shard.inner[1] - shard.inner[0]), spec.hidden)),
-            down=self.matrix([(f"{mlp}.down_proj", (0, spec.hidden))], (spec.hidden, shard.inner[1] - shard.inner[0]), shard.inner),
+            gate_up=None if experts else self.matrix(gate_up, (2 * (shard.inner[1] - shard.inner[0]), spec.hidden)),
+            down=None
+            if experts
+            else self.matrix([(f"{mlp}.down_proj", (0, spec.hidden))], (spec.hidden, shard.inner[1] - shard.inner[0]), shard.inner),
             qkv_bias=self.stack(qkv, "bias") if spec.qkv_bias else None,
             out_bias=self.required(f"{attn}.o_proj.bias", (spec.hidden,)) if spec.out_bias and shard.adds_bias else None,
             gate_up_bias=self.stack(gate_up, "bias") if spec.mlp_bias else None,
@@ -178,7 +189,22 @@ class _Loader:
             q_norm=self.required(f"{attn}.q_norm.weight", (spec.head_dim,)) if spec.qk_norm else None,
             k_norm=self.required(f"{attn}.k_norm.weight", (spec.head_dim,)) if spec.qk_norm else None,
             kv_scales=read_kv_scales(self.source, attn, shard, spec.kv_heads).to(self.device) if spec.kv_fp8 else None,
+            experts=self.experts(i, experts) if experts else None,
         )
+
+    def experts(self, i: int, layout: ExpertLayers) -> Experts:
+        """All experts of a layer, this rank's columns of each, written one by one to where they stay."""
+        (first, last), hidden, block = self.shard.expert_inner, self.spec.hidden, f"model.layers.{i}.{layout.block}"
+        inner = last - first
+        new = partial(torch.empty, dtype=self.dtype, device=self.device)
+        gate_up, down = new(layout.count, 2 * inner, hidden), new(layout.count, hidden, inner)
+        for e in range(layout.count):
+            name = f"{block}.experts.{e}"
+            gate_up[e, :inner] = self.required(f"{name}.{layout.gate}.weight", (inner, hidden), (first, last))
+            gate_up[e, inner:] = self.required(f"{name}.{layout.up}.weight", (inner, hidden), (first, last))
+            down[e] = self.required(f"{name}.{layout.down}.weight", (hidden, inner), columns=(first, last))
+        router = self.required(f"{block}.gate.weight", (layout.count, hidden))
+        return Experts(router, gate_up, down, layout.top, layout.renormalize)
 
 
 def _scaled(span: tuple[int, int], factor: int) -> tuple[int, int]:

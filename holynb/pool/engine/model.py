@@ -1,4 +1,4 @@
-"""A dense decoder in plain torch: embed, layers, norm, head. Knows tensors; knows no batching, no devices, no other ranks.
+"""A decoder in plain torch: embed, layers, norm, head. Knows tensors; knows no batching, no devices, no other ranks.
 
 Tensor and pipeline parallelism come in from outside: the weights are already sharded, `collectives` reduce partial sums, and a
 stage without embedding or head takes or returns hidden states.
@@ -7,8 +7,9 @@ stage without embedding or head takes or returns hidden states.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from torch.nn.functional import embedding
 
 from holynb.pool.fit import Spec
 from kernels_support.gpu.dense import linear, linear_split_k, pack_onednn, plain, swiglu
+from kernels_support.gpu.experts import Experts, experts_mlp, fresh_counts
 from kernels_support.gpu.fp8_matrix import Fp8Matrix, Matrix
 from kernels_support.gpu.norms import add_rms_norm, add_rms_norm_fp8
 from kernels_support.gpu.quantize_fp8 import Quantized
@@ -33,14 +35,15 @@ class Layer:
     """One layer's weights, fused to one matrix where the input is the same (q, k, v; gate, up). Matrices are (out, in).
 
     `kv_scales`: float32 (2, KV heads) of keys and values, where the cache is of FP8.
+    `gate_up` and `down` are None where `experts` are not.
     """
 
     norm: Tensor
     qkv: Matrix
     out: Matrix
     mlp_norm: Tensor
-    gate_up: Matrix
-    down: Matrix
+    gate_up: Matrix | None
+    down: Matrix | None
     qkv_bias: Tensor | None = None
     out_bias: Tensor | None = None
     gate_up_bias: Tensor | None = None
@@ -48,6 +51,7 @@ class Layer:
     q_norm: Tensor | None = None
     k_norm: Tensor | None = None
     kv_scales: Tensor | None = None
+    experts: Experts | None = None
 
 
 @dataclass(slots=True)
@@ -64,7 +68,8 @@ def pack(weights: Weights) -> Weights:
     """Pack the matrices, in place, in oneDNN's layout for the CPU. The embedding stays: it is looked up, not multiplied."""
     for layer in weights.layers:
         layer.qkv, layer.out = pack_onednn(layer.qkv), pack_onednn(layer.out)
-        layer.gate_up, layer.down = pack_onednn(layer.gate_up), pack_onednn(layer.down)
+        if layer.gate_up is not None and layer.down is not None:
+            layer.gate_up, layer.down = pack_onednn(layer.gate_up), pack_onednn(layer.down)
     head = None if weights.head is None else pack_onednn(weights.head)
     weights.head = weights.head if isinstance(head, Fp8Matrix) else head
     return weights
@@ -94,6 +99,10 @@ class Collectives:
     def row_parallel_linear(self, buffer: int, x: Tensor | Quantized, weight: Matrix, bias: Tensor | None) -> Tensor:  # noqa: ARG002
         """This rank's partial sum, for `add_norm` or `all_reduce`. `buffer`: 1 after attention, 2 after the MLP (0: `embed`)."""
         return linear_split_k(x, weight, bias)
+
+    def experts(self, x: Tensor, experts: Experts, counts: Tensor | None) -> Tensor:
+        """`experts_mlp`, of which this rank has a part of each expert: its partial sum, as `row_parallel_linear` after the MLP."""
+        return experts_mlp(x, experts, counts)
 
     def embed(self, ids: Tensor, table: Tensor) -> Tensor:
         """This rank's part of the embeddings: zero for ids outside of its share of the vocabulary."""
@@ -197,6 +206,12 @@ class Decoder:
         heads = layer.out.shape[1] // size
         return Heads(heads, (layer.qkv.shape[0] // size - heads) // 2, size, layer.q_norm, layer.k_norm, self.spec.eps, layer.kv_scales)
 
+    def _counts(self, x: Tensor) -> Iterator[Tensor | None]:
+        """For each layer with experts, what they are counted in. All of a pass are zeroed at once."""
+        counts = [layer.experts.count for layer in self.weights.layers if layer.experts is not None]
+        zeros = fresh_counts(len(counts), counts[0], x) if counts else None
+        return repeat(None) if zeros is None else iter(zeros.unbind())
+
     def forward(self, batch: ForwardBatch, kv: Iterable[Any], hidden: Tensor | None = None) -> Tensor:
         """Logits (rows of `last`, vocabulary), or hidden states (tokens, hidden) if this stage has no head. Writes `kv`, a pair a layer.
 
@@ -209,6 +224,7 @@ class Decoder:
         rope, residual, collectives = embedding(batch.positions, self.rope), None, self.collectives
         # Another stage's output is a whole sum; from then on everything that is added to the stream is a partial sum.
         add_norm = norm_for if w.embed is None else collectives.add_norm
+        counts = self._counts(x)
         for layer, heads, (keys, values) in zip(w.layers, self._heads, kv, strict=True):
             normed, residual = add_norm(x, residual, layer.norm, eps, layer.qkv)
             add_norm = collectives.add_norm
@@ -216,8 +232,11 @@ class Decoder:
             attended = batch.attend(q, keys, values, layer.kv_scales).reshape(q.shape[0], -1)
             x = collectives.row_parallel_linear(1, attended, layer.out, layer.out_bias)
             normed, residual = add_norm(x, residual, layer.mlp_norm, eps, layer.gate_up)
-            product = swiglu(normed, layer.gate_up, layer.gate_up_bias, layer.down)
-            x = collectives.row_parallel_linear(2, product, layer.down, layer.down_bias)
+            if layer.gate_up is not None and layer.down is not None:
+                product = swiglu(normed, layer.gate_up, layer.gate_up_bias, layer.down)
+                x = collectives.row_parallel_linear(2, product, layer.down, layer.down_bias)
+            elif layer.experts is not None:
+                x = collectives.experts(plain(normed), layer.experts, next(counts))
         if w.head is None or w.norm is None or residual is None:
             return collectives.all_reduce(x) if residual is None else (residual + collectives.all_reduce(x)).to(residual.dtype)
         if batch.last is not None:

@@ -6,6 +6,7 @@ module: a kernel that is not compiled yet when it is launched is compiled then.
 
 from __future__ import annotations
 
+import itertools
 import traceback
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -23,7 +24,8 @@ from holynb.pool.engine.load_fp8 import check_fp8
 from holynb.pool.engine.model import Attend, norm_for
 from holynb.pool.engine.sizes import BATCH_SIZES, CHUNK_SIZES, MIXED_BATCH_SIZES, sizes_up_to
 from holynb.pool.fit import BatchLimits, Mesh, Spec, cpus
-from kernels_support.gpu import dense, fp8, gemm_small_m, gemv
+from holynb.pool.fit.experts import ExpertLayers
+from kernels_support.gpu import dense, experts, fp8, gemm_small_m, gemv
 from kernels_support.gpu.allreduce_norm import FLAG_COUNT, Peers, allreduce_rms_norm
 from kernels_support.gpu.feeding import DecodeInputs, feed
 from kernels_support.gpu.fp8_matrix import BLOCK, Fp8Matrix
@@ -155,13 +157,17 @@ class _MetaModel:
         keys, values = self._kv
         stream, wide = new(rows, spec.hidden), (heads.heads + 2 * heads.kv) * heads.size
         part, adds_bias = stream, self._shard.adds_bias
-        for residual in (None, stream):
+        kinds = {spec.experts_of(i) for i in range(*self._shard.layers)}
+        for residual, own in itertools.product((None, stream), sorted(kinds, key=lambda kind: kind is not None)):
             # Another stage's output is a whole sum.
             normed = self._add_norm(part, residual, wide, whole=residual is None and not self._shard.has_embedding)
             self._linear(normed, wide, biased=spec.qkv_bias)
             q = rotate_and_store(new(rows, wide), heads, torch.empty(rows, heads.size, device="meta"), slots, keys, values)
             attended = attend(q, keys, values, heads.kv_scales).view(rows, -1)
             output = self._linear(attended, spec.hidden, biased=spec.out_bias and adds_bias, row_parallel=True)
+            if own is not None:
+                part = self._experts(self._add_norm(output, stream, 0), own)
+                continue
             product = self._gated(self._add_norm(output, stream, 2 * _width(self._shard.inner)))
             part = self._linear(product, spec.hidden, biased=spec.mlp_bias and adds_bias, row_parallel=True)
         return part
@@ -209,6 +215,15 @@ class _MetaModel:
         floats = partial(torch.empty, dtype=torch.float32, device="meta")
         known = floats(1) if how.activations == "static" else None
         return Fp8Matrix(torch.empty(rows, columns, dtype=FP8, device="meta"), floats(scale), known, how.most)
+
+    def _experts(self, x: Tensor | Quantized, layout: ExpertLayers) -> Tensor:
+        """As `Collectives.experts`."""
+        x, count, inner = dense.plain(x), layout.count, _width(self._shard.expert_inner)
+        router, gate_up, down = self._new(count, x.shape[1]), self._new(count, 2 * inner, x.shape[1]), self._new(count, x.shape[1], inner)
+        tiles = experts.router_tiles(x, count)
+        logits = self._linear(x, count, biased=False) if tiles is None else gemm_small_m.launch(x, router, None, tiles)
+        part = experts.launch(x, logits, experts.Experts(router, gate_up, down, layout.top, layout.renormalize), self._ints(count))
+        return part if self._mesh.tensor == 1 else self._new(*x.shape)
 
     def _gated(self, x: Tensor | Quantized) -> Tensor | Quantized:
         """As `dense.swiglu`."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from holynb.errors import UserError
+from holynb.pool.fit.experts import mixtral_experts, qwen3_experts
 from holynb.pool.modelfiles import truth, whole
 
 __all__ = ["FAMILIES", "MAX_LAYERS", "VLLM", "DecoderFamily", "UnknownModel", "family_of"]
@@ -83,6 +84,14 @@ def _qwen_slides(config: Config) -> bool:
     return _SLIDING in kinds
 
 
+def _qwen3_moe(config: Config) -> Mapping[str, Any]:
+    return {**_qwen3(config), "experts": qwen3_experts(config)}
+
+
+def _mixtral(config: Config) -> Mapping[str, Any]:
+    return {"experts": mixtral_experts(config)}
+
+
 _QWEN = {"max_position_embeddings": 32768, "num_key_value_heads": 32, "sliding_window": 4096}
 
 #: Architectures that `model.Decoder` computes, as config.json names them.
@@ -93,6 +102,25 @@ FAMILIES: Mapping[str, DecoderFamily] = {
     ),
     "Qwen2ForCausalLM": DecoderFamily("Qwen2, Qwen2.5", _QWEN, _qwen2, _qwen_slides),
     "Qwen3ForCausalLM": DecoderFamily("Qwen3 (dense)", {**_QWEN, "head_dim": 128}, _qwen3, _qwen_slides),
+    "Qwen3MoeForCausalLM": DecoderFamily(
+        "Qwen3 (experts)",
+        {**_QWEN, "num_key_value_heads": 4, "num_experts_per_tok": 8, "moe_intermediate_size": 768},
+        _qwen3_moe,
+        lambda config: truth(config, "use_sliding_window"),
+    ),
+    "MixtralForCausalLM": DecoderFamily(
+        "Mixtral",
+        {
+            "max_position_embeddings": 131072,
+            "num_key_value_heads": 8,
+            "num_experts_per_tok": 2,
+            "num_local_experts": 8,
+            "rms_norm_eps": 1e-5,
+            "rope_theta": 1e6,
+        },
+        _mixtral,
+        lambda _: True,
+    ),
 }
 
 

@@ -17,13 +17,14 @@ STEP_TOKENS = 32_768
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A rank's share: half-open ranges of layers, query heads, KV heads, MLP columns and vocabulary; which ends of the model it has."""
+    """A rank's share: half-open ranges of layers, heads, KV heads, MLP columns, vocabulary, each expert's columns; which ends it has."""
 
     layers: tuple[int, int]
     heads: tuple[int, int]
     kv_heads: tuple[int, int]
     inner: tuple[int, int]
     vocab: tuple[int, int]
+    expert_inner: tuple[int, int] = (0, 0)
     has_embedding: bool = True
     has_head: bool = True
     adds_bias: bool = True
@@ -75,6 +76,7 @@ class Mesh:
             kv_heads=kv,
             inner=(i * spec.inner // t, (i + 1) * spec.inner // t),
             vocab=_vocab(spec.vocab, t, i),
+            expert_inner=(0, 0) if spec.experts is None else (i * spec.experts.inner // t, (i + 1) * spec.experts.inner // t),
             has_embedding=self.stage == 0,
             has_head=self.stage == self.pipe - 1,
             adds_bias=i == 0,
@@ -92,15 +94,25 @@ def tensor_sizes(spec: Spec) -> list[int]:
     return [
         t
         for t in range(1, spec.heads + 1)
-        if spec.heads % t == 0 and spec.inner % t == 0 and (spec.kv_heads % t == 0 or t % spec.kv_heads == 0)
+        if spec.heads % t == 0
+        and not any(columns % t for columns in _mlp_columns(spec))
+        and (spec.kv_heads % t == 0 or t % spec.kv_heads == 0)
     ]
+
+
+def _mlp_columns(spec: Spec) -> list[int]:
+    """Columns of the MLPs that the model has: of a whole one, of an expert."""
+    if spec.experts is None:
+        return [spec.inner]
+    return [spec.inner, spec.experts.inner] if spec.experts.dense else [spec.experts.inner]
 
 
 def check_divisible(spec: Spec, tensor: int, pipe: int) -> None:
     """Raises UserError where the model cannot be cut so."""
     if tensor not in tensor_sizes(spec):
         sizes = ", ".join(map(str, tensor_sizes(spec)))
-        what = f"{spec.heads} heads, {spec.kv_heads} KV heads and {spec.inner} MLP columns"
+        columns = " and ".join(map(str, _mlp_columns(spec)))
+        what = f"{spec.heads} heads, {spec.kv_heads} KV heads and {columns} MLP columns"
         raise UserError(f"{what} do not divide by --tp {tensor}. For this model --tp can be {sizes}.")
     if not 1 <= pipe <= spec.layers:
         raise UserError(f"{spec.layers} layers do not make {pipe} stages. --pp can be 1 to {spec.layers}.")
@@ -111,8 +123,8 @@ def stage_layers(spec: Spec, pipe: int) -> list[tuple[int, int]]:
 
     The head is read without a cache. By weights alone it counted as 3.2 layers of 8B, and took as long as 2.1 (one H200, 128 rows).
     """
-    layer = spec.layer_weights + STEP_TOKENS * 2 * spec.kv_heads * spec.head_dim
-    return list(_split((layer,) * (spec.layers - 1) + (layer + spec.vocab * spec.hidden,), pipe))
+    layers = [spec.weights_of(i) + STEP_TOKENS * 2 * spec.kv_heads * spec.head_dim for i in range(spec.layers)]
+    return list(_split((*layers[:-1], layers[-1] + spec.vocab * spec.hidden), pipe))
 
 
 @lru_cache(maxsize=256)

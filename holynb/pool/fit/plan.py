@@ -71,6 +71,8 @@ def started(spec: Spec, dtype: str, *, cpu: bool) -> Spec:
 
     A CPU has no product of FP8 numbers, and computes with their values in float32. Raises UserError where it is asked for one.
     """
+    if dtype == "fp8" and spec.experts is not None:
+        raise UserError("--dtype fp8 does not round a mixture of experts. Leave --dtype out, or start this model with --engine vllm.")
     if cpu and dtype == "fp8":
         raise UserError("--dtype fp8 needs a GPU: a CPU has no such numbers. Leave --dtype out.")
     if spec.quantization is None:
@@ -99,7 +101,11 @@ def weights_bytes(spec: Spec, shard: Shard, itemsize: int, *, cpu: bool = False)
     layers, hidden, size = shard.layers[1] - shard.layers[0], spec.hidden, spec.head_dim
     q, kv = (shard.heads[1] - shard.heads[0]) * size, (shard.kv_heads[1] - shard.kv_heads[0]) * size
     inner = shard.inner[1] - shard.inner[0]
-    matrices = hidden * (q + 2 * kv) + q * hidden + 3 * hidden * inner
+    matrices = layers * (hidden * (q + 2 * kv) + q * hidden)
+    for i in range(*shard.layers):
+        experts = spec.experts_of(i)
+        own = inner if experts is None else experts.count * (shard.expert_inner[1] - shard.expert_inner[0])
+        matrices += 3 * hidden * own + (0 if experts is None else experts.count * hidden)
     layer = 2 * hidden + 2 * size * spec.qk_norm
     layer += (q + 2 * kv) * spec.qkv_bias + 2 * inner * spec.mlp_bias + hidden * (spec.out_bias + spec.mlp_bias) * shard.adds_bias
     table = (shard.vocab[1] - shard.vocab[0]) * hidden
@@ -109,7 +115,7 @@ def weights_bytes(spec: Spec, shard: Shard, itemsize: int, *, cpu: bool = False)
         else shard.has_embedding + shard.has_head
     )
     plain = layers * layer + tables * table + hidden * shard.has_head
-    return plain * itemsize + int(layers * matrices * _matrix_item(spec, itemsize))
+    return plain * itemsize + int(matrices * _matrix_item(spec, itemsize))
 
 
 def _matrix_item(spec: Spec, itemsize: int) -> float:
@@ -128,8 +134,10 @@ def work_bytes(spec: Spec, shard: Shard, limits: BatchLimits, itemsize: int) -> 
     size = spec.head_dim
     q, kv = (shard.heads[1] - shard.heads[0]) * size, (shard.kv_heads[1] - shard.kv_heads[0]) * size
     inner = shard.inner[1] - shard.inner[0]
-    # The stream twice, the norm's output, and the widest of attention (qkv, q, its output) and MLP (gate and up, their product).
-    token = 3 * spec.hidden + max(2 * q + 2 * kv + q, 3 * inner)
+    # The stream twice, the norm's output, and the widest of attention (qkv, q, its output), MLP (gate and up, their product)
+    # and experts (each one's product and result).
+    experts = 0 if spec.experts is None else spec.experts.top * (shard.expert_inner[1] - shard.expert_inner[0] + spec.hidden)
+    token = 3 * spec.hidden + max(2 * q + 2 * kv + q, 3 * inner, experts)
     logits = limits.batch * spec.vocab * (itemsize + 4) if shard.has_head else 0
     return (limits.chunk + limits.batch) * token * itemsize + logits + limits.max_len * size * 4
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from holynb.errors import UserError
+from holynb.pool.fit.experts import ExpertLayers
 from holynb.pool.fit.quantization import KV_SCALES
 from holynb.pool.fit.spec import Spec
 from holynb.pool.headers import BrokenModel, read_headers
@@ -24,6 +25,10 @@ def check_shapes(folder: Path, spec: Spec) -> None:
         raise UserError(str(exc)) from exc
     if spec.layers > len(tensors):  # first: the loop below takes as long as there are layers
         raise UserError(f"config.json promises {spec.layers:,} layers and the model's files hold {len(tensors):,} tensors. {_AGAIN}")
+    if spec.experts is not None and spec.experts.count > len(tensors):
+        raise UserError(
+            f"config.json promises {spec.experts.count:,} experts and the model's files hold {len(tensors):,} tensors. {_AGAIN}"
+        )
     promised_shapes = dict(_promised(spec))
     for name, shape in promised_shapes.items():
         entry = tensors.get(name)
@@ -61,6 +66,8 @@ def _promised(spec: Spec) -> Iterator[tuple[str, tuple[int, ...]]]:
         "self_attn.k_proj": (kv, hidden, spec.qkv_bias),
         "self_attn.v_proj": (kv, hidden, spec.qkv_bias),
         "self_attn.o_proj": (hidden, q, spec.out_bias),
+    }
+    mlp = {
         "mlp.gate_proj": (inner, hidden, spec.mlp_bias),
         "mlp.up_proj": (inner, hidden, spec.mlp_bias),
         "mlp.down_proj": (hidden, inner, spec.mlp_bias),
@@ -70,7 +77,18 @@ def _promised(spec: Spec) -> Iterator[tuple[str, tuple[int, ...]]]:
     for i in range(spec.layers):
         for name, size in norms.items():
             yield f"model.layers.{i}.{name}.weight", (size,)
-        for name, (rows, columns, bias) in matrices.items():
+        experts = spec.experts_of(i)
+        for name, (rows, columns, bias) in (matrices | (mlp if experts is None else {})).items():
             yield f"model.layers.{i}.{name}.weight", (rows, columns)
             if bias:
                 yield f"model.layers.{i}.{name}.bias", (rows,)
+        if experts is not None:
+            yield from _promised_experts(f"model.layers.{i}.{experts.block}", experts, hidden)
+
+
+def _promised_experts(block: str, experts: ExpertLayers, hidden: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield f"{block}.gate.weight", (experts.count, hidden)
+    for e in range(experts.count):
+        yield f"{block}.experts.{e}.{experts.gate}.weight", (experts.inner, hidden)
+        yield f"{block}.experts.{e}.{experts.up}.weight", (experts.inner, hidden)
+        yield f"{block}.experts.{e}.{experts.down}.weight", (hidden, experts.inner)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from holynb.pool.fit.experts import ExpertLayers
 from holynb.pool.fit.families import FAMILIES, MAX_LAYERS, VLLM, DecoderFamily, UnknownModel, family_of
 from holynb.pool.fit.quantization import Quantization, keeps_kv_in_fp8, parse_quantization
 from holynb.pool.headers import BrokenModel, read_headers, same_bytes
@@ -62,6 +63,7 @@ class Spec:
     eos: tuple[int, ...] = ()
     quantization: Quantization | None = None
     kv_fp8: bool = False
+    experts: ExpertLayers | None = None
 
     @property
     def layer_matrices(self) -> int:
@@ -76,10 +78,32 @@ class Spec:
         biases = (q + 2 * kv) * self.qkv_bias + self.hidden * self.out_bias + (2 * self.inner + self.hidden) * self.mlp_bias
         return self.layer_matrices + biases + 2 * self.hidden + 2 * self.head_dim * self.qk_norm
 
+    def experts_of(self, layer: int) -> ExpertLayers | None:
+        """The experts of a layer; None where it has an MLP that is whole."""
+        return None if self.experts is None or layer in self.experts.dense else self.experts
+
+    def weights_of(self, layer: int, *, active: bool = False) -> int:
+        """Numbers in a layer, or `active` those of them that one token is multiplied by."""
+        experts = self.experts_of(layer)
+        mlp = 0 if experts is None else experts.numbers(self.hidden, active=active) - 3 * self.hidden * self.inner
+        return self.layer_weights + mlp
+
     @property
     def weights(self) -> int:
         """Numbers in the whole model."""
-        return self.layers * self.layer_weights + self.vocab * self.hidden * (1 if self.tied else 2) + self.hidden
+        return self._count(active=False)
+
+    @property
+    def active_weights(self) -> int:
+        """Numbers that one token is multiplied by: of its experts alone."""
+        return self._count(active=True)
+
+    def _count(self, *, active: bool) -> int:
+        return (
+            sum(self.weights_of(i, active=active) for i in range(self.layers))
+            + self.vocab * self.hidden * (1 if self.tied else 2)
+            + self.hidden
+        )
 
 
 def read_spec(folder: Path) -> Spec:
@@ -121,7 +145,10 @@ def parse_spec(config: Mapping[str, Any]) -> Spec:
     if (act := config.get("hidden_act", "silu")) not in row.acts:
         raise UnknownModel(f"The native engine knows the hidden_act {row.acts[0]}, not {act}. {VLLM}")
     known = {**row.left_out, **config}
-    return replace(_spec(known, family, row), quantization=quantization, kv_fp8=keeps_kv_in_fp8(config), **row.switches(known))
+    spec = replace(_spec(known, family, row), quantization=quantization, kv_fp8=keeps_kv_in_fp8(config), **row.switches(known))
+    if spec.experts is not None and quantization is not None:
+        raise UnknownModel(f"config.json says quantization_config, and the native engine has no experts in eight bits. {VLLM}")
+    return spec
 
 
 def _spec(config: Mapping[str, Any], family: str, row: DecoderFamily) -> Spec:

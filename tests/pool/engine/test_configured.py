@@ -21,10 +21,16 @@ from holynb.pool.protocol import Job
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-KINDS = {"Llama": "llama", "Mistral": "mistral", "Qwen2": "qwen2", "Qwen3": "qwen3"}
+KINDS = {"Llama": "llama", "Mistral": "mistral", "Qwen2": "qwen2", "Qwen3": "qwen3", "Qwen3Moe": "qwen3_moe", "Mixtral": "mixtral"}
 SIZES = {**tiny.SIZES, "num_hidden_layers": 2, "head_dim": 8, "max_position_embeddings": 160}
 PROMPT = tiny.prompts(1, longest=2)[0] * 3 + [7 + 11 * i % 300 for i in range(90)]
 NEW = 4
+
+#: What a family has besides.
+OWN: dict[str, dict[str, Any]] = {
+    "Qwen3Moe": {"num_experts": 6, "num_experts_per_tok": 3, "moe_intermediate_size": 40},
+    "Mixtral": {"num_local_experts": 5, "num_experts_per_tok": 2},
+}
 
 ROPES: dict[str, dict[str, Any]] = {
     "default": {"rope_type": "default", "rope_theta": 500.0},
@@ -89,6 +95,18 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("Qwen2 Qwen3", "max_window_layers", {**WINDOW, "max_window_layers": 2}),
     ("Qwen2 Qwen3", "layer_types", {**WINDOW, "max_window_layers": 0, "layer_types": ["full_attention"] * 2}),
     ("Mistral", "sliding_window null", {"sliding_window": None}),
+    ("Qwen3Moe", "num_experts by its newer name", {"num_experts": ..., "num_local_experts": 6}),
+    ("Qwen3Moe", "norm_topk_prob", {"norm_topk_prob": True}),
+    ("Qwen3Moe", "decoder_sparse_step", {"decoder_sparse_step": 2}),
+    ("Qwen3Moe", "mlp_only_layers", {"mlp_only_layers": [0]}),
+    ("Qwen3Moe", "attention_bias", {"attention_bias": True}),
+    (
+        "Qwen3Moe",
+        "as Qwen3-Coder has it",
+        {"use_qk_norm": True, "qkv_bias": False, "shared_expert_intermediate_size": 0, "use_sliding_window": False},
+    ),
+    ("Mixtral", "num_local_experts, num_experts_per_tok and moe_intermediate_size, which is another's", {"moe_intermediate_size": 8}),
+    ("Qwen3Moe Mixtral", "rms_norm_eps left out", {"rms_norm_eps": ...}),
     ("Llama", "pretraining_tp", {"pretraining_tp": 2}),
     ("Llama Qwen2", "what generation_config.json alone may say", {"repetition_penalty": 3.0, "suppress_tokens": [5], "do_sample": True}),
 ]
@@ -96,8 +114,8 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
 
 def folder_of(family: str, change: dict[str, Any], folder: Path) -> Path:
     """A random model whose config.json says just this."""
-    said = {"architectures": [f"{family}ForCausalLM"], "model_type": KINDS[family], **SIZES, **change}
-    if family == "Mistral":
+    said = {"architectures": [f"{family}ForCausalLM"], "model_type": KINDS[family], **SIZES, **OWN.get(family, {}), **change}
+    if family in ("Mistral", "Mixtral"):
         said.setdefault("sliding_window", None)
     raw = json.dumps({k: v for k, v in said.items() if v is not ...})
     (folder / "config.json").write_text(raw)

@@ -1,0 +1,102 @@
+"""A mixture of experts (Shazeer et al. 2017, arXiv:1701.06538; Fedus et al. 2022, arXiv:2101.03961) with SwiGLU, by what is fastest.
+
+On a GPU matrix-vector products for a few rows (`experts_few.py`), a grouped GEMM for more (`experts_grouped.py`); plain torch elsewhere.
+No kernel adds floats by atomics: the same rows give the same bits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from kernels_support.gpu import dense, experts_few, experts_grouped, gemm_small_m, routing
+from kernels_support.gpu.experts_few import FewTiles
+from kernels_support.gpu.lang import on_device
+from kernels_support.gpu.silu_mul import silu_mul_reference
+
+__all__ = ["FEW_ROWS", "Experts", "experts_mlp", "experts_reference", "fresh_counts", "launch", "router_logits", "router_tiles"]
+
+#: Rows up to which each pair of row and expert is computed for itself.
+FEW_ROWS = 4
+
+#: Rows up to which the router's product is divided over more programs along its inner dimension: it has only as many columns as experts.
+SPLIT_ROUTER_ROWS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Experts:
+    """A layer's experts. `router` (experts, hidden), `gate_up` (experts, 2 · inner, hidden), `down` (experts, hidden, inner).
+
+    `top`: how many a row goes to; `renormalize`: their weights add up to 1.
+    """
+
+    router: torch.Tensor
+    gate_up: torch.Tensor
+    down: torch.Tensor
+    top: int
+    renormalize: bool
+
+    @property
+    def count(self) -> int:
+        return self.gate_up.shape[0]
+
+
+def experts_reference(x: torch.Tensor, experts: Experts, logits: torch.Tensor | None = None) -> torch.Tensor:
+    """(rows, hidden) → (rows, hidden), plain torch: expert by expert, and each row's results added in the order of its choice.
+
+    `logits`: the router's, where they are known; another rounding of them may choose another expert.
+    """
+    logits = torch.nn.functional.linear(x, experts.router) if logits is None else logits
+    weights, chosen = routing.route_reference(logits, experts.top, renormalize=experts.renormalize)
+    parts = x.new_zeros(*chosen.shape, experts.down.shape[1], dtype=torch.float32)
+    for expert in chosen.unique().tolist():
+        row, place = (chosen == expert).nonzero(as_tuple=True)
+        product = silu_mul_reference(torch.nn.functional.linear(x[row], experts.gate_up[expert]))
+        parts[row, place] = torch.nn.functional.linear(product, experts.down[expert]).float() * weights[row, place, None]
+    return parts.sum(1).to(x.dtype)
+
+
+def experts_mlp(x: torch.Tensor, experts: Experts, counts: torch.Tensor | None = None, out: torch.Tensor | None = None) -> torch.Tensor:
+    """`experts_reference`, by Triton on a GPU, where many rows give (top, rows, hidden) for the reader to add (`norms.add_rms_norm`).
+
+    `counts`: a row of `fresh_counts`. `out` (rows, hidden): the sum is written there.
+    """
+    if not on_device(x) or counts is None:
+        return experts_reference(x, experts)
+    part = launch(x, router_logits(x, experts.router), experts, counts, out)
+    return part if out is None or part.dim() == 2 else torch.sum(part, 0, out=out)
+
+
+def fresh_counts(layers: int, experts: int, like: torch.Tensor) -> torch.Tensor | None:
+    """What one pass counts its rows in: (layers, experts or a little more) int32 zeros; None where Triton does not serve."""
+    # Each row begins at 16 bytes, or Triton would make another kernel for it.
+    return torch.zeros(layers, -(-experts // 4) * 4, dtype=torch.int32, device=like.device) if on_device(like) else None
+
+
+def launch(x: torch.Tensor, logits: torch.Tensor, experts: Experts, counts: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+    """(rows, hidden), into `out` where it is given, or of many rows (top, rows, hidden)."""
+    if x.shape[0] <= FEW_ROWS:
+        product, chosen, weights = experts_few.launch_gate_up(
+            x, logits, experts.gate_up, experts.top, FewTiles(), renormalize=experts.renormalize
+        )
+        return experts_few.launch_down(product, chosen, weights, experts.down, FewTiles(), out)
+    routes = routing.launch(logits, counts, experts.top, x.dtype, renormalize=experts.renormalize)
+    sizes = x.shape[0], experts.top, experts.count, x.element_size()
+    product = experts_grouped.launch_gate_up(x, routes, experts.gate_up, experts_grouped.pick_tiles(*sizes, gated=True))
+    return experts_grouped.launch_down(product, routes, experts.down, experts_grouped.pick_tiles(*sizes, gated=False))
+
+
+def router_logits(x: torch.Tensor, router: torch.Tensor) -> torch.Tensor:
+    """(rows, experts), or, where that is faster, split-K's (split, rows, experts) float32 partial sums, which `routing.launch` adds."""
+    tiles = router_tiles(x, router.shape[0])
+    return dense.linear(x, router) if tiles is None else gemm_small_m.launch(x, router, None, tiles)
+
+
+def router_tiles(x: torch.Tensor, experts: int) -> gemm_small_m.Tiles | None:
+    """The tiles of `gemm_small_m` for the router's product; None where `dense.linear` is faster."""
+    rows, k = x.shape
+    if not FEW_ROWS < rows <= SPLIT_ROUTER_ROWS or experts % 32 or k % 256 or x.dtype == torch.float32:
+        return None
+    split = next(s for s in (8, 4, 2) if k % (s * 128) == 0)
+    return gemm_small_m.Tiles(16 if rows <= 16 else 32 if rows <= 64 else 64, 32, 128, 2, split)
