@@ -26,7 +26,7 @@ from holynb.run.out_path import located
 from holynb.run.plan import Plan
 from holynb.words import counted
 
-__all__ = ["OutFile", "checked"]
+__all__ = ["OutFile", "checked", "tried"]
 
 #: Seconds to the first writing, and at least between two; a writing takes at most one part in so many of the time.
 FIRST_S, SHARE = 1.0, 20
@@ -39,6 +39,15 @@ def checked(plan: Plan, journal: Journal, run: str) -> OutFile | None:
     file = OutFile(plan, journal, run)
     file.check()
     return file
+
+
+def tried(plan: Plan, journal: Journal, run: str) -> OutFile | None:
+    """The same, for a run that begins whatever becomes of its file."""
+    try:
+        return checked(plan, journal, run)
+    except BadOption as exc:
+        journal.note(str(exc), "warning")
+        return None
 
 
 class OutFile:

@@ -64,7 +64,7 @@ class Run(session.InProcess):
         self._future: Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._scheduler: Scheduler | None = None
-        self.batch = BatchHandle(self._begin_main, self._cancel)
+        self.batch = BatchHandle(self._begin_look, self._cancel)
         chunks = chunk_log.ChunkLog(plan, self._recorder)
         self._map_reduce = MapReduce(plan, self.journal, self._recorder, chunks) if plan.options.chunk else None
         self._packs = Packs(plan, self._recorder) if plan.options.embed else None
@@ -157,10 +157,11 @@ class Run(session.InProcess):
         """Start; returns at once. Raises BadOption where `--out` cannot be written."""
         self._out = out_file.checked(self.plan, self.journal, self.id)
         session.remember(self)
-        self._begin_main()
+        self._future = loop.submit(self._main())
         return self
 
-    def _begin_main(self) -> None:
+    def _begin_look(self) -> None:
+        self._out = out_file.tried(self.plan, self.journal, self.id)
         self._future = loop.submit(self._main())
 
     def wait(self, timeout: float | None = None) -> Run:
@@ -229,7 +230,7 @@ class Run(session.InProcess):
             pending = self.error is None and not self.stopped and (self.batch.leaves or self.batch.once) and None in self.journal.rows
             if not pending:
                 self._sweep()
-            self.ended, self._duration = time.time(), time.monotonic() - self._start
+            self.ended, self._duration, self._task = time.time(), time.monotonic() - self._start, None  # another stop cuts nothing off
             if self._out is not None:
                 await self._out.end()
             await self._recorder.finish("pending" if pending else "stopped" if self.stopped else status)

@@ -24,6 +24,7 @@ async def end(plan: Plan, run: str) -> list[str]:
     engines, troubles = assembly.engines(plan), []
     try:
         for piece in runlog.log().batches(run):
+            await runlog.log().ask_to_end(piece)  # first: the other process may ask how it stands at any moment
             route = Route.parse(piece.route)
             engine = engines.get(route)
             if piece.id is not None and engine is not None:
@@ -31,8 +32,6 @@ async def end(plan: Plan, run: str) -> list[str]:
                     await batches.of(cast("Hosted", engine), batches.table()[route.provider]).cancel(piece.id)
                 except Fault as fault:
                     troubles.append(f"{piece.id} could not be cancelled: {fault.message}")
-                    continue
-            await runlog.log().ask_to_end(piece)
     finally:
         for engine in engines.values():
             await engine.aclose()

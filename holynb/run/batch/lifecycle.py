@@ -94,10 +94,10 @@ class Batched:
             if once or not (queue.open or queue.due):
                 return
             await self._pause()
-            if not queue.stopping and await queue.log.asked_to_end(queue.open):
-                queue.stopping = True
             if not queue.stopping:
                 await self._look()
+            if not queue.stopping and await queue.log.asked_to_end(queue.open):
+                queue.stopping = True
         await self._end_there()
 
     def _say_pending(self) -> None:
@@ -235,12 +235,13 @@ class Batched:
         """Ask for the end of every batch, and read what comes of that soon."""
         for piece in self._queue.open:
             vendor = self._queue.vendor(piece)
-            if piece.stored.id is not None and vendor is not None and not piece.read and piece.stored.state != "cancelling":
+            if piece.stored.id is not None and vendor is not None and not piece.read:
                 try:
                     await vendor.cancel(piece.stored.id)
                     self._queue.log.move(piece, "cancelling")
                 except Fault as fault:
-                    self._queue.tell(f"{piece.stored.id} could not be cancelled: {fault.message}")
+                    if piece.stored.state != "cancelling":  # else it was asked for before
+                        self._queue.tell(f"{piece.stored.id} could not be cancelled: {fault.message}")
         until = time.monotonic() + STOP_GRACE_S
         while any(not p.read for p in self._queue.open) and time.monotonic() < until:
             await asyncio.sleep(min(0.5, STOP_GRACE_S / 6))

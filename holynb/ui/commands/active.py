@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from holynb.errors import HolynbError
@@ -10,6 +11,7 @@ from holynb.results import captioned
 from holynb.words import counted
 
 if TYPE_CHECKING:
+    from holynb.run import Run
     from holynb.runlog import RunRecord
 
 __all__ = ["lines", "stopped"]
@@ -95,6 +97,7 @@ def _looked_at(name: str, seconds: float) -> list[str]:
     if runlog.Lease.is_held(settings.home(), name):
         return _collected_elsewhere(name)
     try:
+        out = resume.stored(name).spec.get("options", {}).get("out")
         run = Run(resume.resumed(name))
         run.batch.look_once()
         with suppress(TimeoutError):
@@ -107,7 +110,15 @@ def _looked_at(name: str, seconds: float) -> list[str]:
     word = run.plan.options.name or name
     rest = f"%infer resume {word} waits for the rest" if summary.running else f"%infer show {word}"
     head = f"run {word} on {spec.routes(run.plan)}: {summary.n - summary.running:,} of {counted(summary.n, 'row')}. {rest}"
-    return [head, *(f"  {line}" for line in run.batch.lines())]
+    return [head, *(f"  {line}" for line in [*run.batch.lines(), *_about_file(run, out)])]
+
+
+def _about_file(run: Run, out: str | None) -> list[str]:
+    """Why the file of `--out` was not written."""
+    from holynb.events import Noted
+
+    notes = (e for e in run.journal.events() if isinstance(e, Noted) and e.level == "warning")
+    return [] if out is None else [e.text for e in notes if Path(out).name in e.text]
 
 
 def _collected_elsewhere(name: str) -> list[str]:

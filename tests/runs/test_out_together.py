@@ -1,0 +1,128 @@
+"""`--out` with what else a run can do: batches that another kernel collects, judges, chunks, attachments, vectors, stops."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pictures
+import pytest
+from servers.batches import Batches
+
+import holynb
+from holynb import loop, runlog
+from holynb.batches import pace
+from holynb.run import Run, out_file, resume
+from holynb.ui.commands import active
+
+pytestmark = pytest.mark.usefixtures("ended")
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789abcdef")
+    monkeypatch.setattr(pace, "FIRST_S", 0.02)
+    monkeypatch.setattr(pace, "MOST_S", 0.1)
+    with Batches("openai") as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.base)
+        yield server
+
+
+def left(name: str, what: Any = ("a", "b"), **options: Any) -> Run:
+    """A run whose kernel has let it go, once its batch is accepted."""
+    run = holynb.infer(list(what) if isinstance(what, tuple) else what, "openai/gpt-6-luna", batch=True, name=name, **options)
+    while not run.batch.accepted:
+        assert not run.done
+    run.release()
+    return run.wait(60)
+
+
+def test_a_batch_that_status_collects_completes_its_file(server: Batches, tmp_path: Path) -> None:
+    out = tmp_path / "rows.jsonl"
+    left("night", out=str(out))
+    assert rows(out) == [], "no row has ended"
+    server.work()
+    assert active._elsewhere(set()) == ["run night on openai/gpt-6-luna: 2 of 2 rows. %infer show night"]
+    assert [(r["text"], r["status"]) for r in rows(out)] == [("answer " + i, "ok") for j in server.jobs.values() for i in ids(j)]
+
+
+def ids(job: Any) -> list[str]:
+    return [row["custom_id"] for row in job.rows]
+
+
+def test_a_file_that_is_not_ours_keeps_no_batch_from_being_collected(server: Batches, tmp_path: Path) -> None:
+    out, of_table = tmp_path / "rows.jsonl", tmp_path / "table.csv"
+    left("night", out=str(out))
+    left("day", "{{ a }}", df=pd.DataFrame({"a": ["x"]}), out=str(of_table))
+    out.write_text("mine", encoding="utf-8")
+    server.work()
+    night, why_night, day, why_day = active._elsewhere(set())
+    assert day.startswith("run day on openai/gpt-6-luna: 1 of 1 row.") and night.startswith("run night on openai/gpt-6-luna: 2 of 2 rows.")
+    assert "this file was changed since run night wrote it" in why_night and out.read_text(encoding="utf-8") == "mine"
+    assert why_day.endswith("has the columns of an input that the run log does not: its own cell completes it.")
+    df = pd.DataFrame({"a": ["x"]})
+    holynb.infer("{{ a }}", "openai/gpt-6-luna", df=df, batch=True, name="day", out=str(of_table)).wait(60)
+    assert pd.read_csv(of_table)["status"].tolist() == ["ok"]
+
+
+def test_a_batch_that_is_stopped_elsewhere_leaves_a_file_of_what_was_answered(server: Batches, tmp_path: Path) -> None:
+    out = tmp_path / "rows.jsonl"
+    left("night", out=str(out))
+    server.work(share=0.5, end="working")
+    assert (active.stopped("night") or "").startswith("Stopped night at its provider.")
+    assert [r["status"] for r in rows(out)] == ["ok", "cancelled"]
+
+
+def test_scores_are_in_the_file(tmp_path: Path) -> None:
+    judged = tmp_path / "judged.jsonl"
+    holynb.infer(["a", "b"], "sim/echo", judge="sim/echo", samples=2, out=str(judged)).wait(60)
+    assert [(r["text"], r["sample"], r["score"] is not None or r["score_reason"] is not None) for r in rows(judged)] == [
+        (text, sample, True) for text in "ab" for sample in (0, 1)
+    ]
+
+
+def test_what_is_asked_in_parts_is_in_the_file(tmp_path: Path) -> None:
+    chunked = tmp_path / "chunked.jsonl"
+    run = holynb.infer(["word " * 900, "short"], "sim/echo", chunk="300", out=str(chunked)).wait(60)
+    assert [r["text"] for r in rows(chunked)] == run.frame()["text"].tolist() and len(run.chunks()) > 2
+
+
+def test_of_pictures_their_paths_are_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789abcdef")
+    path = tmp_path / "p.png"
+    path.write_bytes(pictures.noise())
+    with Batches("openai", at_once=True) as server:
+        seen = tmp_path / "seen.jsonl"
+        df = pd.DataFrame({"photo": [str(path), path.read_bytes()]}, dtype=object)
+        holynb.infer("what is it?", "openai/gpt-6-luna", df=df, attach=("photo",), batch=True, api_base=server.base, out=str(seen)).wait(60)
+    assert [(r["photo"], r["status"]) for r in rows(seen)] == [(str(path), "ok"), (None, "ok")]
+
+
+def test_stops_while_the_file_is_written_leave_it_and_the_log_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, writing, go_on = tmp_path / "rows.jsonl", asyncio.Event(), asyncio.Event()
+    on_a_thread = out_file._on_a_thread
+
+    async def slowly(work: Any) -> None:
+        writing.set()
+        await go_on.wait()
+        await on_a_thread(work)
+
+    monkeypatch.setattr(out_file, "_on_a_thread", slowly)
+    run = holynb.infer(["a", "b"], "sim/echo", name="cut", out=str(out))
+    loop.submit(writing.wait()).result(60)
+    run.cancel()
+    run.cancel()
+    loop.call(run._cancel, True)
+    loop.call(go_on.set)
+    run.wait(60)
+    assert len(rows(out)) == 2
+    record = runlog.log().find("cut")
+    assert record is not None and record.ended is not None
+    assert Run(resume.resumed("cut")).start().wait(60).summary().ok == 2, "its lease was given back"
