@@ -94,14 +94,12 @@ def test_what_is_asked_in_parts_is_in_the_file(tmp_path: Path) -> None:
     assert [r["text"] for r in rows(chunked)] == run.frame()["text"].tolist() and len(run.chunks()) > 2
 
 
-def test_of_pictures_their_paths_are_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789abcdef")
-    path = tmp_path / "p.png"
+def test_of_pictures_their_paths_are_in_the_file(server: Batches, tmp_path: Path) -> None:
+    path, seen = tmp_path / "p.png", tmp_path / "seen.jsonl"
     path.write_bytes(pictures.noise())
-    with Batches("openai", at_once=True) as server:
-        seen = tmp_path / "seen.jsonl"
-        df = pd.DataFrame({"photo": [str(path), path.read_bytes()]}, dtype=object)
-        holynb.infer("what is it?", "openai/gpt-6-luna", df=df, attach=("photo",), batch=True, api_base=server.base, out=str(seen)).wait(60)
+    server.at_once = True
+    df = pd.DataFrame({"photo": [str(path), path.read_bytes()]}, dtype=object)
+    holynb.infer("what is it?", "openai/gpt-6-luna", df=df, attach=("photo",), batch=True, out=str(seen)).wait(60)
     assert [(r["photo"], r["status"]) for r in rows(seen)] == [(str(path), "ok"), (None, "ok")]
 
 
