@@ -192,6 +192,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "plan",
         "out_file | pack | pending | prompt_cache | session | value",
         "assembly | pending_rows | prefix_order | stored_rows",
+        "logged_rows",
         "quote | recorder | reservation | resume | spec | verdicts",
         "chunk_log | judged_rows | packs | work",
         "batch | map_reduce | quality",

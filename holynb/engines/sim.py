@@ -89,8 +89,7 @@ class Sim:
 
     async def send(self, request: Request, timeouts: Timeouts) -> AsyncIterator[Delta | Done]:
         """Answer as the model and the injected fault define. Raises Fault, like any engine."""
-        self._attempts[request.row, request.sample] += 1
-        fault, seconds = self._fault(request, self._attempts[request.row, request.sample])
+        fault, seconds = self._fault(request, self._attempt(request))
         if fault == "connect":
             await asyncio.sleep(timeouts.connect)
             raise Fault("timeout", f"simulated: no connection to {self.endpoint.route} within {timeouts.connect:g} s (--connect-timeout)")
@@ -129,6 +128,13 @@ class Sim:
         start, count = _draw(request), WORDS if self.endpoint.route.model == "stream" else FLAKY_WORDS
         chosen = [STORY[(start + i) % len(STORY)] for i in range(count)]
         return [word if i == 0 else f" {word}" for i, word in enumerate(chosen)], longest
+
+    def _attempt(self, request: Request) -> int:
+        """Which attempt this is, counted where a fault may follow from it: of a million rows the counts would be larger than all else."""
+        if "fault" not in request.sampling.extra and self.endpoint.route.model != "flaky":
+            return 1
+        self._attempts[request.row, request.sample] += 1
+        return self._attempts[request.row, request.sample]
 
     def _fault(self, request: Request, attempt: int) -> tuple[str | None, float]:
         """The fault of this attempt, if any, and its duration in seconds."""

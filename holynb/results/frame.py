@@ -223,6 +223,8 @@ def restore_index(stored: Sequence[Any], spec: Mapping[str, Sequence[Any]] | Non
 
     spec = spec or {}
     names, dtypes = spec.get("names", ()), spec.get("kinds", ())
+    if isinstance(stored, range) and not any(name is not None for name in names):
+        return None
     if list(stored) == list(range(len(stored))) and not any(name is not None for name in names):
         return None
     if not (stored and all(isinstance(label, list) for label in stored)):

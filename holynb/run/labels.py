@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,6 @@ from holynb.config import Options
 from holynb.errors import BadOption, closest
 from holynb.quality.matching import classes, fold
 from holynb.results import frame
-from holynb.runlog import StoredRow
 from holynb.schema import Schema
 from holynb.types import Outcome
 from holynb.words import counted
@@ -75,13 +74,11 @@ def field_of(label: str, held_to: Schema | None) -> tuple[str, str | None]:
     return label, None if held_to is None else _only_field(label, held_to)
 
 
-def stored(options: Options, rows: Sequence[StoredRow], n: int, held_to: Schema | None) -> Labels | None:
+def stored(options: Options, expected: Mapping[int, str], n: int, held_to: Schema | None) -> Labels | None:
     """The labels of a run of the run log; None where it has none."""
     if options.label is None:
         return None
-    values: list[str | None] = [None] * n
-    for row in rows:
-        values[row.row] = row.expected
+    values = [expected.get(row) for row in range(n)]
     column, field = field_of(options.label, held_to)
     return Labels(column, values, 1, field, options.exact)
 

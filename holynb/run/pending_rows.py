@@ -24,12 +24,15 @@ WINDOW = 2_000
 
 
 class Answers(Mapping[int, Outcome]):
-    """Row → outcome, of rows that have one."""
+    """Row → outcome, of rows of `n` that have one."""
 
-    def __init__(self, rows: OutcomeRows) -> None:
-        self._rows, self._count = rows, 0
+    def __init__(self, n: int, spool: Spool) -> None:
+        self._n, self._spool, self._count = n, spool, 0
+        self._rows = OutcomeRows(0, spool)
 
     def __setitem__(self, row: int, outcome: Outcome) -> None:
+        if not self._rows:  # most runs have none
+            self._rows = OutcomeRows(self._n, self._spool)
         self._count += not self._rows.has(row)
         self._rows[row] = outcome
 
@@ -176,7 +179,7 @@ def read(plan: Plan, log: RunLog | None, run: str | None, spool: Spool) -> tuple
     `log`: None where it cannot be read; `run`: the one that goes on.
     """
     n = len(plan.rows.requests)
-    answers, own_rows, keys = Answers(OutcomeRows(n, spool)), RowSet(n), Keys(plan)
+    answers, own_rows, keys = Answers(n, spool), RowSet(n), Keys(plan)
     groups, key_of, kept = Groups(n), _KeyOf(keys), plan.earlier.kept
     displaced: list[int] = []
     saved: Decimal | None = None

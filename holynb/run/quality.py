@@ -11,7 +11,7 @@ from holynb.quality.matching import fold
 from holynb.run import labels, verdicts
 from holynb.run.judge import Judge, scale_of
 from holynb.run.labels import Labels, compared
-from holynb.runlog import RunLog, RunRecord, StoredRow
+from holynb.runlog import RunLog, RunRecord
 from holynb.schema import Schema
 from holynb.types import Outcome, Route
 
@@ -37,16 +37,16 @@ def assessment(
     )
 
 
-def with_verdicts(log: RunLog, record: RunRecord, answers: Mapping[int, Outcome]) -> tuple[Mapping[int, Outcome], str | None]:
+def with_verdicts(log: RunLog, record: RunRecord, rows: Sequence[Outcome | None]) -> tuple[Sequence[Outcome | None], str | None]:
     """A run's answers as the log has them, with a judge's scores; and its scale, None where nobody judged."""
     options = record.spec.get("options", {})
     if "judge" not in options:
-        return answers, None
+        return rows, None
     scale = scale_of(options.get("rubric"))
-    return verdicts.of_log(log, record.id, answers, Judge(Route("judge", "judge"), "", scale, ModelTraits())), scale
+    return verdicts.of_log(log, record.id, rows, Judge(Route("judge", "judge"), "", scale, ModelTraits())), scale
 
 
-def labels_of_log(record: RunRecord, requests: Sequence[StoredRow], held_to: Schema | None) -> Labels | None:
+def labels_of_log(record: RunRecord, expected: Mapping[int, str], held_to: Schema | None) -> Labels | None:
     """What a run's answers were compared with; None where with nothing."""
     kept = {k: v for k, v in record.spec.get("options", {}).items() if k in ("label", "exact")}
-    return labels.stored(Options.parse(kept), requests, record.n, held_to)
+    return labels.stored(Options.parse(kept), expected, record.n, held_to)

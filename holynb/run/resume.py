@@ -11,13 +11,13 @@ from holynb import runlog, schema
 from holynb.config import Options, keys, settings
 from holynb.errors import BadOption, closest
 from holynb.results import frame
-from holynb.run import attaching, embedding, judge, out_input, session
+from holynb.run import attaching, embedding, judge, logged_rows, out_input, session
 from holynb.run.chunk_plan import long_rows
 from holynb.run.labels import stored as stored_labels
 from holynb.run.plan import Continued, Plan, Rows, Targets, check_prices, reached, route_notes, traits
-from holynb.run.stored_requests import attaching_rows, has_attachments
-from holynb.runlog import BrokenLog, RunRecord
-from holynb.types import Outcome, Prompt, Request
+from holynb.run.stored_requests import attaching_rows, has_attachments, kinds
+from holynb.runlog import BrokenLog, RunRecord, StoredRow
+from holynb.types import Outcome, Request
 from holynb.words import counted
 
 __all__ = ["continued", "failed_again", "resumed", "stored", "unfinished"]
@@ -41,13 +41,13 @@ def continued(plan: Plan) -> Plan:
     """
     options = plan.options
     if options.only is not None:
-        run, outcomes = _earlier(options.resume or options.name)
-        if len(outcomes) != len(plan.rows.prompts):
+        run, rows = _earlier(options.resume or options.name)
+        if len(rows) != len(plan.rows.prompts):
             raise BadOption(
-                f"--only failed: that run had {counted(len(outcomes), 'row')} and this cell has {len(plan.rows.prompts):,}. "
+                f"--only failed: that run had {counted(len(rows), 'row')} and this cell has {len(plan.rows.prompts):,}. "
                 "Run the same rows, or drop it."
             )
-        return replace(plan, earlier=Continued(run, _good(outcomes)))
+        return replace(plan, earlier=Continued(run, logged_rows.chosen(rows, _is_good)))
     if options.resume is not None:
         record = stored(options.resume)
         return replace(plan, earlier=Continued(record.id, rows=record.n))
@@ -63,7 +63,7 @@ def failed_again(name: str | None = None, options: Mapping[str, Any] | None = No
     run = session.find(name) if name else session.last()
     if run is None:
         plan = resumed(name or _newest(), options)
-        return replace(plan, earlier=Continued(plan.earlier.run, _good(_earlier(plan.earlier.run)[1])))
+        return replace(plan, earlier=Continued(plan.earlier.run, logged_rows.chosen(_earlier(plan.earlier.run)[1], _is_good)))
     changes = Options.parse(options or {})
     chosen = replace(run.plan.options, **{name: getattr(changes, name) for name in options or {}})
     rows, targets = run.plan.rows, run.plan.targets
@@ -72,7 +72,7 @@ def failed_again(name: str | None = None, options: Mapping[str, Any] | None = No
     # An address that has changed since is held against the user's trust again.
     same = {e.route for e in endpoints if e in targets.endpoints and e.route in targets.secrets}
     secrets = {e.route: targets.secrets[e.route] if e.route in same else keys.resolve(e) for e in endpoints}
-    kept = _good(dict(enumerate(run.rows())))
+    kept = logged_rows.chosen(run.rows(), _is_good)
     requests = attaching.renewed(rows.requests, kept) if has_attachments(rows.requests) else rows.requests
     long, notes = long_rows(requests, endpoints, chosen, secrets)
     return replace(
@@ -88,11 +88,6 @@ def failed_again(name: str | None = None, options: Mapping[str, Any] | None = No
 def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:
     """A plan made from the log alone: the run's own requests on their own routes (`%infer resume RUN`)."""
     record = stored(name)
-    rows = runlog.log().requests(record.id)
-    if any(r.route is None for r in rows) and any(record.spec.get("options", {}).get(n) for n in ("router", "compare")):
-        raise BadOption(
-            f"{name} was made by an older holynb, which did not keep where each row went. Run its cell again with --resume {name}."
-        )
     stored_options = {
         k: v for k, v in record.spec.get("options", {}).items() if k not in ("only", "resume", "into", "file", "where", "limit")
     }
@@ -105,52 +100,55 @@ def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:
             out_notes = [f"{stored_options['out']} has the columns of an input that the run log does not: its own cell completes it."]
     held_to = schema.load(record.spec["schema"]) if "schema" in record.spec else None
     first, given = settings.route(record.route), settings.route(record.spec.get("given") or record.route)
-    requests: list[Request | None] = [None] * record.n
-    labels: list[Any] = list(range(record.n))
-    for r in rows:
-        labels[r.row] = r.label
-        if not r.messages:
-            continue
-        route = first if r.route is None else settings.route(r.route)
-        request = Request(
-            r.row,
-            attaching.restored(r.messages),
-            route,
-            r.sampling,
-            r.sample,
+
+    def request(row: StoredRow) -> Request:
+        if row.route is None and any(record.spec.get("options", {}).get(option) for option in ("router", "compare")):
+            raise BadOption(
+                f"{name} was made by an older holynb, which did not keep where each row went. Run its cell again with --resume {name}."
+            )
+        one = Request(
+            row.row,
+            attaching.restored(row.messages),
+            first if row.route is None else settings.route(row.route),
+            row.sampling,
+            row.sample,
             bool(chosen.stream),
             held_to.wire if held_to else None,
             embedding=embedding.of(chosen),
             attach_urls=chosen.attach_urls,
         )
-        requests[r.row] = replace(request, default_limit=_is_default(request, chosen))
+        return replace(one, default_limit=_is_default(one, chosen))
+
+    rows = logged_rows.read(runlog.log(), record, request)
+    requests = rows.requests
     escalate = settings.route(record.spec["escalate"]) if held_to and "escalate" in record.spec else None
-    routes = [r.route for r in requests if r] + ([escalate] if escalate else [])
+    routes = [r.route for r in kinds(requests) if r] + ([escalate] if escalate else [])
     graded = judge.of(chosen, held_to, traits)
     endpoints = reached(list(dict.fromkeys([first, *routes, *([graded.route] if graded else [])])), given, chosen)
     check_prices(endpoints, chosen)
-    index = frame.restore_index(labels, record.spec.get("index"))
+    index = frame.restore_index(rows.labels, record.spec.get("index"))
     if "index" not in record.spec and (chosen.compare or chosen.samples) and getattr(index, "nlevels", 1) > 2:  # an older log
         index.names = [*index.names[:-2], "asked_route", "sample"]
     secrets = {e.route: keys.resolve(e) for e in endpoints}
     long, notes = long_rows(requests, endpoints, chosen, secrets)
-    prompts = [Prompt(() if r is None else r.messages) for r in requests]
+    attached = requests if chosen.attach else attaching_rows(requests)
     return Plan(
-        Rows(prompts, requests, index, source, long=long),
+        Rows(rows.prompts, requests, index, source, long=long),
         Targets(endpoints, secrets, given, escalate=escalate),
         chosen,
         Continued(record.id),
         held_to,
-        [*out_notes, *notes, *attaching.notes(requests, chosen, _answered(record.id, requests)), *route_notes(endpoints, requests)],
-        stored_labels(chosen, rows, record.n, held_to),
+        [*out_notes, *notes, *attaching.notes(attached, chosen, _answered(record, requests)), *route_notes(endpoints, requests)],
+        stored_labels(chosen, rows.expected, record.n, held_to),
         graded,
     )
 
 
-def _answered(run: str, requests: Sequence[Request | None]) -> Collection[int]:
+def _answered(record: RunRecord, requests: Sequence[Request | None]) -> Collection[int]:
     """The rows that the log answers, where that is worth asking: what is wrong with their attachments is no matter any more."""
-    attached = any(r is not None and r.attachments for r in requests)
-    return [row for row, (_, outcome) in runlog.log().answers(run).items() if outcome.status == "ok"] if attached else ()
+    if not has_attachments(requests):
+        return ()
+    return logged_rows.chosen(logged_rows.outcomes(runlog.log(), record.id, record.n), lambda outcome: outcome.status == "ok").keys()
 
 
 def unfinished() -> str:
@@ -178,19 +176,15 @@ def _newest() -> str:
     return newest[0].id
 
 
-def _earlier(name: str | None) -> tuple[str, dict[int, Outcome | None]]:
+def _earlier(name: str | None) -> tuple[str, Sequence[Outcome | None]]:
     """The id and the outcomes by row of a run of the session or of the log; the last one where no name is given."""
     run = session.find(name) if name else session.last()
     if run is not None:
-        return run.id, dict(enumerate(run.rows()))
+        return run.id, run.rows()
     record = stored(name or _newest())
-    outcomes: dict[int, Outcome | None] = dict.fromkeys(range(record.n))
-    outcomes.update({row: outcome for row, (_, outcome) in runlog.log().answers(record.id).items()})
-    return record.id, outcomes
+    return record.id, logged_rows.outcomes(runlog.log(), record.id, record.n)
 
 
-def _good(outcomes: Mapping[int, Outcome | None]) -> dict[int, Outcome]:
-    """Those that need no other: skipped, and ok with a text; in an older log, one without is ok, too."""
-    return {
-        row: o for row, o in outcomes.items() if o is not None and (o.status == "skipped" or (o.status == "ok" and (o.text or "").strip()))
-    }
+def _is_good(outcome: Outcome) -> bool:
+    """Whether a row needs no other: skipped, or ok with a text; in an older log, one without is ok, too."""
+    return outcome.status == "skipped" or (outcome.status == "ok" and bool((outcome.text or "").strip()))

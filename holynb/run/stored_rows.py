@@ -71,10 +71,11 @@ class StoredRows(Collection[StoredRow]):
             labels: Sequence[object] = rows if index is None else index_labels.labels(index[rows.start : rows.stop])
             for row, label in zip(rows, labels, strict=True):
                 request = self.plan.rows.requests[row]
+                expected = None if self.plan.labels is None else self.plan.labels.of(row)
                 if request is None:  # a row that asks nothing has a place in the index all the same
-                    yield StoredRow(row, 0, None, label, (), Sampling(), self.route)
+                    yield StoredRow(row, 0, None, label, (), Sampling(), self.route, expected)
                 elif not (row in kept and row in self.own):
-                    route, expected = str(request.route), None if self.plan.labels is None else self.plan.labels.of(row)
+                    route = str(request.route)
                     yield StoredRow(row, request.sample, self.keys[row], label, request.messages, request.sampling, route, expected)
 
     def __contains__(self, row: object) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
@@ -30,10 +30,10 @@ def judged(answer: Outcome, verdict: Outcome, judge: Judge) -> Outcome:
     return replace(answer, score=score, score_reason=reason, attempts=attempts, cost=cost)
 
 
-def of_log(log: RunLog, run: str, answers: Mapping[int, Outcome], judge: Judge) -> dict[int, Outcome]:
+def of_log(log: RunLog, run: str, rows: Sequence[Outcome | None], judge: Judge) -> list[Outcome | None]:
     """A run's answers as the log has them, each with the newest verdict on it."""
     verdicts = {place // PARTS_PER_ROW: outcome for place, (_, outcome) in sorted(log.answers(f"{run}{VERDICTS_SUFFIX}").items())}
-    return {row: judged(o, verdicts[row], judge) if o.status == "ok" and row in verdicts else o for row, o in answers.items()}
+    return [judged(o, verdicts[row], judge) if o is not None and o.status == "ok" and row in verdicts else o for row, o in enumerate(rows)]
 
 
 def validator(plan: Plan, answers: ResponseValidator | None) -> ResponseValidator | None:

@@ -197,10 +197,16 @@ def outcome(columns: Sequence[Any], vectors: Vectors | None = None) -> Outcome:
     )
 
 
+def _sum(costs: str) -> Decimal:
+    """The sum of `COST*ROWS,…`."""
+    pairs = (part.split("*") for part in costs.split(","))
+    return sum((Decimal(cost) * int(rows) for cost, rows in pairs), Decimal())
+
+
 def run_record(row: Sequence[Any]) -> RunRecord:
     """A run from its columns and the counts and costs of its answers."""
     id_, name, route, n, started, ended, status, spec, ok, failed, costs, unknown, unsettled, simulated = row
-    cost, of_sim = (sum((Decimal(c) for c in parts.split(",")), Decimal()) if parts else None for parts in (costs, simulated))
+    cost, of_sim = (None if parts is None else _sum(parts) for parts in (costs, simulated))
     if not cost:
         # Rows that the log answered cost nothing: their 0 must not make an unknown cost look known. Refusals alone cost nothing, as known.
         cost = None if unknown or unsettled or (ok and cost is None) or not (ok or failed) else Decimal()

@@ -19,7 +19,6 @@ __all__ = [
     "RUN_UPSERT",
     "SCHEMA",
     "SPENT",
-    "UNSETTLED",
     "add_missing",
     "view_missing",
 ]
@@ -30,6 +29,30 @@ SPENT = "status = 'error' AND error_type = 'truncated' AND finish_reason = 'leng
 UNSETTLED = (
     "cost IS NULL AND coalesce(attempts, 0) > 0 AND coalesce(route, '') NOT LIKE 'pool/%' AND (status = 'cancelled' OR status = 'error' AND "
     f"coalesce(error_type, '') NOT IN ({', '.join(repr(kind) for kind in sorted(UNBILLED_KINDS))}))"
+)
+
+
+def _of_run(what: str) -> str:
+    """Something of the answers of the run `r`, as a query of one value."""
+    return f"(SELECT {what} FROM answers a WHERE a.run = r.id)"  # noqa: S608 - of ours
+
+
+def _costs(which: str) -> str:
+    """The costs of these answers as `COST*ROWS,…`: a million rows cost a few amounts."""
+    of_each = f"SELECT a.cost || '*' || count(*) AS part FROM answers a WHERE {which} GROUP BY a.cost"  # noqa: S608 - of ours
+    return f"(SELECT group_concat(part) FROM ({of_each}))"  # noqa: S608 - of ours
+
+
+#: What `records.run_record` counts of a run's answers, and of its judge's.
+_COUNTS = ", ".join(
+    (
+        _of_run("sum(a.status = 'ok')"),
+        _of_run("sum(a.status = 'error')"),
+        _costs(f"a.run IN (r.id, r.id || '{ledger.VERDICTS_SUFFIX}')"),
+        _of_run("sum(a.status = 'ok' AND a.cost IS NULL)"),
+        _of_run(f"sum({UNSETTLED})"),
+        _costs("a.run = r.id AND a.route LIKE 'sim/%'"),
+    )
 )
 TABLES = f"""
 CREATE TABLE IF NOT EXISTS runs(
@@ -74,17 +97,6 @@ error_type=excluded.error_type, error=excluded.error, route=excluded.route, mode
 attempts=answers.attempts+excluded.attempts, {ADD_TOKENS}, cost=plus(answers.cost, excluded.cost), latency_s=excluded.latency_s,
 ttft_s=excluded.ttft_s, finish_reason=excluded.finish_reason, cached=excluded.cached, reasoning=excluded.reasoning,
 vector=excluded.vector"""
-_OF_RUN = (
-    "sum(a.status='ok')",
-    "sum(a.status='error')",
-    "group_concat(a.cost)",
-    "sum(a.status='ok' AND a.cost IS NULL)",
-    f"sum({UNSETTLED})",
-    "group_concat(CASE WHEN a.route LIKE 'sim/%' THEN a.cost END)",
-)
-#: What its verdicts cost is a run's, too.
-_PAID = {"group_concat(a.cost)": f"a.run IN (r.id, r.id || '{ledger.VERDICTS_SUFFIX}')"}
-_COUNTS = ", ".join(f"(SELECT {c} FROM answers a WHERE {_PAID.get(c, 'a.run=r.id')})" for c in _OF_RUN)  # noqa: S608 - of ours
 #: Every run, for `records.run_record`; clauses that choose and order them follow.
 RUNS = f"SELECT id, name, route, n, started, ended, status, spec, {_COUNTS} FROM runs r"  # noqa: S608
 REQUEST_UPSERT = "INSERT OR REPLACE INTO requests VALUES(?,?,?,?,?,?)"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from holynb.errors import BadOption
 from holynb.events import Noted
 from holynb.spool import MANY
-from holynb.types import Prompt
 from holynb.ui.output import crossed, pictures, series
 from holynb.ui.output.text import clip, one_line, shared_prefix, value_text
 from holynb.ui.output.thinned import thinned
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
     from holynb.quality.assessment import Assessment
     from holynb.results import Summary
     from holynb.run import SessionRun
-    from holynb.runlog import StoredRow
     from holynb.schema import Schema
     from holynb.types import Outcome
 
@@ -176,7 +173,7 @@ def of(run: SessionRun) -> Report:
 
 
 def assessed(run: SessionRun) -> Assessment:
-    """How good the run's answers are; empty where nobody asked."""
+    """How good the run's answers are; empty where nobody logged."""
     from holynb.run import quality
 
     plan = run.plan
@@ -206,18 +203,11 @@ def _from_log(name: str) -> Report:
     from holynb import runlog, schema
     from holynb.config import settings
     from holynb.results import summarize
-    from holynb.run import quality, resume
+    from holynb.run import logged_rows, prompt_spool, quality, resume
 
     stored, log = resume.stored(name), runlog.log()
-    rows: list[Outcome | None] = [None] * stored.n
-    answers, scale = quality.with_verdicts(log, stored, {row: o for row, (_, o) in log.answers(stored.id).items() if row < stored.n})
-    for row, outcome in answers.items():
-        rows[row] = outcome
-    prompts, labels = [""] * stored.n, list[object](range(stored.n))
-    requests = log.requests(stored.id)
-    for request in requests:
-        prompts[request.row] = Prompt(request.messages).text
-        labels[request.row] = request.label
+    rows, scale = quality.with_verdicts(log, stored, logged_rows.outcomes(log, stored.id, stored.n))
+    logged = logged_rows.read(log, stored)
     elsewhere = stored.spec.get("options", {}).get("price_as")
     summary = summarize(
         rows,
@@ -227,15 +217,15 @@ def _from_log(name: str) -> Report:
         batch=bool(stored.spec.get("options", {}).get("batch")),
     )
     answer_schema = schema.load(stored.spec["schema"]) if "schema" in stored.spec else None
-    expected = quality.labels_of_log(stored, requests, answer_schema)
-    pairs = _pairs(requests) if stored.spec.get("options", {}).keys() & {"compare", "samples"} else []
-    notes = _unfinished(stored.status, rows, stored.name or stored.id)
+    expected = quality.labels_of_log(stored, logged.expected, answer_schema)
+    pairs = logged.pairs if stored.spec.get("options", {}).keys() & {"compare", "samples"} else []
+    notes = _unfinished(stored.status, summary.running, stored.name or stored.id)
     return Report(
         f"{stored.name or stored.id} on {stored.routes}",
-        prompts,
+        prompt_spool.texts(logged.prompts),
         rows,
         summary,
-        labels=labels,
+        labels=logged.labels,
         started=stored.started,
         notes=notes,
         schema=answer_schema,
@@ -247,13 +237,7 @@ def _from_log(name: str) -> Report:
     )
 
 
-def _pairs(requests: Sequence[StoredRow]) -> list[tuple[str, int]]:
-    """Route and sample of the rows of one prompt, in the order that they were asked."""
-    return list(dict.fromkeys((r.route or "", r.sample) for r in requests if r.messages))
-
-
-def _unfinished(status: str, rows: list[Outcome | None], name: str) -> list[str]:
-    missing = Counter(o is None for o in rows)[True]
+def _unfinished(status: str, missing: int, name: str) -> list[str]:
     if not missing:
         return []
     has = "row has" if missing == 1 else "rows have"
