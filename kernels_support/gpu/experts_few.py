@@ -20,11 +20,11 @@ __all__ = ["FewTiles", "launch_down", "launch_gate_up"]
 class FewTiles:
     """Of gate and of up, and of down: columns of the output a program, steps of the inner dimension, warps."""
 
-    n: int = 4
-    k: int = 1024
+    n: int = 8
+    k: int = 512
     warps: int = 4
     down_n: int = 4
-    down_k: int = 256
+    down_k: int = 128
     down_warps: int = 4
 
 
