@@ -43,7 +43,7 @@ def read(log: RunLog, record: RunRecord, request: Callable[[StoredRow], Request 
     expected: dict[int, str] = {}
     texts: dict[str, str] = {}  # a few that stand in many rows
     pairs: dict[tuple[str, int], None] = {}
-    for row in log.each_request(record.id):
+    for row in _each(log, record):
         rows.fill(row.row)
         rows.add(row, request)
         if row.label != row.row or type(row.label) is not int:
@@ -56,6 +56,17 @@ def read(log: RunLog, record: RunRecord, request: Callable[[StoredRow], Request 
             pairs[row.route or "", row.sample] = None
     rows.fill(record.n)
     return LoggedRows(rows.prompts, rows.requests, labels, expected, list(pairs))
+
+
+def _each(log: RunLog, record: RunRecord) -> Iterator[StoredRow]:
+    """The requests of a run: of a row that was asked anew under another sample number, the last."""
+    before: StoredRow | None = None
+    for row in log.each_request(record.id):
+        if before is not None and before.row != row.row:
+            yield before
+        before = row
+    if before is not None:
+        yield before
 
 
 def outcomes(log: RunLog, run: str, n: int) -> Sequence[Outcome | None]:

@@ -101,3 +101,22 @@ def test_many_rows_say_what_few_say(cell: str, tmp_path: Path, monkeypatch: pyte
     many, other = of_cell(cell, tmp_path / "many", 2, monkeypatch)
     assert (type(run.requests), type(other.requests)) == (list, StoredRequests)
     assert many == few
+
+
+@pytest.mark.parametrize("many", [5_000, 2])
+def test_a_name_that_was_asked_with_other_samples_is_resumed_as_it_was_last(
+    many: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOLYNB_HOME", str(tmp_path))
+    for module in [m for name, m in sys.modules.items() if name.startswith("holynb") and hasattr(m, "MANY")]:
+        monkeypatch.setattr(module, "MANY", many)
+    infer(["a", "b"], "sim/echo", name="n").wait()
+    infer(["a", "b"], "sim/echo", name="n", samples=2).wait()
+    plan = resume.resumed("n")
+    assert [r and (r.row, r.sample, r.messages[-1].content) for r in plan.rows.requests] == [
+        (0, 0, "a"),
+        (1, 1, "a"),
+        (2, 0, "b"),
+        (3, 1, "b"),
+    ]
+    assert [p.text for p in plan.rows.prompts] == ["a", "a", "b", "b"]
