@@ -88,7 +88,7 @@ from pathlib import Path
 from holynb.pool.engine import capture, graphs, load, precompile, runner
 from holynb.pool.protocol import Job
 done("engine")
-timed(runner.Runner, "_precompile", "of it CUDA and recording kernels")
+timed(precompile, "begin", "of it CUDA and recording kernels")
 timed(torch.cuda, "set_device", "of it CUDA")
 timed(load, "load", "of it weights")
 timed(precompile.Precompiler, "wait", "of it waiting for kernels")
