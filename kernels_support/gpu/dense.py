@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import torch
 
-from kernels_support.gpu import fp8, gemm_small_m, gemv
+from kernels_support.gpu import fp8, gemm_small_m, gemv, int4
 from kernels_support.gpu.fp8_matrix import Fp8Matrix, Matrix
+from kernels_support.gpu.int4_matrix import Int4Matrix
 from kernels_support.gpu.lang import on_device
 from kernels_support.gpu.quantize_fp8 import Quantized
 from kernels_support.gpu.silu_mul import silu_mul
@@ -33,6 +34,8 @@ def linear(x: torch.Tensor | Quantized, weight: Matrix, bias: torch.Tensor | Non
     if isinstance(weight, Fp8Matrix):
         return fp8.linear(x, weight, bias, out)
     x = plain(x)
+    if isinstance(weight, Int4Matrix):
+        return int4.linear(x, weight, bias, out)
     if weight.is_mkldnn:
         product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # noqa: SLF001 - there is no public op
         return product
@@ -50,6 +53,8 @@ def linear_split_k(x: torch.Tensor | Quantized, weight: Matrix, bias: torch.Tens
     if isinstance(weight, Fp8Matrix):
         return fp8.linear(x, weight, bias)
     x = plain(x)
+    if isinstance(weight, Int4Matrix):
+        return int4.linear(x, weight, bias, split_k=True)
     tiles = small_m_tiles(x, weight, split_k=True)
     return linear(x, weight, bias) if tiles is None else gemm_small_m.launch(x, weight, bias, tiles)
 
@@ -64,6 +69,8 @@ def swiglu(
     if isinstance(weight, Fp8Matrix):
         return fp8.swiglu(x, weight, bias, down)
     x = plain(x)
+    if isinstance(weight, Int4Matrix):
+        return int4.swiglu(x, weight, bias)
     tiles = small_m_tiles(x, weight, gated=True)
     return silu_mul(linear(x, weight, bias)) if tiles is None else gemm_small_m.launch(x, weight, bias, tiles, gated=True)
 
@@ -95,7 +102,7 @@ def pack_onednn(weight: Matrix) -> Matrix:
 
     The ops are torch inductor's and not public: where they are missing or give other results, the matrix is returned unchanged.
     """
-    if isinstance(weight, Fp8Matrix) or weight.is_cuda or weight.dtype != torch.float32 or not torch.backends.mkldnn.is_available():
+    if not isinstance(weight, torch.Tensor) or weight.is_cuda or weight.dtype != torch.float32 or not torch.backends.mkldnn.is_available():
         return weight
     try:
         packed: torch.Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, ONEDNN_PACK_ROWS)  # noqa: SLF001 - there is no public op

@@ -15,6 +15,8 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton loads
 pytest.importorskip("triton")
 
+from safetensors.torch import load_file, save_file  # noqa: E402
+
 from holynb.pool.engine.cache import allocate_kv  # noqa: E402
 from holynb.pool.engine.graphs import GraphExecutor  # noqa: E402
 from holynb.pool.engine.load import load, open_safetensors  # noqa: E402
@@ -23,6 +25,7 @@ from holynb.pool.engine.pipeline import SingleStage  # noqa: E402
 from holynb.pool.engine.precompile import launches  # noqa: E402
 from holynb.pool.engine.runner import Runner  # noqa: E402
 from holynb.pool.fit import plan  # noqa: E402
+from holynb.pool.fit.four_bits import FourBits  # noqa: E402
 from holynb.pool.fit.limits import BatchLimits  # noqa: E402
 from holynb.pool.fit.mesh import Mesh  # noqa: E402
 from holynb.pool.fit.spec import Spec, read_spec  # noqa: E402
@@ -122,6 +125,22 @@ def test_what_is_rehearsed_of_eight_bits_is_what_is_started(mesh: Mesh, tmp_path
     first, later = launches(spec, mesh, LIMITS, 16, torch.bfloat16)
     assert {launch.key for launch in first + later} == started(tmp_path, spec, mesh)
     assert {"_gemm_fp8", "_quantize_fp8"} <= {launch.kernel.__name__ for launch in first}
+
+
+@pytest.mark.parametrize("mesh", [Mesh(), Mesh(2)], ids=repr)
+def test_what_is_rehearsed_of_four_bits_is_what_is_started(mesh: Mesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lang, "HAS_TRITON", True)
+    tiny.make("qwen3", tmp_path, hidden_size=256, intermediate_size=256)
+    tensors = load_file(tmp_path / "model.safetensors")
+    for name in [name for name in tensors if name.endswith("proj.weight")]:
+        (n, k), module = tensors.pop(name).shape, name.removesuffix(".weight")
+        tensors[f"{module}.weight_packed"] = torch.zeros(n, k // 8, dtype=torch.int32)
+        tensors[f"{module}.weight_scale"] = torch.ones(n, k // 128)
+    save_file(tensors, tmp_path / "model.safetensors")
+    spec = replace(read_spec(tmp_path), quantization=FourBits("compressed", 128, symmetric=True))
+    first, later = launches(spec, mesh, LIMITS, 16, torch.bfloat16)
+    assert {launch.key for launch in first + later} == started(tmp_path, spec, mesh)
+    assert {"_gemm_int4", "_widen_int4"} <= {launch.kernel.__name__ for launch in first + later}
 
 
 @pytest.mark.gpu

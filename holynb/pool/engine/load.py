@@ -14,10 +14,13 @@ from torch import Tensor
 
 from holynb.errors import UserError
 from holynb.pool.engine.load_fp8 import Part, TensorSource, is_fp8, read_fp8
+from holynb.pool.engine.load_int4 import is_int4, read_int4
 from holynb.pool.engine.load_kv import read_kv_scales
 from holynb.pool.engine.model import Layer, Weights
 from holynb.pool.fit import Shard, Spec
 from holynb.pool.fit.experts import ExpertLayers
+from holynb.pool.fit.four_bits import FourBits
+from kernels_support.gpu import int4_matrix
 from kernels_support.gpu.experts import Experts
 from kernels_support.gpu.fp8_matrix import Matrix, dequantize, quantize_matrix
 
@@ -150,7 +153,10 @@ class _Loader:
 
     def matrix(self, parts: list[Part], shape: tuple[int, int], columns: tuple[int, int] | None = None) -> Matrix:
         """Matrices with the same input as one, or some columns of one; in eight bits where they lie so, or are to. `shape`: of all."""
-        quantization, eight = self.spec.quantization, [is_fp8(self.source, name) for name, _ in parts]
+        quantization = self.spec.quantization
+        if isinstance(quantization, FourBits):
+            return self._four_bits(parts, shape, columns, quantization)
+        eight = [is_fp8(self.source, name) for name, _ in parts]
         if not any(eight):
             plain = self.stack(parts, "weight") if columns is None else self.required(f"{parts[0][0]}.weight", shape, columns=columns)
             return quantize_matrix(plain) if quantization is not None and quantization.at_load else plain
@@ -165,6 +171,21 @@ class _Loader:
         if matrix.shape != shape:
             raise UserError(f"{parts[0][0]} has other sizes than config.json promises. Fetch the model again.")
         return dequantize(matrix).to(self.dtype) if quantization.widened else matrix
+
+    def _four_bits(self, parts: list[Part], shape: tuple[int, int], columns: tuple[int, int] | None, how: FourBits) -> Matrix:
+        """As `matrix`, where some of the file's matrices have four bits."""
+        four = [is_int4(self.source, name, how) for name, _ in parts]
+        if not any(four):
+            return self.stack(parts, "weight") if columns is None else self.required(f"{parts[0][0]}.weight", shape, columns=columns)
+        if not all(four):
+            names = ", ".join(name for name, _ in parts)
+            raise UserError(
+                f"Of {names} some lie in four bits and some do not, which is not supported. Start this model with --engine vllm."
+            )
+        matrix = read_int4(self.source, parts, columns, how, self.device)
+        if matrix.shape != shape:
+            raise UserError(f"{parts[0][0]} has other sizes than config.json promises. Fetch the model again.")
+        return int4_matrix.dequantize(matrix, self.dtype) if how.widened else matrix
 
     def layer(self, i: int) -> Layer:
         spec, shard = self.spec, self.shard

@@ -71,7 +71,7 @@ def pack(weights: Weights) -> Weights:
         if layer.gate_up is not None and layer.down is not None:
             layer.gate_up, layer.down = pack_onednn(layer.gate_up), pack_onednn(layer.down)
     head = None if weights.head is None else pack_onednn(weights.head)
-    weights.head = weights.head if isinstance(head, Fp8Matrix) else head
+    weights.head = head if isinstance(head, Tensor) else weights.head
     return weights
 
 

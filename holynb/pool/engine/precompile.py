@@ -25,10 +25,13 @@ from holynb.pool.engine.model import Attend, norm_for
 from holynb.pool.engine.sizes import BATCH_SIZES, CHUNK_SIZES, MIXED_BATCH_SIZES, sizes_up_to
 from holynb.pool.fit import BatchLimits, Mesh, Spec, cpus
 from holynb.pool.fit.experts import ExpertLayers
-from kernels_support.gpu import dense, experts, fp8, gemm_small_m, gemv
+from holynb.pool.fit.four_bits import FourBits
+from holynb.pool.fit.quantization import Quantization
+from kernels_support.gpu import dense, experts, fp8, gemm_small_m, gemv, int4
 from kernels_support.gpu.allreduce_norm import FLAG_COUNT, Peers, allreduce_rms_norm
 from kernels_support.gpu.feeding import DecodeInputs, feed
 from kernels_support.gpu.fp8_matrix import BLOCK, Fp8Matrix
+from kernels_support.gpu.int4_matrix import Int4Matrix
 from kernels_support.gpu.lang import Launch, compile_only, record_launches, triton
 from kernels_support.gpu.paged import PREFILL_TILE_QUERIES, Decode, MixedBatch, Prefill, splits
 from kernels_support.gpu.quantize_fp8 import FP8, Quantized
@@ -202,6 +205,8 @@ class _MetaModel:
             return fp8.linear(x, eight, bias)
         if isinstance(x, Quantized):
             raise TypeError("eight bits for a matrix that has more")
+        if not head and (four := self._int4(columns, width)):
+            return int4.linear(x, four, bias, split_k=row_parallel and self._mesh.tensor == 1)
         if tiles := dense.small_m_tiles(x, weight, split_k=row_parallel and self._mesh.tensor == 1):
             return gemm_small_m.launch(x, weight, bias, tiles)
         return gemv.launch(x, weight, bias) if dense.takes_gemv(x, weight) else self._new(rows, columns)
@@ -209,7 +214,7 @@ class _MetaModel:
     def _fp8(self, rows: int, columns: int) -> Fp8Matrix | None:
         """A layer's matrix, where it lies in eight bits."""
         how = self._spec.quantization
-        if how is None or how.widened:
+        if not isinstance(how, Quantization) or how.widened:
             return None
         scale = (-(-rows // BLOCK), -(-columns // BLOCK)) if how.weights == "block" else (rows,)
         floats = partial(torch.empty, dtype=torch.float32, device="meta")
@@ -225,12 +230,23 @@ class _MetaModel:
         part = experts.launch(x, logits, experts.Experts(router, gate_up, down, layout.top, layout.renormalize), self._ints(count))
         return part if self._mesh.tensor == 1 else self._new(*x.shape)
 
+    def _int4(self, rows: int, columns: int) -> Int4Matrix | None:
+        """A layer's matrix, where it lies in four bits."""
+        how = self._spec.quantization
+        if not isinstance(how, FourBits) or how.widened:
+            return None
+        words = torch.empty(rows, columns // 4, dtype=torch.int16, device="meta")
+        scales = torch.empty(columns // how.group, rows, dtype=torch.float32, device="meta")
+        return Int4Matrix(words, scales, torch.empty(scales.shape, dtype=torch.uint8, device="meta"))
+
     def _gated(self, x: Tensor | Quantized) -> Tensor | Quantized:
         """As `dense.swiglu`."""
         columns, hidden = 2 * _width(self._shard.inner), self._spec.hidden
         weight, bias = self._new(columns, hidden), self._new(columns) if self._spec.mlp_bias else None
         if eight := self._fp8(columns, hidden):
             return fp8.swiglu(x, eight, bias, self._fp8(hidden, columns // 2))
+        if not isinstance(x, Quantized) and (four := self._int4(columns, hidden)):
+            return int4.swiglu(x, four, bias)
         tiles = None if isinstance(x, Quantized) else dense.small_m_tiles(x, weight, gated=True)
         if tiles is not None and not isinstance(x, Quantized):
             return gemm_small_m.launch(x, weight, bias, tiles, gated=True)

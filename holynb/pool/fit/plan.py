@@ -8,6 +8,7 @@ from math import log
 
 from holynb import units
 from holynb.errors import UserError
+from holynb.pool.fit.four_bits import FourBits
 from holynb.pool.fit.limits import BatchLimits
 from holynb.pool.fit.mesh import Mesh, Shard, tensor_sizes
 from holynb.pool.fit.quantization import AT_LOAD
@@ -69,7 +70,8 @@ ITEMSIZE = {"float32": 4, "bfloat16": 2, "float16": 2, "fp8": 2}
 def started(spec: Spec, dtype: str, *, cpu: bool) -> Spec:
     """The model as it lies on its devices once it is started: its matrices plain, in its files' eight bits, or rounded when they are read.
 
-    A CPU has no product of FP8 numbers, and computes with their values in float32. Raises UserError where it is asked for one.
+    A CPU has no product of FP8 numbers, nor here of fours, and computes with their values in float32. Raises UserError where it is asked
+    for one.
     """
     if dtype == "fp8" and spec.experts is not None:
         raise UserError("--dtype fp8 does not round a mixture of experts. Leave --dtype out, or start this model with --engine vllm.")
@@ -77,7 +79,10 @@ def started(spec: Spec, dtype: str, *, cpu: bool) -> Spec:
         raise UserError("--dtype fp8 needs a GPU: a CPU has no such numbers. Leave --dtype out.")
     if spec.quantization is None:
         return replace(spec, quantization=AT_LOAD) if dtype == "fp8" else spec
-    return replace(spec, quantization=replace(spec.quantization, activations="none")) if cpu else spec
+    if not cpu:
+        return spec
+    how = spec.quantization
+    return replace(spec, quantization=replace(how, widened=True) if isinstance(how, FourBits) else replace(how, activations="none"))
 
 
 def with_kv(spec: Spec, kv: str | None) -> Spec:
@@ -138,8 +143,10 @@ def work_bytes(spec: Spec, shard: Shard, limits: BatchLimits, itemsize: int) -> 
     # and experts (each one's product and result).
     experts = 0 if spec.experts is None else spec.experts.top * (shard.expert_inner[1] - shard.expert_inner[0] + spec.hidden)
     token = 3 * spec.hidden + max(2 * q + 2 * kv + q, 3 * inner, experts)
+    # Of four bits the widest matrix is plain for as long as a product of many rows takes.
+    wide = 2 * inner * spec.hidden if isinstance(spec.quantization, FourBits) and not spec.quantization.widened else 0
     logits = limits.batch * spec.vocab * (itemsize + 4) if shard.has_head else 0
-    return (limits.chunk + limits.batch) * token * itemsize + logits + limits.max_len * size * 4
+    return ((limits.chunk + limits.batch) * token + wide) * itemsize + logits + limits.max_len * size * 4
 
 
 def cache_bytes(total: int, free: int, share: float, work: int, *, cpu: bool = False) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from holynb.pool.fit.four_bits import AWQ_READ, GPTQ_NO_EFFECT, GPTQ_READ, FourBits, parse_awq, parse_gptq, parse_packed
 from holynb.pool.modelfields import FieldRefused
 from holynb.pool.modelfiles import real
 
@@ -56,23 +57,26 @@ class Quantization:
 AT_LOAD = Quantization("channel", "token", at_load=True)
 
 
-def parse_quantization(config: Mapping[str, Any]) -> Quantization | None:
+def parse_quantization(config: Mapping[str, Any]) -> Quantization | FourBits | None:
     """What a quantization_config says; None where there is none. Raises FieldRefused with what is not supported."""
     given = _given(config)
     if not given:
         return None
     method = given.get("quant_method")
-    readers: dict[str, Callable[[Mapping[str, Any]], Quantization | None]] = {
-        "fp8": _fine_grained,
-        "compressed-tensors": _compressed_tensors,
-        "fbgemm_fp8": _fbgemm,
+    readers: dict[str, tuple[Callable[[Mapping[str, Any]], Quantization | FourBits | None], set[str]]] = {
+        "fp8": (_fine_grained, _READ),
+        "compressed-tensors": (_compressed_tensors, _READ),
+        "fbgemm_fp8": (_fbgemm, _READ),
+        "awq": (parse_awq, {"quant_method"} | AWQ_READ | GPTQ_NO_EFFECT),
+        "gptq": (parse_gptq, {"quant_method"} | GPTQ_READ | GPTQ_NO_EFFECT),
     }
     if not isinstance(method, str) or method not in readers:
         raise _refused("quant_method", method, f"the native engine runs {', '.join(readers)}")
+    reader, read = readers[method]
     for name, value in given.items():
-        if name not in _NO_EFFECT | _READ and value:
+        if name not in _NO_EFFECT | read and value:
             raise _refused(name, value, "a setting that is not known here")
-    return readers[method](given)
+    return reader(given)
 
 
 def keeps_kv_in_fp8(config: Mapping[str, Any]) -> bool:
@@ -105,8 +109,8 @@ def _fbgemm(given: Mapping[str, Any]) -> Quantization:
     return Quantization("channel", "token", most=real(given, "activation_scale_ub", 1e-6, 1e9, 1200.0))
 
 
-def _compressed_tensors(given: Mapping[str, Any]) -> Quantization | None:
-    """One scheme for all linear modules; llm-compressor's FP8, FP8_DYNAMIC and FP8_BLOCK. None: only the cache is in eight bits."""
+def _compressed_tensors(given: Mapping[str, Any]) -> Quantization | FourBits | None:
+    """One scheme for all linear modules; llm-compressor's FP8, FP8_DYNAMIC, FP8_BLOCK and W4A16. None: only the cache is in eight bits."""
     if given.get("transform_config"):
         raise _refused("transform_config", given["transform_config"], "it is not supported")
     if kv := given.get("kv_cache_scheme"):
@@ -116,13 +120,15 @@ def _compressed_tensors(given: Mapping[str, Any]) -> Quantization | None:
             return None
     if (sparsity := given.get("sparsity_config")) and sparsity.get("format", "dense") != "dense":
         raise _refused("sparsity_config", sparsity, "it is not supported")
-    if given.get("format", "float-quantized") not in {"float-quantized", "naive-quantized"}:
-        raise _refused("format", given["format"], "the native engine knows float-quantized")
+    if (layout := given.get("format", "float-quantized")) not in {"float-quantized", "naive-quantized", "pack-quantized"}:
+        raise _refused("format", layout, "the native engine knows float-quantized and pack-quantized")
     groups = given.get("config_groups")
     if not isinstance(groups, Mapping) or len(groups) != 1 or not isinstance(group := next(iter(groups.values())), Mapping):
         raise _refused("config_groups", groups, "the native engine knows one group")
     if group.get("targets") != ["Linear"] or group.get("output_activations"):
         raise _refused("config_groups", group, "the native engine knows the target Linear and plain outputs")
+    if layout == "pack-quantized":
+        return parse_packed(group.get("weights"), group.get("input_activations"))
     weights, activations = _strategy(group.get("weights"), "weights"), group.get("input_activations")
     if weights not in {"tensor", "channel", "block"} or group["weights"].get("dynamic"):
         raise _refused("weights.strategy", weights, "the native engine knows tensor, channel and block")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from holynb.errors import UserError
 from holynb.pool.fit.experts import ExpertLayers
-from holynb.pool.fit.quantization import KV_SCALES
+from holynb.pool.fit.four_bits import PACKED, FourBits, packed_shapes
+from holynb.pool.fit.quantization import KV_SCALES, Quantization
 from holynb.pool.fit.spec import Spec
 from holynb.pool.headers import BrokenModel, read_headers
 from holynb.pool.modelfields import use_of
@@ -30,6 +31,13 @@ def check_shapes(folder: Path, spec: Spec) -> None:
             f"config.json promises {spec.experts.count:,} experts and the model's files hold {len(tensors):,} tensors. {_AGAIN}"
         )
     promised_shapes = dict(_promised(spec))
+    passed_over = {"lm_head.weight"} if spec.tied else set()
+    if isinstance(how := spec.quantization, FourBits):
+        for name in list(promised_shapes):
+            module = name.removesuffix(".weight")
+            if f"{module}.{PACKED[how.packing]}" in tensors and module.endswith("_proj"):
+                promised_shapes |= packed_shapes(module, promised_shapes.pop(name), how)
+                passed_over |= {f"{module}.{index}" for index in ("g_idx", "weight_g_idx", "weight_shape")}
     for name, shape in promised_shapes.items():
         entry = tensors.get(name)
         if entry is None:
@@ -39,8 +47,7 @@ def check_shapes(folder: Path, spec: Spec) -> None:
             raise UserError(
                 f"Of {name} config.json promises {promised} numbers and the model's files hold {held}: they are of two models. {_AGAIN}"
             )
-    passed_over = {"lm_head.weight"} if spec.tied else set()
-    if spec.quantization is not None:
+    if isinstance(spec.quantization, Quantization):
         passed_over |= {f"{name}_{end}" for name in promised_shapes for end in ("scale", "scale_inv")}
         passed_over |= {f"{name.removesuffix('weight')}input_scale{end}" for name in promised_shapes for end in ("", "_ub")}
     if spec.quantization is not None or spec.kv_fp8:

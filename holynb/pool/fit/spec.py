@@ -12,6 +12,7 @@ from typing import Any
 
 from holynb.pool.fit.experts import ExpertLayers
 from holynb.pool.fit.families import FAMILIES, MAX_LAYERS, VLLM, DecoderFamily, UnknownModel, family_of
+from holynb.pool.fit.four_bits import FourBits
 from holynb.pool.fit.quantization import Quantization, keeps_kv_in_fp8, parse_quantization
 from holynb.pool.headers import BrokenModel, read_headers, same_bytes
 from holynb.pool.modelfields import FieldRefused, check
@@ -61,7 +62,7 @@ class Spec:
     rope: Mapping[str, Any] = field(default_factory=lambda: {"type": "default", "theta": 10000.0})
     dtype: str = "float32"
     eos: tuple[int, ...] = ()
-    quantization: Quantization | None = None
+    quantization: Quantization | FourBits | None = None
     kv_fp8: bool = False
     experts: ExpertLayers | None = None
 

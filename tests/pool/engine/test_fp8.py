@@ -177,8 +177,8 @@ def test_the_file_decides_which_modules_are_plain(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"quant_method": "awq"}, "quant_method 'awq'"),
-        ({"quant_method": "gptq", "bits": 4}, "quant_method 'gptq'"),
+        ({"quant_method": "bitsandbytes"}, "quant_method 'bitsandbytes'"),
+        ({"quant_method": "hqq", "bits": 4}, "quant_method 'hqq'"),
         ({"quant_method": "mxfp4"}, "quant_method 'mxfp4'"),
         ({"quant_method": "fp8", "fmt": "e5m2"}, "fmt 'e5m2'"),
         ({"quant_method": "fp8", "weight_block_size": [64, 64]}, r"weight_block_size \[64, 64\]"),
