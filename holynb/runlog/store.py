@@ -92,7 +92,7 @@ class RunLog:
         failed: told why it could not be written, and the future does not fail then.
         """
         if isinstance(event, Ended):
-            return self.record_ends(run, [(event, key, shared)], failed)
+            return self._write(run, tables.ANSWER_UPSERT, [records.answer_row(run, event, key, shared=shared)], failed, counts=True)
         if isinstance(event, Failed):
             self._put(run, tables.ATTEMPT_INSERT, [records.attempt_row(run, event)])
         return None
