@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -70,7 +70,8 @@ class Judge:
         """What a verdict is: a reason, and after it a score."""
         name = _NAMES[self.scale]
         properties = {"reason": {"type": "string"}, name: _SCORES[self.scale]}
-        return schema.load({"type": "object", "properties": properties, "required": ["reason", name], "additionalProperties": False})
+        document = {"type": "object", "properties": properties, "required": ["reason", name], "additionalProperties": False}
+        return replace(schema.load(document), single=True)  # a verdict that quotes one that the answer holds
 
     def request(self, number: int, messages: Sequence[Message], answer: str) -> Request:
         """The request for the verdict on an answer to these messages."""

@@ -36,7 +36,7 @@ class CheckedAnswer:
 class Schema:
     """`document` has no references. `wire` is sent to servers: objects closed, every property required, optional ones nullable.
 
-    `valid_answers` caches each valid answer by its text, as frames are built again and again. Written and read by any thread.
+    `single`: a text with several values that fit and differ is no answer; else the first of them is. `valid_answers` caches each valid answer by its text, as frames are built again and again. Written and read by any thread.
     """
 
     name: str
@@ -44,6 +44,7 @@ class Schema:
     wire: Mapping[str, Any]
     columns: tuple[Column, ...]
     model: Any = None
+    single: bool = False
     valid_answers: dict[str, CheckedAnswer] = field(default_factory=dict, compare=False, repr=False)
 
     def check(self, text: str) -> CheckedAnswer:
@@ -57,12 +58,18 @@ class Schema:
 
     def _check_candidates(self, text: str) -> CheckedAnswer:
         first_error: str | None = None
+        valid: CheckedAnswer | None = None
         for value in _candidates(text, self.columns[0] == Column("value", None, "string")):
             result = self._check_value(value)
-            if result.error is None:
+            if result.error is not None:
+                first_error = first_error or result.error
+            elif not self.single:
                 return result
-            first_error = first_error or result.error
-        return CheckedAnswer(error=first_error or ("it is empty" if not text.strip() else "it is not JSON"))
+            elif valid is not None and valid.value != result.value:
+                return CheckedAnswer(error="it holds several that differ")
+            else:
+                valid = result
+        return valid or CheckedAnswer(error=first_error or ("it is empty" if not text.strip() else "it is not JSON"))
 
     def _check_value(self, value: Any) -> CheckedAnswer:
         if not normalize.is_object(self.document) and isinstance(value, dict) and set(value) == {"value"}:
