@@ -36,7 +36,8 @@ class CheckedAnswer:
 class Schema:
     """`document` has no references. `wire` is sent to servers: objects closed, every property required, optional ones nullable.
 
-    `single`: a text with several values that fit and differ is no answer; else the first of them is. `valid_answers` caches each valid answer by its text, as frames are built again and again. Written and read by any thread.
+    `single`: a text with several values that fit and differ is no answer; else the first of them is. `valid_answers` caches each valid
+    answer by its text, as frames are built again and again. Written and read by any thread.
     """
 
     name: str

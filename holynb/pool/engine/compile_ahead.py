@@ -1,6 +1,8 @@
 """Kernels compiled by processes of their own, forked before this one has a CUDA context.
 
-They load nothing: Triton keeps on disk what they compile. Half of Triton's compiler is Python, which the threads of one process share: four threads took a little over half the time of one.
+They load nothing: Triton keeps on disk what they compile. Half of Triton's compiler is Python, which the threads of one process share:
+four threads took a little over half the time of one.
+
 Nothing depends on this module: what is not compiled when it is launched is compiled then.
 """
 
