@@ -19,7 +19,7 @@ from typing import Any
 
 TABLE = Path(__file__).with_suffix(".json")
 
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+FAMILIES = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe")
 
 #: Kind of file → modules of transformers that read it, and the names that its content has in them.
 READERS: dict[str, tuple[tuple[str, ...], frozenset[str]]] = {

@@ -73,7 +73,7 @@ def answers(runner: Runner, jobs: list[Job], cancel: int = -1) -> dict[int, list
     return said
 
 
-@pytest.fixture(scope="module", params=["qwen3", pytest.param("llama3", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=["qwen3", *(pytest.param(name, marks=pytest.mark.slow) for name in ("llama3", "qwen3-moe"))])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp(request.param)
     # By the interpreter each layer and head of keys takes its time: two of each are enough to mix up.

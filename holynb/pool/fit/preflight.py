@@ -73,8 +73,11 @@ def best_dtype(spec: Spec, *, cpu: bool) -> str:
 def describe_fit(spec: Spec, device: plan.Device, result: plan.Fit | None, dtype: str, limits: BatchLimits) -> str:
     """One line for a person: what to start, or what is missing and what would do."""
     if result:
+        # Of a mixture of experts all lie there, and a token is multiplied by few.
+        share = "" if spec.experts is None else f" ({units.memory(int(result.weights * spec.active_weights / spec.weights))} for a token)"
+        weights = f"{units.memory(result.weights)} of weights per device{share}"
         return (
-            f"fits on {device}{' as' * bool(flags(result))}{flags(result)} in {dtype}: {units.memory(result.weights)} of weights per device, "
+            f"fits on {device}{' as' * bool(flags(result))}{flags(result)} in {dtype}: {weights}, "
             f"{result.kv_tokens:,} tokens of KV cache per replica, ready in about {result.start_s:.0f} s"
         )
     total = plan.weights_bytes(plan.started(spec, dtype, cpu=device.cpu), Mesh().shard(spec), plan.ITEMSIZE[dtype])
@@ -89,7 +92,9 @@ def _would(spec: Spec, device: plan.Device, dtype: str, limits: BatchLimits) -> 
         return ""
     if other := plan.best_fit(spec, device, dtype, limits):
         return f"as{flags(other) or ' one replica on one device'}"
-    for smaller in ["bfloat16"] * (plan.ITEMSIZE[dtype] > 2) + ["fp8"] * (dtype != "fp8" and spec.quantization is None):
+    for smaller in ["bfloat16"] * (plan.ITEMSIZE[dtype] > 2) + ["fp8"] * (
+        dtype != "fp8" and spec.quantization is None and spec.experts is None
+    ):
         if less := plan.best_fit(spec, device, smaller, limits):
             return f"in {smaller}{', as' * bool(flags(less))}{flags(less)}"
     total = plan.weights_bytes(plan.started(spec, dtype, cpu=device.cpu), Mesh().shard(spec), plan.ITEMSIZE[dtype])

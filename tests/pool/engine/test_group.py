@@ -44,6 +44,9 @@ def one(folder: Path, asked: list[dict[str, Any]]) -> dict[int, list[int]]:
         ("qwen3", {"pipe": 2}),
         ("llama", {"pipe": 2, "micro": 3}),
         ("qwen3-tied", {"tensor": 2, "pipe": 2}),
+        ("qwen3-moe", {"tensor": 2, "pipe": 2}),
+        pytest.param("mixtral", {"tensor": 2}, marks=pytest.mark.slow),
+        pytest.param("mixtral", {"pipe": 2}, marks=pytest.mark.slow),
     ],
 )
 def test_the_same_tokens_as_one_process(family: str, how: dict[str, int], tmp_path: Path) -> None:

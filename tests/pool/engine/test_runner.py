@@ -55,6 +55,19 @@ def test_a_shared_head_changes_nothing_and_is_computed_once(folder: Path) -> Non
     assert apart.stats()["tokens_shared"] == 0
 
 
+def test_experts_answer_alike_in_chunks_in_a_full_cache_and_after_a_shared_head(tmp_path: Path) -> None:
+    """Which experts a token goes to, and who is there beside it, change from step to step; its answer does not."""
+    tiny.make("qwen3-moe", tmp_path, num_hidden_layers=2)
+    head = tuple(tiny.prompts(1, longest=80)[0] * 2)[:40]
+    asked = [Job(i, (*head, *p), 24, 0.7 * (i % 2), seed=i, ignore_eos=True) for i, p in enumerate(tiny.prompts(5, longest=20))]
+    plain = answers(runner(tmp_path, share=False), asked)
+    for limits in ({"chunk": 7}, {"blocks": 9, "batch": 3}):
+        made = runner(tmp_path, **limits)
+        assert answers(made, asked) == plain
+        assert made.stats()["tokens_shared"] > 0
+    assert made.scheduler.preempted > 0
+
+
 def test_seeds(folder: Path) -> None:
     """The same seed says the same; another, something else; none, something new each time."""
 
