@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-__all__ = ["KEY_SHAPES", "address", "clean", "counted", "is_writable", "kind_of", "lines", "message", "plain"]
+__all__ = ["KEY_SHAPES", "address", "an", "clean", "counted", "is_writable", "kind_of", "lines", "message", "plain"]
 
 #: Keys of known providers, anywhere in a text.
 KEY_SHAPES = re.compile(
@@ -13,6 +13,8 @@ KEY_SHAPES = re.compile(
     r"|hs-[A-Za-z0-9_-]{20,}|nvapi-[A-Za-z0-9_-]{20,}|pplx-[A-Za-z0-9]{20,}|ghp_[A-Za-z0-9]{20,}|r8_[A-Za-z0-9]{20,}|A[KS]IA[A-Z0-9]{16}"
     r"|(?:ABSK|bedrock-api-key-)[A-Za-z0-9+/=_-]{20,})"
 )
+#: Abbreviations that are read as words.
+_SPOKEN = ("FLAC", "HEIC", "NA", "RAW")
 #: CSI (colours, cursor), OSC (titles, links) and the two-byte escapes.
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\-_]|\x9b[0-?]*[ -/]*[@-~]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
@@ -28,6 +30,12 @@ _QUERY = re.compile(r"\b(https?://[^\s?#'\"<>]*)(?:\?[\w%&=+.~-][^\s'\"<>)]*|#[^
 def counted(n: int, noun: str) -> str:
     """`1 row`, `2,000 rows`. For nouns whose plural ends in s."""
     return f"{n:,} {noun}{'s' * (n != 1)}"
+
+
+def an(noun: str) -> str:
+    """`an int`, `a PDF`, `an SVG drawing`: the noun with its article, letters that are read one by one included."""
+    spelled = noun[:1] in "AEFHILMNORSX" and len(noun) > 1 and noun[1:3].isupper() and not noun.startswith(_SPOKEN)
+    return f"{'an' if noun[:1] in 'AEIOaeio' or spelled else 'a'} {noun}"
 
 
 def kind_of(value: object) -> str:

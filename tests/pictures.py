@@ -49,8 +49,9 @@ OTHERS = {
     b"II*\0" + bytes(60): "TIFF",
     b"PK\x03\x04": "ZIP",
     b"\0\0\0\x20ftypisom": "video",
-    b"\0\0\0\x20ftypavif": "AVIF",
-    b"<svg xmlns='http://www.w3.org/2000/svg'>": "SVG",
+    b"\0\0\0\x20ftypavif": "is an AVIF picture",
+    b"<svg xmlns='http://www.w3.org/2000/svg'>": "is an SVG drawing",
+    b"\xef\xbb\xbf<!-- drawn -->\n<svg/>": "is an SVG drawing",
     b"dear model": "is text",
     bytes(range(256)): "no picture",
 }

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from holynb.attached import Attachment
 from holynb.attachments import kinds, measures, pillow
 from holynb.attachments.sources import MAX_BYTES, Drawn, File, Held, Pixels
+from holynb.words import an
 
 __all__ = ["Loaded", "check_bytes", "loaded", "weight"]
 
@@ -56,7 +57,7 @@ def loaded(attachment: Attachment, takes: Mapping[str, int], data: bytes | None 
     if kind not in takes:
         # No wire takes all kinds of pictures; where Pillow reads one, it goes as PNG, which all of them take.
         if not kind.startswith("image/") or not pillow.installed():
-            raise ValueError(f"is a {kinds.name_of(kind)}, which this provider does not take")
+            raise ValueError(f"is {an(kinds.name_of(kind))}, which this provider does not take")
         data, kind = pillow.as_png(data), "image/png"
     _check_size(kind, len(data), takes)
     view = memoryview(data)

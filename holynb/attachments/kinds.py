@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from holynb.words import an
+
 __all__ = ["HEAD_BYTES", "SENT", "kind_of", "name_of", "unsent"]
 
 #: Bytes at the beginning that tell every kind; a PDF may have something else before its mark.
@@ -82,11 +84,12 @@ def unsent(head: bytes) -> str:
     known = next((name for mark, name in _OTHERS if head.startswith(mark)), None)
     if known is None and head[4:8] == b"ftyp":
         known = "AVIF picture" if head[8:12] in (b"avif", b"avis") else "video"
-    if known is None and head.lstrip()[:5].lower() in (b"<?xml", b"<svg ", b"<svg>") and b"<svg" in head[:HEAD_BYTES].lower():
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if known is None and text.startswith((b"<svg", b"<?xml", b"<!doctype svg", b"<!--")) and b"<svg" in text:
         known = "SVG drawing"
     if known is None and _is_text(head):
         return "is text, which goes into the prompt itself"
-    return f"is a {known}" if known else "is no picture, PDF or sound that can be sent"
+    return f"is {an(known)}" if known else "is no picture, PDF or sound that can be sent"
 
 
 def _is_text(head: bytes) -> bool:

@@ -85,6 +85,8 @@ def _opened(data: bytes) -> Any:
     from PIL import Image
 
     kind = kinds.kind_of(data[: kinds.HEAD_BYTES])
+    if kind == "image/heic" and "HEIF" not in Image.registered_extensions().values():
+        raise ValueError("is a HEIC picture, which Pillow reads with pillow-heif alone: install that, or save it as JPEG")
     _check_size(measures.pixels(kind, io.BytesIO(data)) if kind is not None else None)
     registered = [form for form in _FORMATS if form in Image.registered_extensions().values()]
     try:

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 from holynb.attachments import pillow, png
+from holynb.words import an
 
 __all__ = ["MAX_BYTES", "Drawn", "File", "Held", "Pixels", "Url", "source_of"]
 
@@ -119,7 +120,7 @@ def source_of(value: Any, folder: str | None = None) -> Found:
         return Held(_figure(value))
     if hasattr(value, "dtype") and hasattr(value, "ndim") and hasattr(value, "shape"):
         return Pixels(value)
-    raise ValueError(f"is a {type(value).__name__}; an attachment is a path, an address, bytes, a picture or a figure")
+    raise ValueError(f"is {an(type(value).__name__)}; an attachment is a path, an address, bytes, a picture or a figure")
 
 
 def _named(text: str, folder: str | None) -> Found:
@@ -147,7 +148,10 @@ def _named(text: str, folder: str | None) -> Found:
 
 
 def _path(text: str, folder: str | None) -> File:
-    path = Path(text).expanduser() if text.startswith("~") else Path(text)
+    try:
+        path = Path(text).expanduser() if text.startswith("~") else Path(text)
+    except RuntimeError as exc:
+        raise ValueError("is in the home of a user whom this machine does not have") from exc
     if folder is not None and not path.is_absolute() and not path.exists() and (beside := Path(folder) / path).exists():
         path = beside
     return File(str(path.absolute()))

@@ -16,7 +16,7 @@ from holynb.errors import BadOption, BadPrompt, closest
 from holynb.prompts import attaching
 from holynb.prompts.row_fields import SAMPLING_FIELDS, missing, sampling, task_type
 from holynb.types import Message, Prompt, Sampling
-from holynb.words import lines
+from holynb.words import an, lines
 
 if TYPE_CHECKING:
     from holynb.prompts.templates import Compiled
@@ -75,7 +75,7 @@ def each(prompts: Any, *, options: Options | None = None) -> Iterator[Prompt]:
     elif isinstance(prompts, bytes) or not isinstance(prompts, Iterable) or _is_frame(prompts):
         is_frame = _is_frame(prompts)
         frame = " With a frame, prompts is a template: infer('… {{ column }} …', df=frame)." if is_frame else ""
-        raise BadPrompt(f"prompts is a {type(prompts).__name__}. It should be a string, or a list of strings or dicts.{frame}")
+        raise BadPrompt(f"prompts is {an(type(prompts).__name__)}. It should be a string, or a list of strings or dicts.{frame}")
     if options.system_from is not None:
         raise BadOption("system_from names a notebook variable, and only a cell has those. Give the text itself: system=…")
     if options.attach:
@@ -202,7 +202,7 @@ def _prompt_from_value(value: Any, options: Options, i: int) -> Prompt:
     if not isinstance(value, Mapping):
         if missing(value):
             return _prompt("", system)
-        raise BadPrompt(f"Prompt {i} is a {type(value).__name__}. A prompt is a string or a dict with 'prompt' or 'messages'.")
+        raise BadPrompt(f"Prompt {i} is {an(type(value).__name__)}. A prompt is a string or a dict with 'prompt' or 'messages'.")
     for key in value:
         if key not in DICT_KEYS:
             raise BadPrompt(f"Prompt {i} has an unknown key {key!r}.{closest(str(key), DICT_KEYS)} Known: {', '.join(DICT_KEYS)}.")
@@ -220,7 +220,7 @@ def _prompt_from_value(value: Any, options: Options, i: int) -> Prompt:
 
 def _messages(value: Any, i: int) -> tuple[Message, ...]:
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
-        raise BadPrompt(f"Prompt {i}: messages is a {type(value).__name__}, not a list of dicts with 'role' and 'content'.")
+        raise BadPrompt(f"Prompt {i}: messages is {an(type(value).__name__)}, not a list of dicts with 'role' and 'content'.")
     messages = [_message(message, i) for message in value]
     if not messages:
         raise BadPrompt(f"Prompt {i}: messages is empty.")
@@ -260,7 +260,7 @@ def _system(options: Options, variables: Mapping[str, Any], *, render: bool = Tr
         raise BadOption(f"--system-from {options.system_from}: there is no such variable.{near}")
     value = variables[options.system_from]
     if not isinstance(value, str):
-        raise BadOption(f"--system-from {options.system_from} is a {type(value).__name__}, not a text.")
+        raise BadOption(f"--system-from {options.system_from} is {an(type(value).__name__)}, not a text.")
     return value
 
 

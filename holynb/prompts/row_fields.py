@@ -11,6 +11,7 @@ from typing import Any
 from holynb.config import BY_NAME
 from holynb.errors import BadPrompt
 from holynb.types import Sampling
+from holynb.words import an
 
 __all__ = ["SAMPLING_FIELDS", "missing", "sampling", "task_type"]
 
@@ -44,7 +45,7 @@ def sampling(row: Mapping[str, Any], names: Sequence[str], i: int) -> Sampling:
 def _of_json(value: Any, name: str, i: int) -> Any:
     """A number of numpy, a list or a dict as JSON has it, with all that is inside."""
     if not isinstance(value, list | tuple | dict | Decimal) and not hasattr(value, "dtype"):
-        raise BadPrompt(f"Row {i}: {name} is a {type(value).__name__}, which a request cannot hold.")
+        raise BadPrompt(f"Row {i}: {name} is {an(type(value).__name__)}, which a request cannot hold.")
     from holynb.prompts import templates
 
     return json.loads(templates.compiled("{{ value|tojson }}").render({"value": value}, where=f" (row {i}: {name})"))

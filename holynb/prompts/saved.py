@@ -20,6 +20,7 @@ from typing import Any
 
 from holynb.config import Options, settings
 from holynb.errors import BadOption, BadPrompt, BadSetting, closest
+from holynb.words import an
 
 __all__ = ["SAVED_OPTIONS", "SavedPrompt", "apply", "folder", "listing", "load", "remove", "save", "save_from_options"]
 
@@ -105,7 +106,7 @@ def save(name: str, body: str, route: str | None, options: Options) -> SavedProm
 def save_from_options(prompts: Any, route: str | None, options: Options) -> SavedPrompt:
     """Save under the name of `--save`. Raises as `save`, and BadOption where the prompts are not a single text."""
     if not isinstance(prompts, str):
-        raise BadOption(f"--save keeps one text (a prompt or a template), and these prompts are a {type(prompts).__name__}.")
+        raise BadOption(f"--save keeps one text (a prompt or a template), and these prompts are {an(type(prompts).__name__)}.")
     return save(str(options.save), prompts, route, options)
 
 

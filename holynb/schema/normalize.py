@@ -14,6 +14,7 @@ from urllib.parse import unquote
 from holynb.errors import BadOption, closest
 from holynb.schema.drafts import beside, modern
 from holynb.schema.keywords import KEYWORDS, SUBSCHEMA_KEYWORDS, SUBSCHEMA_LIST_KEYWORDS, SUBSCHEMA_MAP_KEYWORDS, subschemas
+from holynb.words import an
 
 __all__ = ["Column", "columns", "is_nullable", "is_object", "resolve", "to_strict", "validator"]
 
@@ -59,7 +60,7 @@ class Column:
 def resolve(source: Any, where: str) -> Mapping[str, Any]:
     """The schema with its references resolved. Raises BadOption, its message beginning with `where`, for an invalid or infinite schema."""
     if not isinstance(source, Mapping):
-        raise BadOption(f"{where} is a {type(source).__name__}, not a JSON Schema (a dict) or a pydantic model.")
+        raise BadOption(f"{where} is {an(type(source).__name__)}, not a JSON Schema (a dict) or a pydantic model.")
     source = modern(source, where)
     _check_keywords(source, where)
     document: dict[str, Any] = _resolve(source, source, where, (), [0])
@@ -119,7 +120,7 @@ def _resolve(node: Any, root: Mapping[str, Any], where: str, open_refs: tuple[st
 
 def _target(ref: Any, root: Mapping[str, Any], where: str) -> Any:
     if not isinstance(ref, str):
-        raise BadOption(f"{where}: $ref is a {type(ref).__name__}, not a text.")
+        raise BadOption(f"{where}: $ref is {an(type(ref).__name__)}, not a text.")
     own = str(root.get("$id", "")).rstrip("#")
     pointer = ref.removeprefix(own) if own and ref.startswith((f"{own}#", own)) else ref
     if pointer in ("#", ""):

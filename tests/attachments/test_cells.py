@@ -10,6 +10,7 @@ import struct
 import time
 import warnings
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from hypothesis import strategies as st
 from pictures import GIF, JPEG, MP3, OTHERS, PDF, PNG, WAV, WEBP, attached
 
 from holynb.attached import Attachment, from_json
-from holynb.attachments import attachments_of, cells, kinds, measures, pillow, png, sources, thumbnails
+from holynb.attachments import attachments_of, cells, content, kinds, measures, pillow, png, sources, thumbnails
 
 
 @pytest.mark.parametrize(
@@ -115,7 +116,7 @@ def test_a_list_is_several_each_with_what_is_wrong_with_it(tmp_path: Path):
     paths = pictures.written(tmp_path, a_png=PNG)
     found = attachments_of([paths["a_png"], None, tmp_path / "b.png", PDF, 3, tmp_path], "photo")
     assert [a.kind for a in found] == ["image/png", "", "application/pdf", "", ""]
-    assert [a.problem and a.problem[:14] for a in found] == [None, "cannot be read", None, "is a int; an a", "is a folder"]
+    assert [a.problem and a.problem[:14] for a in found] == [None, "cannot be read", None, "is an int; an ", "is a folder"]
     assert len(attachments_of(np.array([paths["a_png"], paths["a_png"]], object), "photo")) == 2
     assert "at most" in str(attachments_of([PNG] * 101, "photo")[0].problem)
 
@@ -153,6 +154,64 @@ def test_a_file_is_looked_at_again_only_when_it_changes(tmp_path: Path, monkeypa
     first = attached(path)
     monkeypatch.setattr(cells, "_measured", lambda file: pytest.fail("it was read again"))
     assert attached(path) == first
+
+
+def test_what_names_no_file_ends_its_row_alone(tmp_path: Path):
+    (tmp_path / "one").symlink_to(tmp_path / "two")
+    (tmp_path / "two").symlink_to(tmp_path / "one")
+    says = {
+        "~nobody-of-that-name/a.png": "is in the home of a user whom this machine does not have",
+        str(tmp_path / "one"): "cannot be read: too many levels of symbolic links",
+        "C:\\Users\\me\\a.png": "cannot be read: no such file",
+        "a\0b.png": "cannot be read: embedded null byte",
+        "x" * 5000: "cannot be read: file name too long",
+        "/dev/zero": "is no plain file",
+    }
+    for named, words in says.items():
+        assert (attached(named).problem or "").startswith(words), named
+
+
+def test_a_home_and_an_address_of_a_file_are_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "a cat.png"
+    path.write_bytes(PNG)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    for named in ("~/a cat.png", Path("~/a cat.png"), path.as_uri(), path.as_uri().replace("file://", "file://localhost")):
+        assert attached(named).digest == attached(PNG).digest
+
+
+def test_a_picture_that_pillow_has_no_reader_for_is_called_by_its_name():
+    heic = attached(b"\0\0\0\x20ftypheic" + bytes(60))
+    words = "is a HEIC picture, which Pillow reads with pillow-heif alone: install that, or save it as JPEG"
+    for longest, takes in ((None, {"image/png": 10**6}), (100, {"image/heic": 10**6})):
+        with pytest.raises(ValueError, match=words):
+            content.loaded(replace(heic, longest=longest), takes)
+    with pytest.raises(ValueError, match="is an MP3 sound, which this provider does not take"):
+        content.loaded(attached(MP3), {"image/png": 10**6})
+
+
+def test_images_of_every_mode_and_the_first_of_several_are_sent():
+    from PIL import Image
+
+    orange = Image.new("RGB", (6, 4), (255, 153, 0))
+    modes = ("1", "L", "LA", "La", "P", "PA", "RGBA", "RGBa", "CMYK", "YCbCr", "HSV", "I", "F", "I;16")
+    for mode in modes:
+        image = Image.new(mode, (6, 4)) if mode == "I;16" else orange.convert(mode)
+        for longest in (None, 3):
+            sent = content.loaded(attached(image, longest=longest), {"image/png": 10**6})
+            with Image.open(io.BytesIO(b"".join(sent.pieces))) as read:
+                assert (read.format, read.size) == ("PNG", (6, 4) if longest is None else (3, 2)), mode
+                near = np.abs(np.asarray(read.convert("RGB")).astype(int)[0, 0] - (255, 153, 0)).max() < 8
+            assert near or mode in ("1", "L", "LA", "La", "I", "F", "I;16"), mode
+    for form in ("GIF", "WEBP"):
+        out = io.BytesIO()
+        orange.save(out, form, save_all=True, append_images=[Image.new("RGB", (6, 4), "blue")], lossless=True)
+        moving = attached(out.getvalue())
+        whole = content.loaded(moving, {moving.kind: 10**6})
+        assert b"".join(whole.pieces) == out.getvalue(), "as it is, where its kind is taken"
+        first = content.loaded(moving, {"image/png": 10**6})
+        with Image.open(io.BytesIO(b"".join(first.pieces))) as read:
+            assert np.abs(np.asarray(read.convert("RGB")).astype(int)[0, 0] - (255, 153, 0)).max() < 8
 
 
 def test_a_pipe_does_not_hold_the_cell(tmp_path: Path):

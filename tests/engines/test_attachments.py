@@ -224,7 +224,7 @@ def test_parts_stand_where_they_were_put():
         (pictures.pdf(trailer=b"/Encrypt 5 0 R"), "openai", "photo is a PDF with a password"),
         (WAV, "anthropic", "photo is a WAV sound, which this provider does not take"),
         (b"dear model", "openai", "photo is text"),
-        (17, "openai", "photo is a int"),
+        (17, "openai", "photo is an int"),
         ("s3://bucket/a.png", "openai", "is not read"),
         ("http://127.0.0.1:1/a.png", "openai", "inside this machine or network"),
     ],

@@ -303,7 +303,7 @@ def test_a_system_prompt_from_a_variable_is_sent_as_it_is():
     assert cell("x", None, options, rules="{{ kept }}")[0].messages[0] == Message("system", "{{ kept }}")
     assert cell("x", [{"a": 1}], options, rules="{{ kept }}")[0].messages[0] == Message("system", "{{ kept }}")
     assert "Did you mean rules?" in line(cell, "x", None, Options(system_from="ruels"), rules="r")
-    assert "is a int" in line(cell, "x", None, options, rules=3)
+    assert "is an int" in line(cell, "x", None, options, rules=3)
     assert "Use one of them" in line(cell, "x", None, Options(system="a", system_from="rules"), rules="r")
 
 
@@ -370,10 +370,10 @@ def test_dicts():
     ("value", "words"),
     [
         ([], "the list is empty"),
-        (3, "prompts is a int"),
+        (3, "prompts is an int"),
         (b"x", "prompts is a bytes"),
         (pd.DataFrame({"a": ["x"]}), "df=frame"),
-        (["x", 3], "Prompt 1 is a int"),
+        (["x", 3], "Prompt 1 is an int"),
         ([{"promt": "x"}], "Did you mean prompt?"),
         ([{"prompt": "x", "messages": []}], "not both"),
         ([{"system": "x"}], "not neither"),

@@ -400,7 +400,7 @@ def test_pydantic_models_are_schemas() -> None:
         ({"type": "object", "propertys": {}}, "Did you mean properties"),
         ({"$defs": {"n": {"type": "object", "properties": {"n": {"$ref": "#/$defs/n"}}}}, "$ref": "#/$defs/n"}, "contains itself"),
         ("nowhere.json", "there is no such file"),
-        (5, "is a int, not a JSON Schema"),
+        (5, "is an int, not a JSON Schema"),
     ],
 )
 def test_what_is_no_schema_is_said_before_anything_is_sent(schema: Any, says: str) -> None:

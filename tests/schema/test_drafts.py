@@ -85,7 +85,7 @@ def test_a_word_of_an_older_draft_is_written_as_today(schema: dict[str, Any], wr
         ({"$schema": D7, "properties": {"x": {"$ref": "#/definitions/n", "minimum": 3}}}, "draft-07 ignores 'minimum' beside a $ref"),
         ({"properties": {"x": {"$ref": "#/definitions/o", "properties": {"a": {"type": "null"}}}}}, "'properties' beside a $ref"),
         ({"properties": {"x": {"$ref": "#/definitions/o", "type": "string"}}}, "'type' beside a $ref to what says it otherwise"),
-        ({"properties": {"x": {"$ref": 3}}}, "$ref is a int"),
+        ({"properties": {"x": {"$ref": 3}}}, "$ref is an int"),
         ({"properties": {"x": {"$ref": "#there"}}}, "points to nothing"),
         ({"properties": {"x": {"divisibleBy": 3}}}, "no keyword 'divisibleBy'"),
     ],

@@ -295,7 +295,7 @@ def test_a_number_that_its_column_would_change_is_no_answer(answer: str):
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        (3, "is a int, not a JSON Schema"),
+        (3, "is an int, not a JSON Schema"),
         ([REVIEW], "is a list, not a JSON Schema"),
         ({}, "describes no answer"),
         ({"title": "x"}, "describes no answer"),
@@ -363,7 +363,7 @@ def test_a_variable_or_a_file(tmp_path, monkeypatch):
         ("reviw", {"review": REVIEW, "other": 3}, "Did you mean review?"),
         ("nowhere.json", {}, "there is no such file"),
         ("broken.json", {}, "it is not JSON"),
-        ("mine", {"mine": 3}, "is a int"),
+        ("mine", {"mine": 3}, "is an int"),
     ):
         with pytest.raises(BadOption) as caught:
             schema.load(name, variables)

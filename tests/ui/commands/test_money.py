@@ -204,7 +204,7 @@ def test_rows_that_do_not_hold_and_are_sent_again_are_paid_twice_in_the_log(here
         ("moood", "there is no such variable or file. Did you mean mood?"),
         ("loop", "contains itself (#)"),
         ("worse", "no keyword 'propertys'. Did you mean properties?"),
-        ("number", "is a int, not a JSON Schema"),
+        ("number", "is an int, not a JSON Schema"),
         ("a.json", "no such file"),
     ],
 )
