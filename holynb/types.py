@@ -5,7 +5,7 @@ Everything here is immutable or a protocol. Times are in seconds; `at` is `time.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 from functools import lru_cache
@@ -187,8 +187,12 @@ class Request:
 
         `base_url` is the endpoint's (`''` for sim and pool), so a gateway and the provider behind it never share answers.
         """
-        kind = base_url, self.route, id(self.sampling), self.sample, id(self.schema), id(self.embedding)
         turns = [identity.text_of(m.identity) if m.attachments else identity.turn(m.role, m.content) for m in self.messages]
+        return self.key_with(base_url, turns)
+
+    def key_with(self, base_url: str, turns: Iterable[str]) -> str:
+        """The key of the same request with these messages, as `identity.turn` writes them."""
+        kind = base_url, self.route, id(self.sampling), self.sample, id(self.schema), id(self.embedding)
         return identity.hashed(identity.around(kind) or self._keep(kind, base_url), turns)
 
     def _keep(self, kind: tuple[object, ...], base_url: str) -> identity.Around:

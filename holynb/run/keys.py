@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from holynb.config.model_traits import HOSTED_MAX_TOKENS
-from holynb.run.stored_requests import kind_of
+from holynb.run.stored_requests import StoredRequests, kind_of
 from holynb.spool import MANY
 from holynb.types import Request, Route
 
@@ -64,9 +64,13 @@ class RequestKeys:
         """The key of the row asked in one request; None where it asks nothing."""
         if (known := self._whole.get(row)) is not None:
             return known
-        if (request := self._requests[row]) is not None:
-            self._whole[row] = request.key(self._addresses[request.route])
-        return self._whole.get(row)
+        if (kind := kind_of(self._requests, row)) is None:
+            return None
+        address = self._addresses[kind.route]
+        key = self._requests.key(row, address) if isinstance(self._requests, StoredRequests) else kind.key(address)
+        if key is not None:
+            self._whole[row] = key
+        return key
 
     def chunked(self, row: int) -> str | None:
         """The key of the row asked in chunks; None without `--chunk`, and where it asks nothing."""

@@ -11,6 +11,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TypeVar, overload
 
+from holynb import identity
 from holynb.spool import MANY, Spool
 from holynb.types import Message, Prompt, Sampling
 
@@ -93,6 +94,12 @@ class PromptSpool(_Lazy[Prompt]):
     def messages(self, i: int) -> tuple[Message, ...]:
         """The messages of a prompt."""
         return self._read(i)[0]
+
+    def turns(self, i: int) -> list[str]:
+        """The messages of a prompt as a request's key has them. Without attachments: without making a message."""
+        if record := self._spool.get(self._places[i]):
+            return [identity.turn(role, content) for role, content, _ in marshal.loads(record)[0]]  # noqa: S302 - bytes of this process
+        return [identity.text_of(m.identity) if m.attachments else identity.turn(m.role, m.content) for m in self.messages(i)]
 
     def sampling(self, i: int) -> Sampling:
         """What the row sets for itself; one object for all that set the same."""

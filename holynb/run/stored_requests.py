@@ -45,6 +45,11 @@ class StoredRequests(Sequence["Request | None"]):
         """Add a row of this kind."""
         self._kind.append(0 if kind is None else kind + 1)
 
+    def key(self, row: int, base_url: str) -> str | None:
+        """The key of a row's request, which is not made for it."""
+        kind = self.kind(row)
+        return None if kind is None else kind.key_with(base_url, self.prompts.turns(row // self.times))
+
     def __len__(self) -> int:
         return len(self._kind)
 

@@ -40,6 +40,9 @@ def test_many_rows_are_answered_as_few_are(many: holynb.Run) -> None:
     assert frame["status"].iloc[-1] == "skipped"
     few = holynb.infer(["row 0"], "sim/echo", cache=False).wait().frame()
     assert frame.dtypes.equals(few.dtypes)
+    for row in (0, 9, N - 1):
+        request = many.requests[row]
+        assert many.requests.key(row, "u") == (None if request is None else request.key("u"))
     followers = (N - 1) // 10
     assert frame["attempts"].sum() == N - 1 - followers, "what is asked twice is sent once"
     assert frame["cached"].sum() == followers
