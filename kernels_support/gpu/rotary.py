@@ -56,7 +56,7 @@ def rotate_and_store_reference(  # noqa: PLR0917 - what a kernel needs
     at = at.long()
     for cache, x, number in ((keys, _rotate(k_in, cos_in, sin_in), 0), (values, v_in, 1)):
         if cache.dtype == FP8 and layout.kv_scales is not None:
-            eights = (x.float() / layout.kv_scales[number, :, None]).clamp(-FP8_MAX, FP8_MAX).to(FP8)
+            eights = (x.float() * (1.0 / layout.kv_scales[number, :, None])).clamp(-FP8_MAX, FP8_MAX).to(FP8)
             cache.view(torch.uint8).index_copy_(1, at, eights.transpose(0, 1).view(torch.uint8))
         else:
             cache.index_copy_(1, at, x.transpose(0, 1))
@@ -165,9 +165,11 @@ def _rotate_and_store(  # noqa: PLR0917 - what a kernel needs
     is_key = (head >= heads) & (head < heads + kv) & written
     if eights:
         # Keys' scales lie before those of values, as their heads do.
-        scale = tl.load(kv_scale_ptr + head - heads, mask=(head >= heads) & (head < heads + 2 * kv), other=1.0)[:, None]
-        rotated_a, rotated_b = _rounded(rotated_a, scale, key_ptr), _rounded(rotated_b, scale, key_ptr)
-        raw_a, raw_b = _rounded(raw_a, scale, key_ptr), _rounded(raw_b, scale, key_ptr)
+        scale = tl.load(kv_scale_ptr + head - heads, mask=(head >= heads) & (head < heads + 2 * kv), other=1.0)
+        inverse = tl.div_rn(tl.full((heads_per_program,), 1.0, tl.float32), scale)[:, None]
+        rotated_a = _rounded(tl.where(is_value[:, None], raw_a, rotated_a), inverse, key_ptr)
+        rotated_b = _rounded(tl.where(is_value[:, None], raw_b, rotated_b), inverse, key_ptr)
+        raw_a, raw_b = rotated_a, rotated_b
     target = key_ptr + (head - heads).to(tl.int64)[:, None] * head_stride + slot * size + d[None, :]
     tl.store(target, rotated_a, mask=ok & is_key[:, None])
     tl.store(target + size // 2, rotated_b, mask=ok & is_key[:, None])
@@ -179,7 +181,6 @@ def _rotate_and_store(  # noqa: PLR0917 - what a kernel needs
 
 
 @jit
-def _rounded(x: tl.tensor, scale: tl.tensor, cache_ptr: tl.tensor) -> tl.tensor:
+def _rounded(x: tl.tensor, inverse: tl.tensor, cache_ptr: tl.tensor) -> tl.tensor:
     """Over its head's scale, in the cache's FP8."""
-    values = tl.div_rn(x.to(tl.float32), scale + tl.zeros_like(x).to(tl.float32))
-    return tl.minimum(tl.maximum(values, -448.0), 448.0).to(cache_ptr.dtype.element_ty)
+    return tl.minimum(tl.maximum(x.to(tl.float32) * inverse, -448.0), 448.0).to(cache_ptr.dtype.element_ty)

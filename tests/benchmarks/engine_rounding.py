@@ -3,7 +3,8 @@
     python tests/benchmarks/engine_rounding.py FOLDER [TEXT] [--device cuda:0]
 
 FOLDER: a model that `%infer pool start` has converted (SmolLM2's weights come in four bits and are widened there). TEXT: a file; by default the
-project's README. On CPU eight bits are multiplied as the reference multiplies them.
+project's README. On CPU eight bits are multiplied as the reference multiplies them. int4: each group of 64 columns of the layers' matrices rounded
+to the nearest of 16 steps between its least and largest number, as a file of four bits without calibration would have it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from holynb.pool.engine.model import Decoder
 from holynb.pool.engine.sequence import PrefillChunk, Seq
 from holynb.pool.fit import Mesh, plan, read_spec
 from holynb.pool.protocol import Job
+from kernels_support.gpu.int4_matrix import dequantize, pack
 
 PAGE, PIECE = 16, 512
 
@@ -32,9 +34,13 @@ PAGE, PIECE = 16, 512
 def logits(folder: Path, pieces: list[list[int]], dtype: str, kv_dtype: str | None = None) -> Any:
     """Of every position but the first of each piece."""
     plain = plan.with_kv(read_spec(folder), kv_dtype)
-    spec, kind = plan.started(plain, dtype, cpu=False), torch.float32 if dtype in {"float32", "fp8"} else getattr(torch, dtype)
+    spec, kind = plan.started(plain, dtype, cpu=False), torch.float32 if dtype in {"float32", "fp8", "int4"} else getattr(torch, dtype)
     with open_safetensors(folder) as source, torch.inference_mode():
         model = Decoder(spec, load(spec, Mesh().shard(spec), source, "cpu", kind), PIECE)
+        if dtype == "int4":
+            for layer in model.weights.layers:
+                for name in ("qkv", "out", "gate_up", "down"):
+                    setattr(layer, name, fours(getattr(layer, name)))
         kv = allocate_kv((spec.layers, spec.kv_heads, PIECE, spec.head_dim), torch.float8_e4m3fn if kv_dtype else kind, "cpu")
         found = []
         for ids in pieces:
@@ -44,6 +50,16 @@ def logits(folder: Path, pieces: list[list[int]], dtype: str, kv_dtype: str | No
             batch.last = None
             found.append(model.forward(batch, kv)[:-1].float())
         return torch.cat(found)
+
+
+def fours(weight: Any, group: int = 64) -> Any:
+    """Widened again: a CPU has no product of fours here."""
+    parts = weight.view(len(weight), -1, group)
+    low, high = parts.amin(-1).clamp(max=0), parts.amax(-1).clamp(min=0)
+    scale = (high - low) / 15
+    zero = (-low / scale).round()
+    numbers = ((parts / scale[..., None]).round() + zero[..., None]).clamp(0, 15).int().view(weight.shape)
+    return dequantize(pack(numbers, scale.t(), zero.t()))
 
 
 def main() -> None:
@@ -57,7 +73,15 @@ def main() -> None:
     truth = torch.tensor([token for piece in pieces for token in piece[1:]])
     exact = logits(given.folder, pieces, "float32")
     print(f"{given.folder.name}, {len(truth):,} tokens of {given.text.name}")
-    for dtype, kv in (("float32", None), ("float32", "fp8"), ("bfloat16", None), ("bfloat16", "fp8"), ("fp8", None), ("fp8", "fp8")):
+    for dtype, kv in (
+        ("float32", None),
+        ("float32", "fp8"),
+        ("bfloat16", None),
+        ("bfloat16", "fp8"),
+        ("fp8", None),
+        ("fp8", "fp8"),
+        ("int4", None),
+    ):
         ours = exact if (dtype, kv) == ("float32", None) else logits(given.folder, pieces, dtype, kv)
         agree = (ours.argmax(-1) == exact.argmax(-1)).float().mean().item()
         perplexity = torch.nn.functional.cross_entropy(ours, truth).exp().item()

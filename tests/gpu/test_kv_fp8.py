@@ -15,7 +15,7 @@ pytest.importorskip("triton")
 from kernels_support.gpu import rotary  # noqa: E402
 from kernels_support.gpu.attention import Span, attend_reference, causal, runs  # noqa: E402
 from kernels_support.gpu.fp8_matrix import supports_fp8  # noqa: E402
-from kernels_support.gpu.fp8_pairs import widens_in_hardware  # noqa: E402
+from kernels_support.gpu.fp8_pairs import widened, widens_in_hardware  # noqa: E402
 from kernels_support.gpu.lang import jit, tl  # noqa: E402
 from kernels_support.gpu.paged import PREFILL_TILE_QUERIES, Decode, MixedBatch, Prefill  # noqa: E402
 
@@ -55,8 +55,6 @@ def cache(lengths: list[int], kv: int, size: int) -> tuple[Any, Any, Any, Any, l
 
 @jit
 def _widen_all(bytes_ptr: tl.tensor, low_ptr: tl.tensor, high_ptr: tl.tensor, native: tl.constexpr) -> None:
-    from kernels_support.gpu.fp8_pairs import widened
-
     at = tl.arange(0, 256)
     low, high = widened(tl.load(bytes_ptr + at), native)
     tl.store(low_ptr + at, low)
