@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pictures
 import pytest
 from servers.exact import END, Asked, Exact, Step, chunk, reply, sse, stream_head
 from servers.prompt_caches import PromptCaching, bill, uncached
@@ -156,6 +157,24 @@ def test_a_system_prompt_is_a_beginning_too():
     asked(server := Caching(), template="Answer: {{ question }}", system=text(5, 2_000))
     assert server.bodies[0]["messages"][0]["content"][0] == {"type": "text", "text": "Answer:", "cache_control": {"type": "ephemeral"}}
     assert sum(u["cache_creation_input_tokens"] > 0 for u in server.usages) == 1
+
+
+def test_what_is_attached_is_behind_the_beginning_that_is_kept():
+    photos = questions(8).assign(photo=[pictures.noise(seed=i) for i in range(8)])
+    with Exact(server := Caching()) as at:
+        options: dict[str, Any] = {"df": photos, "attach": ("photo",), "api_base": at.base, "max_tokens": 64}
+        holynb.infer("What is it? {{ question }}", MODEL, system=text(5, 2_000), **options).wait()
+        assert [u["cache_creation_input_tokens"] > 0 for u in server.usages] == [True] + [False] * 7
+        assert all(u["cache_read_input_tokens"] > 1_900 for u in server.usages[1:])
+        for body in server.bodies:
+            assert body["system"][0]["cache_control"] == {"type": "ephemeral"}
+            assert [block["type"] for block in body["messages"][0]["content"]] == ["image", "text"]
+            assert "cache_control" not in str(body["messages"])
+        server.bodies.clear()
+        # Of a turn with a picture nothing is the same in all rows: the picture comes first.
+        holynb.infer(TEMPLATE, MODEL, **options).wait()
+        holynb.infer(TEMPLATE + "{{ attach(photo) }}", MODEL, **{**options, "attach": ()}).wait()
+    assert len(server.bodies) == 16 and "cache_control" not in str(server.bodies)
 
 
 def test_a_dry_run_says_what_is_read_and_what_that_saves():

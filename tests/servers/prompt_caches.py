@@ -94,7 +94,7 @@ def uncached(usage: Mapping[str, Any]) -> float:
 def _blocks(body: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any] | None]]:
     for content in (body.get("system") or [], *(m["content"] for m in body["messages"])):
         for block in [{"text": content}] if isinstance(content, str) else content:
-            yield block["text"], block.get("cache_control")
+            yield block.get("text") or json.dumps(block.get("source")), block.get("cache_control")
 
 
 def _key(body: Mapping[str, Any], blocks: list[tuple[str, Any]], last: int) -> str:
