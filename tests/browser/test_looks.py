@@ -49,7 +49,7 @@ def test_words_and_axes_are_legible_in_every_theme(notebook: Any, theme: str) ->
     page.picture(f"live-{theme.rsplit(maxsplit=1)[-1].lower()}")
 
     def legible(what: str, colours: str, selector: str) -> None:
-        page.until(lambda: page.ask(colours, selector) and contrast(*page.ask(colours, selector)) >= 4.5, 5, f"a legible {what} in {theme}")
+        page.until(lambda: (found := page.ask(colours, selector)) and contrast(*found) >= 4.5, 5, f"a legible {what} in {theme}")
 
     for selector in (
         ".hn-done",

@@ -188,6 +188,17 @@ def test_thumbnails_are_small_escaped_and_few(tmp_path: Path, monkeypatch: pytes
     assert 'src="http' not in thumbs.as_html([attached("https://example.com/a.png")])
 
 
+def test_prompts_beside_thumbnails_begin_at_one_place(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(thumbs, "_taken", {})
+    rows = [(attached(pictures.noise(90, 10, seed=1)),), (), (attached(pictures.noise(10, 90, seed=2)),)]
+    shown = thumbs.for_rows(lambda row: rows[row], range(3))
+    room = f"{thumbs.WIDTH + thumbs.GAP}px"
+    assert [f"width:{thumbs.WIDTH}px" in shown[row] and f"0 {thumbs.GAP}px" in shown[row] for row in (0, 2)] == [True, True]
+    assert room in shown[1]
+    assert thumbs.for_rows(lambda _: (), range(3)) == {}
+    assert "max-width" in thumbs.for_rows(lambda row: rows[row], (0,), 72)[0], "alone, as it is"
+
+
 def test_a_live_view_gets_them_as_they_are_made():
     rows = [(attached(pictures.noise(60, 60, seed=i + 900)),) for i in range(20)]
     view = Pictures(lambda row: rows[row], len(rows))

@@ -228,7 +228,8 @@ function makeTable(hooks) {
     let top = 0;
     if (data.order === "input") {
       const room = scroller.clientHeight - HEADS_PX;
-      top = Math.max(0, (rows.lastIndexOf(data.last) + 2) * rowPx - room);
+      const place = rows.findLastIndex((row) => row <= data.last); // itself it may have left the table
+      top = Math.max(0, (place + 2) * rowPx - room);
     }
     if (Math.abs(scroller.scrollTop - top) > 1) scroller.scrollTop = top;
   }
@@ -279,6 +280,7 @@ function makeTable(hooks) {
     close: () => resized.disconnect(),
     reset(n, id, sharedPrefix, window) {
       behind.clear();
+      delete node.dataset.pictured;
       say(listed, window);
       show(listed, window !== "");
       say(beginning, sharedPrefix);
@@ -288,6 +290,7 @@ function makeTable(hooks) {
     /** rows: decoded; ranges: PromptRange; head: Head; pictures: [row, address]. */
     update(rows, ranges, head, pictures = []) {
       for (const [row, address] of pictures) data.pictures[row] = address;
+      if (pictures.length) node.dataset.pictured = ""; // a row without one leaves its room
       for (const { first, labels, prompts } of ranges) {
         if (labels && !data.labels) data.labels = [];
         prompts.forEach((p, i) => (data.prompts[first + i] = p));

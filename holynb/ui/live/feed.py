@@ -49,6 +49,8 @@ ROW_OVERHEAD_CHARS, PROMPT_OVERHEAD_CHARS = 40, 10
 #: A page's visible range is cut to this many rows.
 MAX_VISIBLE_ROWS = 200
 UNLIMITED = 10**12
+#: Rows that a page shows before it has said which are in sight.
+FIRST_ROWS = 20
 #: Rows from the first that a page has all of, and failed ones behind them: what the kernel and the page hold must not grow with the run.
 LISTED_ROWS, LISTED_FAILED = 10_000, 2_000
 
@@ -235,10 +237,11 @@ class Feed:
         }
 
     def _rows(self, max_chars: int) -> Iterator[EncodedRow]:
-        """Changed rows: failed ones, visible ones, the others in order of change; then text of rows in flight, in turn."""
+        """Changed rows: visible ones, failed ones, the others in order of change; then text of rows in flight, in turn."""
         left = max_chars
-        visible = [r for r in self._visible if r in self._changed]
-        for queue in (list(self._failed), visible, list(self._changed)):
+        seen = self._seen or range(min(FIRST_ROWS, self.listed))
+        visible = [r for r in seen if r in self._changed or r in self._failed]
+        for queue in (visible, list(self._failed), list(self._changed)):
             for row in queue:
                 if left <= 0:
                     return
@@ -249,7 +252,7 @@ class Feed:
                     if row >= self.listed:
                         left -= self._send_behind(row)
                     yield encode_row(line)
-        for row in [r for r in self._visible if r in self._streamed] + list(self._streamed)[:MAX_STREAMED_ROWS]:
+        for row in [r for r in seen if r in self._streamed] + list(self._streamed)[:MAX_STREAMED_ROWS]:
             if self._streamed.pop(row, 0) is None:
                 yield encode_row(self.row(row))
 
