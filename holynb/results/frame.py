@@ -58,7 +58,7 @@ def build(
     import pandas as pd
 
     data = result_columns.of(rows, schema, embedding, judged=judged)
-    return _signed(pd.DataFrame(data, index=pd.RangeIndex(len(rows)) if index is None else index), origin)
+    return _signed(pd.DataFrame(data, index=pd.RangeIndex(len(rows)) if index is None else index, copy=False), origin)
 
 
 def cross_index(index: Any, n: int, routes: Sequence[str], samples: int) -> pd.MultiIndex:

@@ -214,3 +214,24 @@ def test_a_query_of_numbers_that_are_text_is_answered_with_what_to_write():
     instead = frame.text_hint(df, "`unit price` == 2").rpartition(": ")[2]
     assert frame.select(df, f"{instead} == 2", None)["n"].tolist() == [2]
     assert not frame.text_hint(df, "word == 2 and n > 3 and price.astype('float') > 5 and prices > 1")
+
+
+def test_a_frame_made_in_windows_is_that_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from holynb import schema
+    from holynb.results import columns
+
+    held_to = schema.load(
+        {"type": "object", "properties": {"n": {"type": "integer"}, "ok": {"type": "boolean"}, "more": {"type": "array"}}}
+    )
+    rows = [
+        None,
+        Outcome(
+            "ok", '{"n": 3, "ok": true, "more": [1]}', route="sim/echo", cost=Decimal("0.1"), score=4, attempts=1, usage=Usage(3, None)
+        ),
+        Outcome("error", error_type="timeout", error="slow", latency_s=1.5),
+        Outcome("skipped"),
+        Outcome("ok", '{"n": null, "ok": false, "more": []}', cached=True, ttft_s=0.25, finish_reason="stop", reasoning="because"),
+    ]
+    at_once = frame.build(rows, None, held_to, judged=True)
+    monkeypatch.setattr(columns, "WINDOW", 2)
+    pd.testing.assert_frame_equal(frame.build(rows, None, held_to, judged=True), at_once)
