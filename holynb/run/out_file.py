@@ -20,7 +20,7 @@ from holynb.journal import Journal
 from holynb.results import frame
 from holynb.results.out_rows import OutRows
 from holynb.results.rows_file import RowsFile, arrow_type
-from holynb.run import embedding, out_claims
+from holynb.run import embedding, out_claims, out_input
 from holynb.run.out_claims import Claim
 from holynb.run.out_path import located
 from holynb.run.plan import Plan
@@ -38,6 +38,8 @@ def checked(plan: Plan, journal: Journal, run: str) -> OutFile | None:
         return None
     file = OutFile(plan, journal, run)
     file.check()
+    if plan.options.batch and plan.options.file is None and plan.rows.origin is None:
+        out_input.keep(plan.rows.source, run)
     return file
 
 
@@ -143,6 +145,8 @@ class OutFile:
     async def end(self) -> None:
         """Write what has ended, all of it; nothing where the run could not begin. Never raises."""
         self._closing.set()
+        if self._journal.ended == self._journal_rows:
+            out_input.forget(self._run)
         if self._task is None:
             return
         await self._task

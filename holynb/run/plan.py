@@ -39,6 +39,7 @@ class Rows:
     """What is asked. `requests[i]` is None where row i is skipped; `index` and `source`: the input's index, and the input itself.
 
     `long`: the rows that `--chunk` asks in chunks. `given`: the input where it is another library's table, of which `source` is made.
+    `origin`: of a run that the log alone goes on with, where its input was read again.
     """
 
     prompts: Sequence[Prompt]
@@ -47,6 +48,7 @@ class Rows:
     source: Any = None
     long: Mapping[int, chunking.ChunkPlan] = field(default_factory=dict)
     given: files.Given | None = None
+    origin: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,7 +133,7 @@ def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:
     long, notes = long_rows(requests, endpoints, chosen, secrets)
     attached = requests if chosen.attach else attaching_rows(requests)
     return Plan(
-        Rows(rows.prompts, requests, index, source, long=long),
+        Rows(rows.prompts, requests, index, source, long=long, origin=None if source is None else record.spec.get("input")),
         Targets(endpoints, secrets, given, escalate=escalate),
         chosen,
         Continued(record.id),

@@ -31,7 +31,7 @@ def record(run: SessionRun) -> RunRecord:
     if plan.options.out is not None:
         spec["options"]["out"] = str(out_path.located(plan.options.out))
         if plan.rows.source is not None:
-            spec["input"] = out_input.origin(plan.options)
+            spec["input"] = plan.rows.origin or out_input.origin(plan.options, run.id)
     if plan.rows.index is not None:
         spec["index"] = frame.index_spec(plan.rows.index)
     return RunRecord(run.id, run.name, str(plan.route), run.n, run.started, spec=spec)

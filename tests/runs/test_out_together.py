@@ -53,6 +53,20 @@ def test_a_batch_that_status_collects_completes_its_file(server: Batches, tmp_pa
     assert [(r["text"], r["status"]) for r in rows(out)] == [("answer " + i, "ok") for j in server.jobs.values() for i in ids(j)]
 
 
+def test_a_batch_that_is_looked_at_twice_keeps_its_input_beside_its_answers(server: Batches, tmp_path: Path) -> None:
+    source, filed, table = tmp_path / "in.csv", tmp_path / "filed.jsonl", tmp_path / "table.jsonl"
+    source.write_text("a,n\nx,1\ny,2\n", encoding="utf-8")
+    left("filed", "{{ a }}", file=str(source), out=str(filed))
+    left("table", "say {{ a }}", df=pd.DataFrame({"a": ["x", "y"], "n": [1, 2]}, index=[7, 9]), into="answer", out=str(table))
+    for _ in range(2):
+        assert [line.partition(".")[0][-12:] for line in active._elsewhere(set()) if line.startswith("run")] == [" 0 of 2 rows"] * 2
+    server.work()
+    assert [line.partition(".")[0][-12:] for line in active._elsewhere(set())] == [" 2 of 2 rows"] * 2, "and nothing is said of a file"
+    assert [(r["a"], r["n"], r["status"]) for r in rows(filed)] == [("x", 1, "ok"), ("y", 2, "ok")]
+    assert [(r["index"], r["a"], r["n"], r["answer"][:7]) for r in rows(table)] == [(7, "x", 1, "answer "), (9, "y", 2, "answer ")]
+    assert not list((runlog.log().path.parent / "out").glob("*.parquet")), "what was kept of the table is gone with its end"
+
+
 def ids(job: Any) -> list[str]:
     return [row["custom_id"] for row in job.rows]
 
@@ -60,16 +74,16 @@ def ids(job: Any) -> list[str]:
 def test_a_file_that_is_not_ours_keeps_no_batch_from_being_collected(server: Batches, tmp_path: Path) -> None:
     out, of_table = tmp_path / "rows.jsonl", tmp_path / "table.csv"
     left("night", out=str(out))
-    left("day", "{{ a }}", df=pd.DataFrame({"a": ["x"]}), out=str(of_table))
+    df = pd.DataFrame({"a": ["x", "y"], "mixed": ["x", 1]})  # which no file of columns holds
+    left("day", "{{ a }}", df=df, out=str(of_table))
     out.write_text("mine", encoding="utf-8")
     server.work()
     night, why_night, day, why_day = active._elsewhere(set())
-    assert day.startswith("run day on openai/gpt-6-luna: 1 of 1 row.") and night.startswith("run night on openai/gpt-6-luna: 2 of 2 rows.")
+    assert day.startswith("run day on openai/gpt-6-luna: 2 of 2 rows.") and night.startswith("run night on openai/gpt-6-luna: 2 of 2 rows.")
     assert "this file was changed since run night wrote it" in why_night and out.read_text(encoding="utf-8") == "mine"
     assert why_day.endswith("has the columns of an input that the run log does not: its own cell completes it.")
-    df = pd.DataFrame({"a": ["x"]})
     holynb.infer("{{ a }}", "openai/gpt-6-luna", df=df, batch=True, name="day", out=str(of_table)).wait(60)
-    assert pd.read_csv(of_table)["status"].tolist() == ["ok"]
+    assert pd.read_csv(of_table)["status"].tolist() == ["ok", "ok"]
 
 
 def test_a_batch_that_is_stopped_elsewhere_leaves_a_file_of_what_was_answered(server: Batches, tmp_path: Path) -> None:
