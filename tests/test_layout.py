@@ -105,7 +105,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "vllm",
     ),
     "holynb.pool.engine": (
-        "cache | capture | compile_ahead | computetype | load_fp8 | model | pinned | sizes | symmetric | thought_state",
+        "cache | capture | computetype | load_fp8 | model | pinned | sizes | symmetric | thought_state",
         "load_int4 | load_kv | sequence",
         "allreduce | constrained | inputs | load | logit_rules | scores",
         "embedder | group | sample | scheduler",

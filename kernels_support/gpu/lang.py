@@ -20,7 +20,6 @@ import torch
 __all__ = [
     "HAS_TRITON",
     "Launch",
-    "compile_only",
     "has_pdl",
     "jit",
     "launch_kernel",
@@ -117,30 +116,6 @@ class Launch:
         compiled = self.kernel.warmup(*self.args, grid=(1,), **self.options)
         if load:
             _ = compiled.run  # reading the attribute makes Triton load the binary
-
-
-class _CompilerOnly:
-    """Of Triton's driver what its compiler asks for. It has no device, so that compiling takes none of a device's memory."""
-
-    def __init__(self, target: Any) -> None:
-        self.target = target
-
-    def get_current_target(self) -> Any:
-        return self.target
-
-    def get_current_device(self) -> int:
-        return 0
-
-    def get_current_stream(self, device: int) -> int:  # noqa: ARG002 - Triton's signature
-        return 0
-
-
-def compile_only(device: str) -> None:
-    """Make Triton compile for `device` (cuda:N) in this process, without a CUDA context: nothing can be launched or loaded afterwards."""
-    from triton.backends.compiler import GPUTarget
-
-    major, minor = torch.cuda.get_device_capability(device)
-    triton.runtime.driver.set_active(_CompilerOnly(GPUTarget("cuda", 10 * major + minor, 32)))
 
 
 def _specialization(value: Any) -> Any:

@@ -84,12 +84,13 @@ def timed(owner, name, part):
 done("python")
 import torch
 done("torch")
+torch.zeros(1, device="cuda:0")
+done("context")
 from pathlib import Path
 from holynb.pool.engine import capture, graphs, load, precompile, runner
 from holynb.pool.protocol import Job
 done("engine")
-timed(precompile, "begin", "of it CUDA and recording kernels")
-timed(torch.cuda, "set_device", "of it CUDA")
+timed(runner.Runner, "_precompile", "of it recording kernels")
 timed(load, "load", "of it weights")
 timed(precompile.Precompiler, "wait", "of it waiting for kernels")
 timed(capture.Capture, "__call__", "of it the first graphs")

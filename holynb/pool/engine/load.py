@@ -84,8 +84,8 @@ def random_weights(spec: Spec, device: str, dtype: torch.dtype, seed: int = 0) -
 
     def read(name: str, rows: tuple[int, int] | None = None, columns: tuple[int, int] | None = None) -> Tensor | None:
         module, kind = name.split(".")[-2:]
-        if module in norms and not spec.qk_norm:
-            return None
+        if kind not in {"weight", "bias"} or (module in norms and not spec.qk_norm):
+            return None  # no scales, of which a file may have any
         known = own if ".experts." in name or module == "gate" else shapes
         if module not in known:
             return torch.ones(norms.get(module, spec.hidden), dtype=dtype, device=device)

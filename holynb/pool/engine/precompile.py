@@ -12,15 +12,12 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from itertools import groupby
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from holynb.pool.engine.compile_ahead import CompileAhead
 from holynb.pool.engine.graphs import sampling_params
 from holynb.pool.engine.inputs import SAMPLING_FIELDS
-from holynb.pool.engine.load_fp8 import check_fp8
 from holynb.pool.engine.model import Attend, norm_for
 from holynb.pool.engine.sizes import BATCH_SIZES, CHUNK_SIZES, MIXED_BATCH_SIZES, sizes_up_to
 from holynb.pool.fit import BatchLimits, Mesh, Spec, cpus
@@ -32,14 +29,14 @@ from kernels_support.gpu.allreduce_norm import FLAG_COUNT, Peers, allreduce_rms_
 from kernels_support.gpu.feeding import DecodeInputs, feed
 from kernels_support.gpu.fp8_matrix import BLOCK, Fp8Matrix
 from kernels_support.gpu.int4_matrix import Int4Matrix
-from kernels_support.gpu.lang import Launch, compile_only, record_launches, triton
+from kernels_support.gpu.lang import Launch, record_launches, triton
 from kernels_support.gpu.paged import PREFILL_TILE_QUERIES, Decode, MixedBatch, Prefill, splits
 from kernels_support.gpu.quantize_fp8 import FP8, Quantized
 from kernels_support.gpu.rotary import Heads, rotate_and_store
 from kernels_support.gpu.sampler import sample_into
 from kernels_support.gpu.silu_mul import silu_mul
 
-__all__ = ["Precompiler", "begin", "launches"]
+__all__ = ["Precompiler", "launches"]
 
 #: Four take a little over half the time of one, for half of Triton is Python.
 _THREADS = 4
@@ -53,33 +50,21 @@ _META_BLOCKS = 1024
 class Precompiler:
     """Compiles for `device` (cuda:N) in the background: what the first token needs in several threads, then the rest in one.
 
-    `launches`: both lists, as the function of that name returns them. `ahead`: processes that compile already; here their work is loaded.
+    `launches`: both lists, as the function of that name returns them.
     """
 
-    def __init__(self, launches: tuple[list[Launch], list[Launch]], device: str, ahead: CompileAhead) -> None:
+    def __init__(self, launches: tuple[list[Launch], list[Launch]], device: str) -> None:
         first, later = launches
         triton.runtime.driver.active.get_current_target()  # initialized here: several threads must not do it at a time
         pool = ThreadPoolExecutor(min(_THREADS, cpus()), "holynb-compile", initializer=torch.cuda.set_device, initargs=(device,))
         # All launches of a kernel in one thread: Triton creates a kernel's cache when it first compiles it.
-        self._first = [pool.submit(_load_after, ahead, list(group)) for _, group in groupby(sorted(first, key=_name), _name)]
-        if not ahead.running:
-            pool.submit(_compile, later, load=False)
+        self._first = [pool.submit(_compile, list(group), load=True) for _, group in groupby(sorted(first, key=_name), _name)]
+        pool.submit(_compile, later, load=False)
         pool.shutdown(wait=False)
 
     def wait(self) -> None:
         """Block until the first token's kernels are compiled, for `_MAX_WAIT_S` at most. Failures are logged; the launch raises them."""
         wait(self._first, _MAX_WAIT_S)
-
-
-def begin(spec: Spec, mesh: Mesh, limits: BatchLimits, block: int, dtype: torch.dtype, *, device: str) -> Precompiler:
-    """Make `device` (cuda:N) this thread's, and start to compile what a rank launches there. Raises UserError for FP8 on an older GPU."""
-    cuda: Any = torch.cuda
-    record = partial(launches, spec, mesh, limits, block, dtype)
-    # Before anything of CUDA: what is forked after it cannot use it.
-    ahead = CompileAhead(record, partial(compile_only, device), forks=not cuda.is_initialized())
-    torch.cuda.set_device(device)
-    check_fp8(spec, device)
-    return Precompiler(record(), device, ahead)
 
 
 def launches(spec: Spec, mesh: Mesh, limits: BatchLimits, block: int, dtype: torch.dtype) -> tuple[list[Launch], list[Launch]]:
@@ -95,11 +80,6 @@ def launches(spec: Spec, mesh: Mesh, limits: BatchLimits, block: int, dtype: tor
         for rows, chunk in [(b, 0) for b in batches] + [(b, c) for b in mixed_batches for c in chunks]:
             model.step(rows, chunk)
     return list(recorded.values())[:count], list(recorded.values())[count:]
-
-
-def _load_after(ahead: CompileAhead, recorded: Iterable[Launch]) -> None:
-    ahead.wait(_MAX_WAIT_S)
-    _compile(recorded, load=True)
 
 
 def _compile(recorded: Iterable[Launch], *, load: bool) -> None:

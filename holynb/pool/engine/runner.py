@@ -26,8 +26,11 @@ from holynb.pool.protocol import Emit, Job, JobRunner, RankStats, job_from, job_
 from kernels_support.jupyter import shortage
 
 if TYPE_CHECKING:
+    import torch
+
     from holynb.pool.engine.group import Group
     from holynb.pool.engine.load import TensorSource
+    from holynb.pool.engine.precompile import Precompiler
 
 __all__ = ["Runner"]
 
@@ -236,16 +239,17 @@ class Runner(JobRunner):
 
         from holynb.pool.engine.cache import allocate_kv
         from holynb.pool.engine.load import load, open_safetensors
+        from holynb.pool.engine.load_fp8 import check_fp8
         from holynb.pool.engine.model import Decoder, pack
         from holynb.pool.engine.pipeline import PipelineStage, SingleStage
 
-        dtype, precompiler = getattr(torch, self.dtype), None
         if self.device != "cpu":
-            from holynb.pool.engine import precompile
-
-            precompiler = precompile.begin(self.spec, self.mesh, self.limits, BLOCK_TOKENS, dtype, device=self.device)
+            torch.cuda.set_device(self.device)
+            check_fp8(self.spec, self.device)
         else:
             torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or cpus()))
+        dtype = getattr(torch, self.dtype)
+        precompiler = None if self.device == "cpu" else self._precompile(dtype)
         self.group = self._join_group()
         with nullcontext(source) if source else open_safetensors(folder) as tensors:
             weights = load(self.spec, self.shard, tensors, self.device, dtype)
@@ -273,6 +277,12 @@ class Runner(JobRunner):
         self.executor: StepExecutor = executor_for(model, kv, BLOCK_TOKENS, self.limits, self.stage)
         if precompiler is not None:
             precompiler.wait()
+
+    def _precompile(self, dtype: torch.dtype) -> Precompiler:
+        """Start to compile the kernels, in the background."""
+        from holynb.pool.engine.precompile import Precompiler, launches
+
+        return Precompiler(launches(self.spec, self.mesh, self.limits, BLOCK_TOKENS, dtype), self.device)
 
     def _join_group(self) -> Group | None:
         """Connect to the other ranks, if there are any."""
