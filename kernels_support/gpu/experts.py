@@ -15,17 +15,7 @@ from kernels_support.gpu.experts_few import FewTiles
 from kernels_support.gpu.lang import on_device
 from kernels_support.gpu.silu_mul import silu_mul_reference
 
-__all__ = [
-    "FEW_ROWS",
-    "Experts",
-    "experts_mlp",
-    "experts_reference",
-    "fresh_counts",
-    "launch_few",
-    "launch_grouped",
-    "router_logits",
-    "router_tiles",
-]
+__all__ = ["FEW_ROWS", "Experts", "experts_mlp", "experts_reference", "fresh_counts", "launch", "router_logits", "router_tiles"]
 
 #: Rows up to which each pair of row and expert is computed for itself.
 FEW_ROWS = 4
@@ -74,10 +64,8 @@ def experts_mlp(x: torch.Tensor, experts: Experts, counts: torch.Tensor | None =
     """
     if not on_device(x) or counts is None:
         return experts_reference(x, experts)
-    if x.shape[0] <= FEW_ROWS:
-        return launch_few(x, experts, counts, out)
-    parts = launch_grouped(x, router_logits(x, experts.router), experts, counts)
-    return parts if out is None else torch.sum(parts, 0, out=out)
+    part = launch(x, router_logits(x, experts.router), experts, counts, out)
+    return part if out is None or part.dim() == 2 else torch.sum(part, 0, out=out)
 
 
 def fresh_counts(layers: int, experts: int, like: torch.Tensor) -> torch.Tensor | None:
@@ -86,16 +74,13 @@ def fresh_counts(layers: int, experts: int, like: torch.Tensor) -> torch.Tensor 
     return torch.zeros(layers, -(-experts // 4) * 4, dtype=torch.int32, device=like.device) if on_device(like) else None
 
 
-def launch_few(x: torch.Tensor, experts: Experts, counts: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
-    """(rows, hidden), into `out` where it is given."""
-    tiles = FewTiles()
-    chosen, weights = experts_few.launch_router(x, experts.router, counts, experts.top, renormalize=experts.renormalize)
-    product = experts_few.launch_gate_up(x, chosen, experts.gate_up, tiles)
-    return experts_few.launch_down(product, chosen, weights, experts.down, tiles, out)
-
-
-def launch_grouped(x: torch.Tensor, logits: torch.Tensor, experts: Experts, counts: torch.Tensor) -> torch.Tensor:
-    """(top, rows, hidden). `logits`: of `router_logits`."""
+def launch(x: torch.Tensor, logits: torch.Tensor, experts: Experts, counts: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+    """(rows, hidden), into `out` where it is given, or of many rows (top, rows, hidden)."""
+    if x.shape[0] <= FEW_ROWS:
+        product, chosen, weights = experts_few.launch_gate_up(
+            x, logits, experts.gate_up, experts.top, FewTiles(), renormalize=experts.renormalize
+        )
+        return experts_few.launch_down(product, chosen, weights, experts.down, FewTiles(), out)
     routes = routing.launch(logits, counts, experts.top, x.dtype, renormalize=experts.renormalize)
     sizes = x.shape[0], experts.top, experts.count, x.element_size()
     product = experts_grouped.launch_gate_up(x, routes, experts.gate_up, experts_grouped.pick_tiles(*sizes, gated=True))

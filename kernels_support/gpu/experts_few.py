@@ -1,7 +1,8 @@
 """Experts for one to four rows: matrix-vector products (GEMV), each pair of row and expert for itself, at the rate of the memory.
 
-So few rows hardly ever meet in an expert, so that nothing is gained by sorting them, and a matrix unit's tile would be padding. Of the
-router's programs the last one chooses the experts, and the last kernel adds up a row's, so that no other has to.
+So few rows hardly ever meet in an expert, so that nothing is gained by sorting them, and a matrix unit's tile would be padding. The first
+kernel finds the experts by itself: a kernel that only chose them would take longer than this choice, which each program makes anew.
+The second one adds up a row's experts, so that no other has to.
 """
 
 from __future__ import annotations
@@ -12,71 +13,50 @@ import torch
 
 from kernels_support.gpu.lang import jit, launch_kernel, pdl_barrier, tl, triton
 
-__all__ = ["FewTiles", "launch_down", "launch_gate_up", "launch_router"]
-
-#: Experts that one program of the router computes.
-ROUTER_TILE = 4
+__all__ = ["FewTiles", "launch_down", "launch_gate_up"]
 
 
 @dataclass(frozen=True, slots=True)
 class FewTiles:
     """Of gate and of up, and of down: columns of the output a program, steps of the inner dimension, warps."""
 
-    n: int = 4
-    k: int = 1024
+    n: int = 8
+    k: int = 512
     warps: int = 4
     down_n: int = 4
     down_k: int = 128
     down_warps: int = 4
 
 
-def launch_router(
-    x: torch.Tensor, router: torch.Tensor, counts: torch.Tensor, top: int, *, renormalize: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(experts int32, weights float32), each (rows, top), of (rows, k) and (experts, k). `counts`: zeros, one a row at least."""
-    (rows, k), experts = x.shape, router.shape[0]
-    chosen = torch.empty(rows, top, dtype=torch.int32, device=x.device)
-    weights, logits = torch.empty(rows, top, dtype=torch.float32, device=x.device), x.new_empty(rows, experts)
-    launch_kernel(
-        _router_few,
-        (triton.cdiv(experts, ROUTER_TILE), rows),
-        x,
-        router,
-        logits,
-        counts,
-        chosen,
-        weights,
-        k,
-        experts,
-        top=top,
-        block=max(16, triton.next_power_of_2(experts)),
-        tile=ROUTER_TILE,
-        tile_k=min(1024, triton.next_power_of_2(k)),
-        renormalize=renormalize,
-        num_warps=4,
-    )
-    return chosen, weights
-
-
-def launch_gate_up(x: torch.Tensor, chosen: torch.Tensor, gate_up: torch.Tensor, tiles: FewTiles) -> torch.Tensor:
-    """SiLU(gate) · up of every pair, (rows · top, inner): of (rows, k) and its experts (rows, top)."""
-    (rows, k), top, n = x.shape, chosen.shape[1], gate_up.shape[1] // 2
+def launch_gate_up(
+    x: torch.Tensor, logits: torch.Tensor, gate_up: torch.Tensor, top: int, tiles: FewTiles, *, renormalize: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """SiLU(gate) · up of every pair (rows · top, inner), and their experts and weights: (rows, k), logits (rows, experts)."""
+    rows, k = x.shape
+    experts, n = gate_up.shape[0], gate_up.shape[1] // 2
     out = x.new_empty(rows * top, n)
+    chosen = torch.empty(rows, top, dtype=torch.int32, device=x.device)
+    weights = torch.empty(rows, top, dtype=torch.float32, device=x.device)
     launch_kernel(
         _gate_up_few,
         (triton.cdiv(n, tiles.n), rows * top),
         x,
-        chosen,
+        logits,
         gate_up,
         out,
+        chosen,
+        weights,
         n,
         k,
+        experts,
         top=top,
+        block=max(16, triton.next_power_of_2(experts)),
         tile_n=tiles.n,
         tile_k=min(tiles.k, triton.next_power_of_2(k)),
+        renormalize=renormalize,
         num_warps=tiles.warps,
     )
-    return out
+    return out, chosen, weights
 
 
 def launch_down(  # noqa: PLR0917 - a kernel's inputs
@@ -108,65 +88,39 @@ def launch_down(  # noqa: PLR0917 - a kernel's inputs
 
 
 @jit
-def _router_few(  # noqa: PLR0917 - what a kernel needs
+def _gate_up_few(  # noqa: PLR0917 - what a kernel needs
     x_ptr: tl.tensor,
-    w_ptr: tl.tensor,
     logits_ptr: tl.tensor,
-    counts_ptr: tl.tensor,
+    w_ptr: tl.tensor,
+    out_ptr: tl.tensor,
     chosen_ptr: tl.tensor,
     weights_ptr: tl.tensor,
+    n: tl.tensor,
     k: tl.tensor,
     experts: tl.tensor,
     top: tl.constexpr,
     block: tl.constexpr,
-    tile: tl.constexpr,
+    tile_n: tl.constexpr,
     tile_k: tl.constexpr,
     renormalize: tl.constexpr,
     pdl: tl.constexpr,
 ) -> None:
     pdl_barrier(pdl)
-    row = tl.program_id(1)
-    own = tl.program_id(0) * tile + tl.arange(0, tile)
-    acc = tl.zeros((tile, tile_k), tl.float32)
-    for start in range(0, k, tile_k):
-        at_k = start + tl.arange(0, tile_k)
-        w = tl.load(w_ptr + own[:, None] * k + at_k[None, :], mask=(own < experts)[:, None] & (at_k < k)[None, :], other=0.0)
-        acc += w.to(tl.float32) * tl.load(x_ptr + row * k + at_k, mask=at_k < k, other=0.0).to(tl.float32)[None, :]
-    tl.store(logits_ptr + row * experts + own, tl.sum(acc, 1).to(logits_ptr.dtype.element_ty), mask=own < experts)
-    # Who comes last has all logits before it, and chooses: a kernel that only chose would take longer. The barrier is for the stores of
-    # all threads, the atomic one's order for those of the other programs (CUDA C++ Programming Guide, "Memory Fence Functions").
-    tl.debug_barrier()
-    if tl.atomic_add(counts_ptr + row, 1, sem="acq_rel") == tl.num_programs(0) - 1:
-        at = tl.arange(0, block)
-        logits = tl.load(logits_ptr + row * experts + at, mask=at < experts, other=-float("inf")).to(tl.float32)
-        logits = tl.where(logits == logits, logits, -float("inf"))  # noqa: PLR0124 - a row that is only padding may hold anything
-        # An expert's rank is how many come before it; all at once, where one maximum after the other would wait for each.
-        rival, other = logits[:, None], at[:, None]
-        before = (rival > logits[None, :]) | ((rival == logits[None, :]) & (other < at[None, :]))
-        rank = tl.sum(before.to(tl.int32), 0)
+    column, pair = tl.program_id(0), tl.program_id(1)
+    row, place = pair // top, pair % top
+    # An expert's rank is how many come before it; all at once, where one maximum after the other would wait for each.
+    at = tl.arange(0, block)
+    logits = tl.load(logits_ptr + row * experts + at, mask=at < experts, other=-float("inf")).to(tl.float32)
+    logits = tl.where(logits == logits, logits, -float("inf"))  # noqa: PLR0124 - a row that is only padding may hold anything
+    rival, own, other = logits[:, None], logits[None, :], at[:, None]
+    rank = tl.sum(((rival > own) | ((rival == own) & (other < at[None, :]))).to(tl.int32), 0)
+    expert = tl.sum(tl.where(rank == place, at, 0), 0)
+    if column == 0:
         share = tl.exp(logits - tl.max(logits, 0))
         whole = tl.sum(tl.where(rank < top, share, 0.0), 0) if renormalize else tl.sum(share, 0)
-        weight = (share / whole).to(logits_ptr.dtype.element_ty).to(tl.float32)
-        tl.store(chosen_ptr + row * top + rank, at, mask=rank < top)
-        tl.store(weights_ptr + row * top + rank, weight, mask=rank < top)
-
-
-@jit
-def _gate_up_few(  # noqa: PLR0917 - what a kernel needs
-    x_ptr: tl.tensor,
-    chosen_ptr: tl.tensor,
-    w_ptr: tl.tensor,
-    out_ptr: tl.tensor,
-    n: tl.tensor,
-    k: tl.tensor,
-    top: tl.constexpr,
-    tile_n: tl.constexpr,
-    tile_k: tl.constexpr,
-    pdl: tl.constexpr,
-) -> None:
-    pdl_barrier(pdl)
-    column, pair = tl.program_id(0), tl.program_id(1)
-    row, expert = pair // top, tl.load(chosen_ptr + pair)
+        weight = tl.sum(tl.where(rank == place, share, 0.0), 0) / whole
+        tl.store(chosen_ptr + pair, expert)
+        tl.store(weights_ptr + pair, weight.to(logits_ptr.dtype.element_ty).to(tl.float32))
     at_n = column * tile_n + tl.arange(0, tile_n)
     ok_n = (at_n < n)[:, None]
     gate_w = w_ptr + (expert.to(tl.int64) * 2 * n + at_n)[:, None] * k

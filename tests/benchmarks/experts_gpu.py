@@ -134,7 +134,9 @@ class Bench:
         picked = [torch.topk(logits.float(), self.top).indices.to(torch.int32) for logits in self.logits]
         weights = torch.rand(rows, self.top, device=self.device)
         if kind == "gate_up":
-            return self.microseconds(lambda i: experts_few.launch_gate_up(self.x, picked[i], self.layers[i].gate_up, tiles))
+            return self.microseconds(
+                lambda i: experts_few.launch_gate_up(self.x, self.logits[i], self.layers[i].gate_up, self.top, tiles, renormalize=True)
+            )
         return self.microseconds(lambda i: experts_few.launch_down(self.product, picked[i], weights, self.layers[i].down, tiles))
 
     def grouped(self, tiles: GroupedTiles, kind: str) -> float:
@@ -149,11 +151,8 @@ class Bench:
         def one(i: int) -> None:
             if i == 0:
                 counts.zero_()
-            layer = self.layers[i]
-            if self.x.shape[0] <= experts.FEW_ROWS:
-                experts_few.launch_router(self.x, layer.router, counts[i], self.top, renormalize=True)
-                return
-            routing.launch(experts.router_logits(self.x, layer.router), counts[i], self.top, self.dtype, renormalize=True)
+            logits = experts.router_logits(self.x, self.layers[i].router)
+            routing.launch(logits, counts[i], self.top, self.dtype, renormalize=True)
 
         return self.microseconds(one)
 
@@ -164,7 +163,7 @@ class Bench:
         def one(i: int) -> None:
             if i == 0:
                 counts.zero_()
-            experts.experts_mlp(self.x, self.layers[i], counts[i])
+            experts.launch(self.x, experts.router_logits(self.x, self.layers[i].router), self.layers[i], counts[i])
 
         return self.microseconds(one)
 
@@ -184,11 +183,7 @@ class Bench:
         """Of what the engine calls, against plain torch with the same choice of experts: the largest of the first rows' relative errors."""
         layer, few = self.layers[0], self.x[:64]
         logits = experts.router_logits(self.x, layer.router)
-        counts = torch.zeros_like(self.counts[0])
-        if self.x.shape[0] <= experts.FEW_ROWS:
-            ours = experts.launch_few(self.x, layer, counts)
-        else:
-            ours = experts.launch_grouped(self.x, logits, layer, counts)
+        ours = experts.launch(self.x, logits, layer, torch.zeros_like(self.counts[0]))
         logits = logits if logits.dim() == 2 else logits.sum(0).to(self.dtype)
         ours = (ours if ours.dim() == 2 else ours.float().sum(0))[:64].float()
         plain = experts.experts_reference(few, layer, logits[:64]).float()
@@ -235,7 +230,7 @@ def compile_one(wanted: tuple[str, int, Any]) -> str:
                 x if kind == "gate_up" else product, routes, gate_up if kind == "gate_up" else down, tiles
             )
         elif kind == "gate_up":
-            experts_few.launch_gate_up(x, torch.empty(rows, top, **ints), gate_up, tiles)
+            experts_few.launch_gate_up(x, torch.empty(rows, count, **bf16), gate_up, top, tiles, renormalize=True)
         else:
             experts_few.launch_down(product, torch.empty(rows, top, **ints), torch.empty(rows, top, device="meta"), down, tiles)
     for launch in recorded.values():

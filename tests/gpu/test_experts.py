@@ -17,6 +17,7 @@ pytest.importorskip("triton")
 from kernels_support.gpu import experts as module  # noqa: E402
 from kernels_support.gpu import experts_few, experts_grouped, norms, routing  # noqa: E402
 from kernels_support.gpu.experts import Experts  # noqa: E402
+from kernels_support.gpu.experts_few import FewTiles  # noqa: E402
 from kernels_support.gpu.experts_grouped import GroupedTiles  # noqa: E402
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -76,9 +77,8 @@ def test_a_row_that_is_no_number_names_experts_that_there_are() -> None:
     assert int(lists.counts.sum()) == 2 * top
     assert int(lists.counts.max()) <= 2
     experts = made(count, 32, 16, top, torch.float32)
-    nothing, counts = torch.full((2, 32), float("nan"), device=DEVICE), torch.zeros(count, dtype=torch.int32, device=DEVICE)
-    chosen, _ = experts_few.launch_router(nothing, experts.router, counts, top, renormalize=True)
-    assert chosen.tolist() == [[0, 1, 2]] * 2
+    _, chosen, _ = experts_few.launch_gate_up(torch.zeros(2, 32, device=DEVICE), logits, experts.gate_up, top, FewTiles(), renormalize=True)
+    assert sorted(chosen[0].tolist()) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -88,13 +88,8 @@ def test_a_few_rows(count: int, hidden: int, inner: int, top: int, renormalize: 
     experts = made(count, hidden, inner, top, dtype, renormalize=renormalize)
     x = rows_of(experts, 3, "spread")
     out = torch.empty_like(x)
-    counts = torch.zeros(count, dtype=torch.int32, device=DEVICE)
-    assert module.launch_few(x, experts, counts, out) is out
-    assert counts[:3].unique().numel() == 1, "all programs of each row were there"
-    weights, chosen = routing.route_reference(torch.nn.functional.linear(x, experts.router), top, renormalize=renormalize)
-    ours, own = experts_few.launch_router(x, experts.router, torch.zeros_like(counts), top, renormalize=renormalize)
-    assert torch.equal(ours.long(), chosen)
-    torch.testing.assert_close(own, weights, rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=0)
+    part = module.launch(x, torch.nn.functional.linear(x, experts.router), experts, torch.empty(0, dtype=torch.int32, device=DEVICE), out)
+    assert part is out
     close(out, module.experts_reference(x, experts), dtype)
 
 

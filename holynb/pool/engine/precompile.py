@@ -205,12 +205,9 @@ class _MetaModel:
         """As `Collectives.experts`."""
         x, count, inner = dense.plain(x), layout.count, _width(self._shard.expert_inner)
         router, gate_up, down = self._new(count, x.shape[1]), self._new(count, 2 * inner, x.shape[1]), self._new(count, x.shape[1], inner)
-        layer, counts = experts.Experts(router, gate_up, down, layout.top, layout.renormalize), self._ints(count)
-        if x.shape[0] <= experts.FEW_ROWS:
-            return experts.launch_few(x, layer, counts)
         tiles = experts.router_tiles(x, count)
         logits = self._linear(x, count, biased=False) if tiles is None else gemm_small_m.launch(x, router, None, tiles)
-        part = experts.launch_grouped(x, logits, layer, counts)
+        part = experts.launch(x, logits, experts.Experts(router, gate_up, down, layout.top, layout.renormalize), self._ints(count))
         return part if self._mesh.tensor == 1 else self._new(*x.shape)
 
     def _int4(self, rows: int, columns: int) -> Int4Matrix | None:
