@@ -21,7 +21,7 @@ __all__ = ["Int4Tiles", "launch", "pick_tiles", "widen"]
 _MIN_PROGRAMS = 200
 
 #: Rows of x up to which this is estimated to be faster than to widen W and multiply it by cuBLAS.
-MAX_ROWS = 256
+MAX_ROWS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +38,14 @@ class Int4Tiles:
     split: int = 1
 
 
-def pick_tiles(rows: int, n: int, groups: int, group: int, *, gated: bool = False, split_k: bool = False) -> Int4Tiles | None:
+def pick_tiles(rows: int, n: int, groups: int, group: int, *, split_k: bool = False) -> Int4Tiles | None:
     """The tiles for so many rows and n columns; None where W should be widened first. `groups` of `group` columns of W share a scale.
 
-    `gated`: n gate and n up columns, twice the sums of a tile. `split_k`: the caller takes partial sums.
+    `split_k`: the caller takes partial sums.
     """
     if rows > MAX_ROWS or n % 64 or group < 64:
         return None
-    m = min(max(16, triton.next_power_of_2(rows)), 64 if gated else 128)
+    m = min(max(16, triton.next_power_of_2(rows)), 64)
     split, programs = 1, triton.cdiv(rows, m) * (n // 64)
     while split_k and programs * split < _MIN_PROGRAMS and split < 4 and groups % (2 * split) == 0:
         split *= 2

@@ -36,7 +36,7 @@ def linear(
 def swiglu(x: torch.Tensor, matrix: Int4Matrix, bias: torch.Tensor | None = None) -> torch.Tensor:
     """SwiGLU (Shazeer 2020, arXiv:2002.05202), `silu_mul` of `linear`, in one kernel for few rows: (rows, k) and (2n, k) → (rows, n)."""
     rows, n = x.shape[0], matrix.shape[0] // 2
-    if on_device(x) and (tiles := gemm_int4.pick_tiles(rows, n, *matrix.groups, gated=True)):
+    if on_device(x) and (tiles := gemm_int4.pick_tiles(rows, n, *matrix.groups)):
         return gemm_int4.launch(_ordered(x, matrix), matrix, bias, tiles, gated=True)
     return silu_mul(linear(x, matrix, bias))
 

@@ -57,7 +57,7 @@ def products() -> None:
         for rows in (1, 16, 64, 128, 256, 2048):
             x = torch.randn(rows, k, device="cuda", dtype=torch.bfloat16)
             width = n // 2 if gated else n
-            taken = gemm_int4.pick_tiles(rows, width, k // 128, 128, gated=gated, split_k=parts)
+            taken = gemm_int4.pick_tiles(rows, width, k // 128, 128, split_k=parts)
             wide = 1e5 * timed(lambda x=x, plain=plain: [torch.nn.functional.linear(x, w) for w in plain])
             unpacked = 1e5 * timed(lambda x=x, fours=fours: [torch.nn.functional.linear(x, gemm_int4.widen(w, x.dtype)) for w in fours])
             times: dict[Any, float] = {}
@@ -68,7 +68,7 @@ def products() -> None:
                     dict.fromkeys((base.m, min(128, 2 * base.m))), (3, 5), (4, 8), (1, 2, 4) if parts else (1,)
                 )
             ]
-            for tiles in dict.fromkeys([base, *(others if rows in {1, 64, 256} else [])]):
+            for tiles in dict.fromkeys([base, *(others if rows in {1, 64, 128} else [])]):
                 try:
                     times[tiles] = 1e5 * timed(
                         lambda x=x, fours=fours, tiles=tiles, gated=gated: [gemm_int4.launch(x, w, None, tiles, gated=gated) for w in fours]
