@@ -117,6 +117,12 @@ class _Loader:
 
     def optional(self, name: str, rows: tuple[int, int] | None = None, columns: tuple[int, int] | None = None) -> Tensor | None:
         tensor = self.source(name, rows, columns)
+        if tensor is not None and not (tensor.is_floating_point() and tensor.itemsize > 1):
+            # Its numbers alone, without the scales that some other file has for them, would be another model's.
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise UserError(
+                f"{name} lies in {kind}, and config.json says nothing of it. Fetch the model again, or start it with --engine vllm."
+            )
         # On CPU a copy: a tensor that is still the file's own would keep all of the file mapped, and counted, beside the packed weights.
         return None if tensor is None else tensor.to(device=self.device, dtype=self.dtype, copy=self.device == "cpu").contiguous()
 

@@ -148,7 +148,7 @@ def parse_spec(config: Mapping[str, Any]) -> Spec:
     known = {**row.left_out, **config}
     spec = replace(_spec(known, family, row), quantization=quantization, kv_fp8=keeps_kv_in_fp8(config), **row.switches(known))
     if spec.experts is not None and quantization is not None:
-        raise UnknownModel(f"config.json says quantization_config, and the native engine has no experts in eight bits. {VLLM}")
+        raise UnknownModel(f"config.json says quantization_config, and the native engine knows experts in plain numbers alone. {VLLM}")
     return spec
 
 

@@ -91,6 +91,7 @@ def test_experts_are_cut_by_their_own_columns() -> None:
     ("change", "says"),
     [
         ({"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}, r"quantization_config.*experts.*--engine vllm"),
+        ({"quantization_config": {"quant_method": "awq", "bits": 4, "group_size": 128}}, r"quantization_config.*experts.*--engine vllm"),
         ({"num_local_experts": 64}, "num_experts is 128 and num_local_experts is 64"),
         ({"num_experts_per_tok": 129}, "num_experts_per_tok is 129"),
         ({"mlp_only_layers": 3}, "mlp_only_layers is not a list"),
@@ -115,6 +116,22 @@ def test_a_layer_without_experts_is_counted_as_it_is() -> None:
     assert spec.experts_of(0) is None
     assert spec.weights_of(0) == spec.layer_weights < spec.weights_of(1)
     assert parse_spec(QWEN3_30B | {"num_experts": 0}).experts is None
+
+
+def test_experts_in_eight_bits_that_config_json_does_not_announce_are_refused(tmp_path: Path) -> None:
+    """Taken for plain numbers they would be another model: their scales are left out."""
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import load_file, save_file
+
+    from holynb.pool.engine.load import load, open_safetensors
+
+    tiny.make("mixtral", tmp_path, num_hidden_layers=1)
+    tensors = load_file(tmp_path / "model.safetensors")
+    name = "model.layers.0.block_sparse_moe.experts.3.w2.weight"
+    save_file(tensors | {name: tensors[name].to(torch.float8_e4m3fn)}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    spec = read_spec(tmp_path)
+    with open_safetensors(tmp_path) as source, pytest.raises(UserError, match=r"experts\.3\.w2\.weight lies in float8_e4m3fn"):
+        load(spec, Mesh().shard(spec), source, "cpu", torch.float32)
 
 
 @pytest.mark.parametrize("family", ["qwen3-moe", "mixtral"])
