@@ -19,7 +19,10 @@ from typing import Any
 
 TABLE = Path(__file__).with_suffix(".json")
 
-FAMILIES = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe")
+FAMILIES = (
+    *("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe"),
+    *("gemma2", "gemma3", "phi3", "olmo2", "olmo3", "granite", "smollm3"),
+)
 
 #: Kind of file → modules of transformers that read it, and the names that its content has in them.
 READERS: dict[str, tuple[tuple[str, ...], frozenset[str]]] = {

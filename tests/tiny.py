@@ -11,6 +11,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 FAMILIES = ("llama", "llama3", "mistral", "qwen2", "qwen3", "qwen3-tied", "llama-bias", "qwen3-moe", "mixtral")
 
+#: Those with switches of their own (`fit/families.py`).
+MORE_FAMILIES = (
+    *("mistral-windows", "qwen2-windows", "gemma2", "gemma3", "gemma3-linear", "phi3", "phi3-windows", "phi3-partial"),
+    *("olmo2", "olmo3", "granite", "smollm3"),
+)
+
+#: Of those with windows; prompts are longer.
+WINDOW = 24
+
 SIZES: dict[str, Any] = {
     "vocab_size": 320,
     "hidden_size": 64,
@@ -50,6 +59,11 @@ def config(family: str, **more: Any) -> Any:
 
     sizes = SIZES | more
 
+    windows = {"sliding_window": WINDOW}
+    scales = {"embedding_multiplier": 3.0, "residual_multiplier": 0.6, "attention_multiplier": 0.2, "logits_scaling": 2.5}
+    linear = {"sliding_attention": {"rope_theta": 100.0}, "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 5e3}}
+    yarn = {"sliding_attention": {"rope_type": "default"}, "full_attention": {"rope_type": "yarn", "factor": 4.0}}
+    gemma = {**sizes, **windows, "head_dim": 16, "query_pre_attn_scalar": 24}
     makers: dict[str, Any] = {
         "llama": lambda: t.LlamaConfig(**sizes | {"tie_word_embeddings": True}),
         "llama3": lambda: t.LlamaConfig(**sizes, rope_parameters=LLAMA3, head_dim=16),
@@ -60,6 +74,28 @@ def config(family: str, **more: Any) -> Any:
         "qwen3-tied": lambda: t.Qwen3Config(**sizes | {"tie_word_embeddings": True, "num_key_value_heads": 2}, head_dim=16),
         "qwen3-moe": lambda: t.Qwen3MoeConfig(**EXPERTS | sizes, head_dim=32),
         "mixtral": lambda: t.MixtralConfig(**sizes, num_local_experts=6, num_experts_per_tok=2, sliding_window=None),
+        "mistral-windows": lambda: t.MistralConfig(**sizes, **windows, head_dim=8),
+        "qwen2-windows": lambda: t.Qwen2Config(**sizes, **windows, use_sliding_window=True, max_window_layers=2),
+        "gemma2": lambda: t.Gemma2Config(**gemma, attn_logit_softcapping=3.0, final_logit_softcapping=2.0),
+        "gemma3": lambda: t.Gemma3TextConfig(**gemma, layer_types=["sliding_attention", "full_attention"] * 2),
+        "gemma3-linear": lambda: t.Gemma3TextConfig(**gemma | {"num_hidden_layers": 7}, rope_parameters=linear),
+        "phi3": lambda: t.Phi3Config(**sizes, pad_token_id=0),
+        "phi3-windows": lambda: t.Phi3Config(**sizes, **windows, pad_token_id=0),
+        "phi3-partial": lambda: t.Phi3Config(
+            **sizes | {"num_attention_heads": 4, "num_key_value_heads": 2, "original_max_position_embeddings": 64, "pad_token_id": 0},
+            rope_parameters={
+                "rope_type": "longrope",
+                "rope_theta": 1000.0,
+                "partial_rotary_factor": 0.75,
+                "short_factor": [1.0, 1.1, 1.3, 1.6, 2.0, 2.5],
+                "long_factor": [1.0, 2.0, 3.0, 4.0, 6.0, 8.0],
+                "original_max_position_embeddings": 64,
+            },
+        ),
+        "olmo2": lambda: t.Olmo2Config(**sizes),
+        "olmo3": lambda: t.Olmo3Config(**sizes, **windows, rope_parameters={k: {**v, "rope_theta": 900.0} for k, v in yarn.items()}),
+        "granite": lambda: t.GraniteConfig(**sizes, **scales),
+        "smollm3": lambda: t.SmolLM3Config(**sizes, no_rope_layers=[1, 0, 1, 1], pad_token_id=0),
     }
     return makers[family]()
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from holynb.pool.modelfiles import read_object
 
-__all__ = ["BrokenModel", "TensorEntry", "read_header", "read_headers", "same_bytes", "weight_files"]
+__all__ = ["BrokenModel", "TensorEntry", "decoder_name", "read_header", "read_headers", "same_bytes", "weight_files"]
 
 #: Less than the limit of safetensors' own reader (100 MB), and some hundred thousand tensors.
 _MAX_HEADER_BYTES = 32_000_000
@@ -42,6 +42,16 @@ class TensorEntry:
     shape: tuple[int, ...]
 
 
+#: What the decoder of a model of text and pictures is called in its files, and what stands for it in those of a decoder alone.
+_INSIDE = {"language_model.model.": "model.", "language_model.": "", "model.language_model.": "model."}
+
+
+def decoder_name(name: str) -> str:
+    """What a tensor of a model's decoder is called in the files of a decoder alone."""
+    inside = next((start for start in _INSIDE if name.startswith(start)), None)
+    return name if inside is None else _INSIDE[inside] + name.removeprefix(inside)
+
+
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors that hold a model's weights: those that its index names, or all. Raises BrokenModel."""
     index = folder / "model.safetensors.index.json"
@@ -62,7 +72,7 @@ def read_headers(folder: Path) -> dict[str, TensorEntry]:
     """All tensors of a model. Raises BrokenModel, OSError."""
     tensors: dict[str, TensorEntry] = {}
     for path in weight_files(folder):
-        tensors.update(read_header(path))
+        tensors.update({decoder_name(name): entry for name, entry in read_header(path).items()})
     return tensors
 
 

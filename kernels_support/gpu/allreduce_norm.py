@@ -112,7 +112,7 @@ def _allreduce_rms_norm(  # noqa: PLR0917 - what a kernel needs
                 pass
     column = tl.arange(0, block)
     in_row = column < width
-    weight = tl.load(weight_ptr + column, mask=in_row, other=0.0).to(tl.float32)
+    weight = tl.load(weight_ptr + column, mask=in_row, other=0.0)
     for row in range(program, rows, tl.num_programs(0)):
         place = row * width + column  # fits 32 bits: the memory is sized for decode batches
         x = tl.zeros((block,), tl.float32)
@@ -126,4 +126,4 @@ def _allreduce_rms_norm(  # noqa: PLR0917 - what a kernel needs
         tl.store(total_ptr + place, total, mask=in_row)
         total_f32 = total.to(tl.float32)
         scale = 1.0 / tl.sqrt(tl.sum(total_f32 * total_f32, axis=0) / width + eps)
-        tl.store(out_ptr + place, ((total_f32 * scale).to(dtype).to(tl.float32) * weight).to(dtype), mask=in_row)
+        tl.store(out_ptr + place, ((total_f32 * scale).to(weight.dtype).to(tl.float32) * weight.to(tl.float32)).to(dtype), mask=in_row)

@@ -14,7 +14,24 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from kernels_support.gpu.quantize_fp8 import FP8
 
-__all__ = ["Span", "attend_reference", "causal", "runs"]
+__all__ = ["PLAIN", "AttentionKind", "Span", "attend_reference", "attend_span", "causal", "runs"]
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionKind:
+    """What tells the attention of one layer from another's. `scale` multiplies scores (None: size ** -0.5).
+
+    `cap` bounds them, as cap · tanh(score / cap) (Gemma 2, arXiv:2408.00118; 0: not at all). `window`: how many keys a query sees, its own
+    included (Longformer, Beltagy et al. 2020, arXiv:2004.05150; 0: all before it).
+    """
+
+    scale: float | None = None
+    cap: float = 0.0
+    window: int = 0
+
+
+#: Attention as most layers have it.
+PLAIN = AttentionKind()
 
 
 @dataclass(slots=True)
@@ -27,16 +44,13 @@ class Span:
     mask: torch.Tensor | None = None
 
 
-def runs(blocks: Sequence[int], size: int, length: int) -> list[tuple[int, int]]:
-    """Half-open ranges of slots that hold `length` tokens, in order."""
+def runs(blocks: Sequence[int], size: int, length: int, start: int = 0) -> list[tuple[int, int]]:
+    """Half-open ranges of slots that hold the tokens from `start` to `length`, in order."""
     ranges: list[tuple[int, int]] = []
-    left = length
-    for block in blocks:
-        if left <= 0:
-            break
-        first = block * size
-        n = min(size, left)
-        left -= n
+    for index in range(start // size, -(-length // size)):
+        skipped = max(0, start - index * size)
+        first = blocks[index] * size + skipped
+        n = min(size, length - index * size) - skipped
         if ranges and ranges[-1][1] == first:
             ranges[-1] = (ranges[-1][0], first + n)
         else:
@@ -44,16 +58,39 @@ def runs(blocks: Sequence[int], size: int, length: int) -> list[tuple[int, int]]
     return ranges
 
 
-def causal(queries: int, keys: int, group: int, dtype: torch.dtype, device: torch.device | str = "cpu") -> torch.Tensor | None:
-    """Causal mask of the last `queries` of `keys` positions, repeated for each query head of a group; None where nothing is masked."""
-    if queries == 1:
+def causal(  # noqa: PLR0917 - what a mask needs
+    queries: int, keys: int, group: int, dtype: torch.dtype, device: torch.device | str = "cpu", window: int = 0
+) -> torch.Tensor | None:
+    """Causal mask of the last `queries` of `keys` positions, repeated for each query head of a group; None where nothing is masked.
+
+    `window`: how many keys each query sees, its own included (0: all before it).
+    """
+    if queries == 1 and not 0 < window < keys:
         return None
     mask = torch.full((queries, keys), -torch.inf, dtype=dtype, device=device).triu_(keys - queries + 1)
+    if window:
+        mask += torch.full((queries, keys), -torch.inf, dtype=dtype, device=device).tril_(keys - queries - window)
     return mask.repeat(group, 1)[None, None]
 
 
+def attend_span(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, kind: AttentionKind) -> torch.Tensor:
+    """(1, heads, queries, size) over as many heads of keys and values; the mask is added to the scores."""
+    if not kind.cap:
+        return scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=kind.scale)
+    scores = q.float() @ k.float().transpose(-1, -2) * (kind.scale or q.shape[-1] ** -0.5)
+    scores = kind.cap * torch.tanh(scores / kind.cap)
+    scores = scores if mask is None else scores + mask
+    return torch.softmax(scores, -1).to(q.dtype) @ v
+
+
 def attend_reference(
-    q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scales: torch.Tensor | None = None, *, spans: Sequence[Span]
+    q: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    scales: torch.Tensor | None = None,
+    kind: AttentionKind = PLAIN,
+    *,
+    spans: Sequence[Span],
 ) -> torch.Tensor:
     """(tokens, heads, size) → the same shape. Query heads are grouped over KV heads in order.
 
@@ -67,7 +104,7 @@ def attend_reference(
         k, v = _gather(keys, span.runs, q.dtype, by_key), _gather(values, span.runs, q.dtype, by_value)
         queries = q[span.start : span.stop].view(n, kv, -1, size)
         queries = queries if n == 1 else queries.permute(1, 2, 0, 3).reshape(1, kv, -1, size)
-        attended = scaled_dot_product_attention(queries, k[None], v[None], attn_mask=span.mask)
+        attended = attend_span(queries, k[None], v[None], span.mask, kind)
         if n > 1:
             attended = attended.view(kv, -1, n, size).permute(2, 0, 1, 3)
         out[span.start : span.stop] = attended.reshape(n, -1, size)

@@ -9,6 +9,7 @@ import torch
 
 from kernels_support.gpu import fp8, gemm_small_m, gemv, int4
 from kernels_support.gpu.fp8_matrix import Fp8Matrix, Matrix
+from kernels_support.gpu.gelu_mul import gelu_mul
 from kernels_support.gpu.int4_matrix import Int4Matrix
 from kernels_support.gpu.lang import on_device
 from kernels_support.gpu.quantize_fp8 import Quantized
@@ -60,12 +61,14 @@ def linear_split_k(x: torch.Tensor | Quantized, weight: Matrix, bias: torch.Tens
 
 
 def swiglu(
-    x: torch.Tensor | Quantized, weight: Matrix, bias: torch.Tensor | None = None, down: Matrix | None = None
+    x: torch.Tensor | Quantized, weight: Matrix, bias: torch.Tensor | None = None, down: Matrix | None = None, *, act: str = "silu"
 ) -> torch.Tensor | Quantized:
     """SwiGLU (Shazeer 2020, arXiv:2002.05202), `silu_mul` of `linear`, in one kernel where faster: (rows, k) and (2n, k) → (rows, n).
 
-    `down`: what it is multiplied by next; it may come in that one's eight bits.
+    `down`: what it is multiplied by next; it may come in that one's eight bits. `act`: silu, or gelu_tanh (`gelu_mul`).
     """
+    if act != "silu":
+        return gelu_mul(linear(x, weight, bias))
     if isinstance(weight, Fp8Matrix):
         return fp8.swiglu(x, weight, bias, down)
     x = plain(x)

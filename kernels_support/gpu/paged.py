@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
+from kernels_support.gpu.attention import PLAIN, AttentionKind
 from kernels_support.gpu.fp8_pairs import as_pairs, widens_in_hardware
 from kernels_support.gpu.lang import launch_kernel, triton
 from kernels_support.gpu.paged_kernels import combine_splits, decode_attention, prefill_attention
@@ -74,12 +75,13 @@ class Decode:
     splits: int
     order: torch.Tensor | None = None
 
-    def __call__(
+    def __call__(  # noqa: PLR0917 - what a kernel needs
         self,
         q: torch.Tensor,
         keys: torch.Tensor,
         values: torch.Tensor,
         scales: torch.Tensor | None = None,
+        kind: AttentionKind = PLAIN,
         out: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """(rows, heads, size) → the same shape, into `out` where it is given."""
@@ -87,17 +89,17 @@ class Decode:
         out = q.new_empty(q.shape) if out is None else out
         cache = _Cache.of(keys, values, scales, self.lengths)
         if self.splits == 1:
-            self._launch(q, cache, out, self.lengths)
+            self._launch(q, cache, kind, out, self.lengths)
             return out
         partial_out = torch.empty(rows, heads, self.splits, size, dtype=torch.float32, device=q.device)
         lse = torch.empty(rows, heads, self.splits, dtype=torch.float32, device=q.device)
-        self._launch(q, cache, partial_out, lse)
+        self._launch(q, cache, kind, partial_out, lse)
         launch_kernel(
             combine_splits, (rows, heads), partial_out, lse, out, size=size, size_padded=_padded(size), splits=self.splits, num_warps=2
         )
         return out
 
-    def _launch(self, q: torch.Tensor, cache: _Cache, out: torch.Tensor, lse: torch.Tensor) -> None:
+    def _launch(self, q: torch.Tensor, cache: _Cache, kind: AttentionKind, out: torch.Tensor, lse: torch.Tensor) -> None:
         """Attention into `out`; with several splits, each one's into `out` and `lse`."""
         rows, heads, size = q.shape
         kv, padded = cache.keys.shape[0], _padded(size, eights=cache.eights)
@@ -116,7 +118,7 @@ class Decode:
             cache.scales,
             self.table.stride(0),
             cache.keys.stride(0),
-            _LOG2E * size**-0.5,
+            _scale(kind, size),
             kv=kv,
             group=heads // kv,
             group_padded=max(16, triton.next_power_of_2(heads // kv)),
@@ -128,6 +130,8 @@ class Decode:
             ordered=self.order is not None,
             eights=cache.eights,
             native=cache.eights and widens_in_hardware(),
+            window=kind.window,
+            cap=_LOG2E * kind.cap,
             num_warps=warps,
             num_stages=stages,
         )
@@ -145,12 +149,13 @@ class Prefill:
     spans: torch.Tensor
     page: int
 
-    def __call__(
+    def __call__(  # noqa: PLR0917 - what a kernel needs
         self,
         q: torch.Tensor,
         keys: torch.Tensor,
         values: torch.Tensor,
         scales: torch.Tensor | None = None,
+        kind: AttentionKind = PLAIN,
         out: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """(tokens, heads, size) → the same shape, into `out` where it is given. Causal: a query sees the keys up to its own."""
@@ -169,7 +174,7 @@ class Prefill:
             cache.scales,
             self.table.stride(0),
             cache.keys.stride(0),
-            _LOG2E * size**-0.5,
+            _scale(kind, size),
             heads=heads,
             group=heads // cache.keys.shape[0],
             size=size,
@@ -180,6 +185,8 @@ class Prefill:
             slots_64bit=cache.keys.stride(0) >= 2**31,
             eights=cache.eights,
             native=cache.eights and widens_in_hardware(),
+            window=kind.window,
+            cap=_LOG2E * kind.cap,
             num_warps=4,
             num_stages=2,
         )
@@ -193,11 +200,18 @@ class MixedBatch:
     decode: Decode
     prefill: Prefill
 
-    def __call__(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scales: torch.Tensor | None = None) -> torch.Tensor:
+    def __call__(
+        self,
+        q: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        scales: torch.Tensor | None = None,
+        kind: AttentionKind = PLAIN,
+    ) -> torch.Tensor:
         """(rows + tokens, heads, size) → the same shape."""
         out, rows = q.new_empty(q.shape), self.decode.lengths.shape[0]
-        self.decode(q[:rows], keys, values, scales, out[:rows])
-        self.prefill(q[rows:], keys, values, scales, out[rows:])
+        self.decode(q[:rows], keys, values, scales, kind, out[:rows])
+        self.prefill(q[rows:], keys, values, scales, kind, out[rows:])
         return out
 
 
@@ -218,6 +232,11 @@ class _Cache:
         if scales is None:
             raise TypeError("a cache in eight bits without scales")
         return cls(as_pairs(keys), as_pairs(values), scales, eights=True)
+
+
+def _scale(kind: AttentionKind, size: int) -> float:
+    """What turns scores into base-2 exponents."""
+    return _LOG2E * (size**-0.5 if kind.scale is None else kind.scale)
 
 
 def _padded(size: int, *, eights: bool = False) -> int:

@@ -42,9 +42,14 @@ def decode_attention(  # noqa: PLR0917 - what a kernel needs
     ordered: tl.constexpr,
     eights: tl.constexpr,
     native: tl.constexpr,
+    window: tl.constexpr,
+    cap: tl.constexpr,
     pdl: tl.constexpr,
 ) -> None:
-    """One query per row, split over the keys (Flash-Decoding, Dao et al. 2023); the query heads of a KV head share its keys."""
+    """One query per row, split over the keys (Flash-Decoding, Dao et al. 2023); the query heads of a KV head share its keys.
+
+    `window`: how many keys it sees, the last ones; what lies before them is not read. `cap`: see `_capped`. 0: neither.
+    """
     # The KV head is the fastest grid dimension, so that rows start in their order.
     head, row, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     # The preceding kernel writes neither the order nor the lengths.
@@ -55,8 +60,13 @@ def decode_attention(  # noqa: PLR0917 - what a kernel needs
     pdl_wait(pdl)
     if splits > 4:  # where not `fills_device`
         pdl_launch_dependents(pdl)
-    split_keys = tl.cdiv(tl.cdiv(length, splits), tile) * tile
-    begin = split * split_keys
+    if window:
+        low = tl.maximum(length - window, 0) // tile * tile
+        split_keys = tl.cdiv(tl.cdiv(length - low, splits), tile) * tile
+        begin = low + split * split_keys
+    else:
+        split_keys = tl.cdiv(tl.cdiv(length, splits), tile) * tile
+        begin = split * split_keys
     end = tl.minimum(begin + split_keys, length)
     step: tl.constexpr = 2 if eights else 1
     columns: tl.constexpr = size // step
@@ -77,6 +87,8 @@ def decode_attention(  # noqa: PLR0917 - what a kernel needs
     for first in range(begin, end, tile):
         key = first + tl.arange(0, tile)
         ok = key < end
+        if window:
+            ok = ok & (key >= length - window)
         block = tl.load(table_ptr + row * table_stride + key // page, mask=ok, other=0).to(tl.int64)
         slot = (block * page + key % page) * columns
         k = tl.load(k_ptr + slot[None, :] + d[:, None], mask=ok[None, :] & ok_d[:, None], other=0)
@@ -86,8 +98,8 @@ def decode_attention(  # noqa: PLR0917 - what a kernel needs
             scores = tl.dot(odd_q, odd_k, tl.dot(q, k))
         else:
             scores = tl.dot(q, k, input_precision="ieee")
-        scores = tl.where(ok[None, :], scores, float("-inf"))
-        row_max, row_sum, p, rescale = _online_softmax(scores, scale, row_max, row_sum)
+        scores = tl.where(ok[None, :], _capped(scores, scale, cap), float("-inf"))
+        row_max, row_sum, p, rescale = _online_softmax(scores, 1.0 if cap else scale, row_max, row_sum, False)
         if eights:
             v, odd_v = widened(v, native)
             odd_acc = _weighted(p, odd_v, odd_acc, rescale)
@@ -155,6 +167,8 @@ def prefill_attention(  # noqa: PLR0917 - what a kernel needs
     slots_64bit: tl.constexpr,
     eights: tl.constexpr,
     native: tl.constexpr,
+    window: tl.constexpr,
+    cap: tl.constexpr,
     pdl: tl.constexpr,
 ) -> None:
     """Causal attention of one tile of a row's queries, for one query head."""
@@ -185,8 +199,11 @@ def prefill_attention(  # noqa: PLR0917 - what a kernel needs
     row_sum = tl.zeros((queries,), tl.float32)
     acc = tl.zeros((queries, size_padded // step), tl.float32)
     # First the tiles that every query sees whole, which need no mask, then those on the diagonal.
-    unmasked = (length - count + from_query + 1) // tile * tile
-    for first in range(0, unmasked, tile):
+    low, unmasked = 0, (length - count + from_query + 1) // tile * tile
+    if window:  # the first keys that the first query sees; a query further on sees fewer of them, so that every tile has a mask
+        low = tl.maximum(length - count + from_query + 1 - window, 0) // tile * tile
+        unmasked = low
+    for first in range(low, unmasked, tile):
         key = first + n
         slot = _slot_type(tl.load(table_ptr + key // page), slots_64bit) * page + key % page
         k = tl.load(k_ptr + slot[None, :] * columns + d[:, None], mask=ok_d[:, None], other=0)
@@ -196,7 +213,7 @@ def prefill_attention(  # noqa: PLR0917 - what a kernel needs
         else:
             scores = tl.dot(q, k, input_precision="ieee")
         v = tl.load(v_ptr + slot[:, None] * columns + d[None, :], mask=ok_d[None, :], other=0)
-        row_max, row_sum, p, rescale = _online_softmax(scores, scale, row_max, row_sum)
+        row_max, row_sum, p, rescale = _online_softmax(_capped(scores, scale, cap), 1.0 if cap else scale, row_max, row_sum, False)
         if eights:
             v, odd_v = widened(v, native)
             odd_acc = _weighted(p, odd_v, odd_acc, rescale)
@@ -205,6 +222,8 @@ def prefill_attention(  # noqa: PLR0917 - what a kernel needs
     for first in range(unmasked, end, tile):
         key = first + n
         ok = key < end
+        if window:  # what no query of the tile sees may be another row's by now
+            ok = ok & (key > length - count + from_query - window)
         slot = _slot_type(tl.load(table_ptr + key // page, mask=ok, other=0), slots_64bit) * page + key % page
         k = tl.load(k_ptr + slot[None, :] * columns + d[:, None], mask=ok[None, :] & ok_d[:, None], other=0)
         if eights:
@@ -212,9 +231,12 @@ def prefill_attention(  # noqa: PLR0917 - what a kernel needs
             scores = tl.dot(odd_q, odd_k, tl.dot(q, k))
         else:
             scores = tl.dot(q, k, input_precision="ieee")
-        scores = tl.where(key[None, :] <= last_key[:, None], scores, float("-inf"))
+        seen = key[None, :] <= last_key[:, None]
+        if window:
+            seen = seen & (key[None, :] > last_key[:, None] - window)
+        scores = tl.where(seen, _capped(scores, scale, cap), float("-inf"))
         v = tl.load(v_ptr + slot[:, None] * columns + d[None, :], mask=ok[:, None] & ok_d[None, :], other=0)
-        row_max, row_sum, p, rescale = _online_softmax(scores, scale, row_max, row_sum)
+        row_max, row_sum, p, rescale = _online_softmax(scores, 1.0 if cap else scale, row_max, row_sum, window > 0)
         if eights:
             v, odd_v = widened(v, native)
             odd_acc = _weighted(p, odd_v, odd_acc, rescale)
@@ -228,16 +250,29 @@ def prefill_attention(  # noqa: PLR0917 - what a kernel needs
 
 
 @jit
+def _capped(scores: tl.tensor, scale: tl.tensor, cap: tl.constexpr) -> tl.tensor:
+    """Scores as they are, or where there is a `cap` (of base-2 exponents) cap · tanh(score / cap), scaled already."""
+    if cap:
+        scores = cap * (2.0 * tl.sigmoid(scores * scale * (2.0 / cap)) - 1.0)
+    return scores
+
+
+@jit
 def _online_softmax(
-    scores: tl.tensor, scale: tl.tensor, row_max: tl.tensor, row_sum: tl.tensor
+    scores: tl.tensor, scale: tl.tensor, row_max: tl.tensor, row_sum: tl.tensor, may_see_none: tl.constexpr
 ) -> tuple[tl.tensor, tl.tensor, tl.tensor, tl.tensor]:
     """One tile's update of (maximum, sum of weights), its weights, and what sums before it are multiplied by.
 
-    `scale` turns scores into base-2 exponents.
+    `scale` turns scores into base-2 exponents. `may_see_none`: up to now a query may have seen no key at all.
     """
     new_max = tl.maximum(row_max, tl.max(scores, 1) * scale)
-    p = tl.exp2(scores * scale - new_max[:, None])
-    rescale = tl.exp2(row_max - new_max)
+    if may_see_none:
+        finite = tl.where(new_max > float("-inf"), new_max, 0.0)
+        p = tl.exp2(scores * scale - finite[:, None])
+        rescale = tl.exp2(row_max - finite)
+    else:
+        p = tl.exp2(scores * scale - new_max[:, None])
+        rescale = tl.exp2(row_max - new_max)
     return new_max, row_sum * rescale + tl.sum(p, 1), p, rescale
 
 

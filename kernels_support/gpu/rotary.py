@@ -23,7 +23,8 @@ __all__ = ["Heads", "rotate_and_store", "rotate_and_store_reference"]
 class Heads:
     """Layout of a row of the QKV product: `heads` queries, `kv` keys, `kv` values of `size` elements each; the norms' weights, if any.
 
-    `kv_scales`: float32 (2, kv) of keys and values, where the cache is of FP8.
+    `kv_scales`: float32 (2, kv) of keys and values, where the cache is of FP8. `rotary`: how many elements of a head are rotated, the
+    first ones (None: all; 0: none).
     """
 
     heads: int
@@ -33,6 +34,12 @@ class Heads:
     k_norm: torch.Tensor | None = None
     eps: float = 1e-6
     kv_scales: torch.Tensor | None = None
+    rotary: int | None = None
+
+    @property
+    def rotated(self) -> int:
+        """Elements of a head that are rotated."""
+        return self.size if self.rotary is None else self.rotary
 
 
 def rotate_and_store_reference(  # noqa: PLR0917 - what a kernel needs
@@ -40,13 +47,14 @@ def rotate_and_store_reference(  # noqa: PLR0917 - what a kernel needs
 ) -> torch.Tensor:
     """Queries (tokens, heads, size), rotated; keys and values written to `slots` of (kv, all slots, size).
 
-    `qkv` is (tokens, (heads + 2·kv)·size), `rope` (tokens, size): cosines, then sines, float32. A slot of -1 is not written.
+    `qkv` is (tokens, (heads + 2·kv)·size), `rope` (tokens, rotated size): cosines, then sines, float32. A slot of -1 is not written.
     """
     tokens = qkv.shape[0]
     q, k, v = qkv.view(tokens, -1, layout.size).split([layout.heads, layout.kv, layout.kv], 1)
     if layout.q_norm is not None and layout.k_norm is not None:
         q, k = rms_norm_reference(q, layout.q_norm, layout.eps), rms_norm_reference(k, layout.k_norm, layout.eps)
-    cos, sin = rope.to(qkv.dtype).unsqueeze(1).chunk(2, -1)
+    half, rope = layout.rotated // 2, rope.to(qkv.dtype).unsqueeze(1)
+    cos, sin = rope[..., :half], rope[..., half : 2 * half]
     if bool((slots < 0).any()):
         keep = slots >= 0
         k_in, v_in, at = k[keep], v[keep], slots[keep]
@@ -64,8 +72,12 @@ def rotate_and_store_reference(  # noqa: PLR0917 - what a kernel needs
 
 
 def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    a, b = x.chunk(2, -1)
-    return torch.cat((a * cos - b * sin, b * cos + a * sin), -1)
+    rotated = 2 * cos.shape[-1]
+    if rotated == 0:
+        return x
+    a, b = x[..., :rotated].chunk(2, -1)
+    turned = (a * cos - b * sin, b * cos + a * sin)
+    return torch.cat(turned if rotated == x.shape[-1] else (*turned, x[..., rotated:]), -1)
 
 
 def rotate_and_store(  # noqa: PLR0917 - what a kernel needs
@@ -101,6 +113,8 @@ def launch(  # noqa: PLR0917 - what a kernel needs
         heads=layout.heads,
         kv=layout.kv,
         size=layout.size,
+        rotary=layout.rotated,
+        rope_width=rope.stride(0),
         half_padded=triton.next_power_of_2(layout.size // 2),
         normed=normed,
         eights=eights,
@@ -127,6 +141,8 @@ def _rotate_and_store(  # noqa: PLR0917 - what a kernel needs
     heads: tl.constexpr,
     kv: tl.constexpr,
     size: tl.constexpr,
+    rotary: tl.constexpr,
+    rope_width: tl.constexpr,
     half_padded: tl.constexpr,
     normed: tl.constexpr,
     eights: tl.constexpr,
@@ -143,22 +159,28 @@ def _rotate_and_store(  # noqa: PLR0917 - what a kernel needs
     ok_d = d < size // 2
     ok = (head < heads + 2 * kv)[:, None] & ok_d[None, :]
     is_query, is_value = head < heads, head >= heads + kv
-    source = qkv_ptr + (token * (heads + 2 * kv) + head)[:, None] * size + d[None, :]
-    raw_a, raw_b = tl.load(source, mask=ok, other=0.0), tl.load(source + size // 2, mask=ok, other=0.0)
+    # A pair is rotated together: the halves of what is rotated; behind it, the halves of the rest stand for themselves.
+    first, second = d, d + size // 2
+    if rotary != size:
+        first = tl.where(d < rotary // 2, d, d + rotary // 2)
+        second = first + tl.where(d < rotary // 2, rotary // 2, (size - rotary) // 2)
+    source = qkv_ptr + (token * (heads + 2 * kv) + head)[:, None] * size
+    raw_a, raw_b = tl.load(source + first[None, :], mask=ok, other=0.0), tl.load(source + second[None, :], mask=ok, other=0.0)
     x, y = raw_a.to(tl.float32), raw_b.to(tl.float32)
     if normed:
         scale = (1.0 / tl.sqrt((tl.sum(x * x, 1) + tl.sum(y * y, 1)) / size + eps))[:, None]
-        q_a, q_b = tl.load(q_norm_ptr + d, mask=ok_d, other=0.0), tl.load(q_norm_ptr + size // 2 + d, mask=ok_d, other=0.0)
-        k_a, k_b = tl.load(k_norm_ptr + d, mask=ok_d, other=0.0), tl.load(k_norm_ptr + size // 2 + d, mask=ok_d, other=0.0)
-        x = (x * scale).to(dtype).to(tl.float32) * tl.where(is_query[:, None], q_a[None, :], k_a[None, :]).to(tl.float32)
-        y = (y * scale).to(dtype).to(tl.float32) * tl.where(is_query[:, None], q_b[None, :], k_b[None, :]).to(tl.float32)
+        q_a, q_b = tl.load(q_norm_ptr + first, mask=ok_d, other=0.0), tl.load(q_norm_ptr + second, mask=ok_d, other=0.0)
+        k_a, k_b = tl.load(k_norm_ptr + first, mask=ok_d, other=0.0), tl.load(k_norm_ptr + second, mask=ok_d, other=0.0)
+        x = (x * scale).to(q_a.dtype).to(tl.float32) * tl.where(is_query[:, None], q_a[None, :], k_a[None, :]).to(tl.float32)
+        y = (y * scale).to(q_a.dtype).to(tl.float32) * tl.where(is_query[:, None], q_b[None, :], k_b[None, :]).to(tl.float32)
         x, y = x.to(dtype).to(tl.float32), y.to(dtype).to(tl.float32)
-    cos = tl.load(rope_ptr + token * size + d, mask=ok_d, other=0.0).to(dtype).to(tl.float32)[None, :]
-    sin = tl.load(rope_ptr + token * size + size // 2 + d, mask=ok_d, other=0.0).to(dtype).to(tl.float32)[None, :]
+    turns = d < rotary // 2
+    cos = tl.load(rope_ptr + token * rope_width + d, mask=turns, other=1.0).to(dtype).to(tl.float32)[None, :]
+    sin = tl.load(rope_ptr + token * rope_width + rotary // 2 + d, mask=turns, other=0.0).to(dtype).to(tl.float32)[None, :]
     rotated_a, rotated_b = (x * cos - y * sin).to(dtype), (y * cos + x * sin).to(dtype)
-    target = out_ptr + (token * heads + head)[:, None] * size + d[None, :]
-    tl.store(target, rotated_a, mask=ok & is_query[:, None])
-    tl.store(target + size // 2, rotated_b, mask=ok & is_query[:, None])
+    target = out_ptr + (token * heads + head)[:, None] * size
+    tl.store(target + first[None, :], rotated_a, mask=ok & is_query[:, None])
+    tl.store(target + second[None, :], rotated_b, mask=ok & is_query[:, None])
     slot = tl.load(slot_ptr + token).to(tl.int64)
     # Broadcast before comparing: Triton 3.9's interpreter gives a scalar comparison another mask type.
     written = tl.broadcast_to(slot, (heads_per_program,)) >= 0
@@ -170,12 +192,12 @@ def _rotate_and_store(  # noqa: PLR0917 - what a kernel needs
         rotated_a = _rounded(tl.where(is_value[:, None], raw_a, rotated_a), inverse, key_ptr)
         rotated_b = _rounded(tl.where(is_value[:, None], raw_b, rotated_b), inverse, key_ptr)
         raw_a, raw_b = rotated_a, rotated_b
-    target = key_ptr + (head - heads).to(tl.int64)[:, None] * head_stride + slot * size + d[None, :]
-    tl.store(target, rotated_a, mask=ok & is_key[:, None])
-    tl.store(target + size // 2, rotated_b, mask=ok & is_key[:, None])
-    target = value_ptr + (head - heads - kv).to(tl.int64)[:, None] * head_stride + slot * size + d[None, :]
-    tl.store(target, raw_a, mask=ok & (is_value & written)[:, None])
-    tl.store(target + size // 2, raw_b, mask=ok & (is_value & written)[:, None])
+    target = key_ptr + (head - heads).to(tl.int64)[:, None] * head_stride + slot * size
+    tl.store(target + first[None, :], rotated_a, mask=ok & is_key[:, None])
+    tl.store(target + second[None, :], rotated_b, mask=ok & is_key[:, None])
+    target = value_ptr + (head - heads - kv).to(tl.int64)[:, None] * head_stride + slot * size
+    tl.store(target + first[None, :], raw_a, mask=ok & (is_value & written)[:, None])
+    tl.store(target + second[None, :], raw_b, mask=ok & (is_value & written)[:, None])
     if dependents_last:  # attention comes next: see `fills_device`
         pdl_launch_dependents(pdl)
 

@@ -207,7 +207,7 @@ def errors(runner: Any) -> dict[str, float]:
                 ids,
                 where,
                 slots(0, length),
-                lambda q, k, v, _: attend_reference(q, k, v, spans=span),
+                lambda q, k, v, scales, kind: attend_reference(q, k, v, scales, kind, spans=span),
                 torch.tensor([length - 1], device=device),
             ),
             cache,

@@ -26,7 +26,8 @@ from torch.nn.functional import scaled_dot_product_attention, silu
 
 from holynb.pool.engine.cache import allocate_kv
 from holynb.pool.engine.load import load, open_safetensors, random_weights
-from holynb.pool.engine.model import Decoder, ForwardBatch, Layer, Weights, rope_table
+from holynb.pool.engine.model import Decoder, ForwardBatch, Layer, Weights
+from holynb.pool.engine.rope import rope_table
 from holynb.pool.engine.sequence import PrefillChunk, Seq
 from holynb.pool.fit.mesh import Mesh
 from holynb.pool.fit.spec import Spec, read_spec
@@ -91,7 +92,7 @@ def ours(spec: Spec, weights: Weights, ids: Any) -> Any:
     if device.type == "cpu":
         seq = Seq(Job(0, tuple(ids.tolist()), 1))
         seq.blocks = list(range(blocks))
-        part = forward_batch([PrefillChunk(seq, 0, LENGTH)], PAGE, spec.heads // spec.kv_heads, kv)
+        part = forward_batch([PrefillChunk(seq, 0, LENGTH)], PAGE, spec.heads // spec.kv_heads, kv.dtype)
         part.last = last
     else:
         from kernels_support.gpu.paged import PREFILL_TILE_QUERIES, Prefill

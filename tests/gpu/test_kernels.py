@@ -14,9 +14,22 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton loads
 pytest.importorskip("triton")
 
-from kernels_support.gpu import allreduce_norm, fp8, gemm_fp8, gemm_small_m, gemv, masking, norms, nucleus, rotary, sampler, silu_mul  # noqa: E402
+from kernels_support.gpu import (  # noqa: E402
+    allreduce_norm,
+    fp8,
+    gelu_mul,
+    gemm_fp8,
+    gemm_small_m,
+    gemv,
+    masking,
+    norms,
+    nucleus,
+    rotary,
+    sampler,
+    silu_mul,
+)
 from kernels_support.gpu import quantize_fp8 as eight  # noqa: E402
-from kernels_support.gpu.attention import Span, attend_reference, causal, runs  # noqa: E402
+from kernels_support.gpu.attention import AttentionKind, Span, attend_reference, causal, runs  # noqa: E402
 from kernels_support.gpu.feeding import DecodeInputs, feed, feed_reference  # noqa: E402
 from kernels_support.gpu.fp8_matrix import Fp8Matrix, dequantize, quantize_matrix  # noqa: E402
 from kernels_support.gpu.paged import PREFILL_TILE_QUERIES, Decode, Prefill, fills_device, splits  # noqa: E402
@@ -228,6 +241,87 @@ def test_prefill_attention(heads: int, kv: int, size: int, dtype: Any) -> None:
         ],
     )
     close(said[: sum(counts)], plain[: sum(counts)], dtype)
+
+
+#: Attention that is not plain: a window that ends within a tile and one that does not, a cap, a scale, and all of them.
+KINDS = [
+    AttentionKind(window=50),
+    AttentionKind(window=128),
+    AttentionKind(scale=0.3, cap=2.0),
+    AttentionKind(scale=0.3, cap=2.0, window=33),
+]
+
+
+def outside(window: int, first: int, blocks: list[int], page: int, pages: tuple[Any, Any]) -> None:
+    """Before what the first query sees lies another row's by now: nobody may read it."""
+    for start, stop in runs(blocks, page, max(0, first + 1 - window) // page * page) if window else []:
+        for cache in pages:
+            cache[:, start:stop] = torch.nan
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("parts", [1, 4])
+def test_decode_attention_of_other_kinds(parts: int, kind: AttentionKind) -> None:
+    lengths = [1, 200, 64, 0]
+    keys, values, table, blocks = paged(lengths, 16, 4, 2, 24, torch.float32)
+    for n, row in zip(lengths, blocks, strict=True):
+        outside(kind.window, n - 1, row, 16, (keys, values))
+    q = randn(4, 4, 24, dtype=torch.float32)
+    said = Decode(table, torch.tensor(lengths, dtype=torch.int32, device=DEVICE), 16, parts)(q, keys, values, None, kind)
+    starts = [max(0, n - kind.window) if kind.window else 0 for n in lengths]
+    spans = [Span(i, i + 1, runs(blocks[i], 16, n, start)) for i, (n, start) in enumerate(zip(lengths, starts, strict=True)) if n]
+    close(said[:3], attend_reference(q, keys, values, None, kind, spans=spans)[:3], torch.float32)
+    assert (said[3] == 0).all(), "no row, no number"
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_prefill_attention_of_other_kinds(kind: AttentionKind) -> None:
+    lengths, counts = [70, 230, 5], [70, 90, 1]
+    keys, values, table, blocks = paged(lengths, 16, 4, 2, 24, torch.float32)
+    firsts = [n - c for n, c in zip(lengths, counts, strict=True)]
+    for first, row in zip(firsts, blocks, strict=True):
+        outside(kind.window, first, row, 16, (keys, values))
+    q, starts = randn(sum(counts), 4, 24, dtype=torch.float32), [0, 70, 160]
+    tiles = [(r, t) for r in range(3) for t in range(0, counts[r], PREFILL_TILE_QUERIES)]
+    spans = torch.tensor(list(zip(starts, counts, lengths, strict=True)), dtype=torch.int32, device=DEVICE)
+    said = Prefill(table, torch.tensor(tiles, dtype=torch.int32, device=DEVICE), spans, 16)(q, keys, values, None, kind)
+    plain = []
+    for s, c, n, b in zip(starts, counts, lengths, blocks, strict=True):
+        low = max(0, n - c + 1 - kind.window) if kind.window else 0
+        plain.append(Span(s, s + c, runs(b, 16, n, low), causal(c, n - low, 2, torch.float32, DEVICE, kind.window)))
+    close(said, attend_reference(q, keys, values, None, kind, spans=plain), torch.float32)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("weighted", [True, False])
+@pytest.mark.parametrize("split", [True, False])
+def test_norms_of_what_joins_the_stream(split: bool, weighted: bool, dtype: Any) -> None:
+    x = randn(2, 5, 96, dtype=torch.float32) if split else randn(5, 96, dtype=dtype)
+    residual, weight = randn(5, 96, dtype=dtype), randn(96, dtype=torch.float32) if weighted else None
+    for way in (norms.Joining(randn(96, dtype=torch.float32)), norms.Joining(None, 0.3), norms.Joining(randn(96, dtype=dtype), 0.7)):
+        ours, plain = (f(x, residual, weight, 1e-6, way=way) for f in (norms.launch, norms.add_rms_norm_reference))
+        for one, other in zip(ours, plain, strict=True):
+            assert one.dtype == other.dtype == dtype
+            close(one, other, dtype)
+
+
+@pytest.mark.parametrize("rotary_size", [0, 8, 12])
+def test_a_part_of_a_head_is_rotated(rotary_size: int) -> None:
+    weights = randn(16, dtype=torch.float32), randn(16, dtype=torch.float32)
+    how = rotary.Heads(4, 2, 16, *weights, rotary=rotary_size)
+    qkv, rope = randn(3, 8 * 16, dtype=torch.float32), torch.rand(3, 12, device=DEVICE)
+    slots = torch.tensor([7, -1, 0], device=DEVICE)
+    pages = [[torch.zeros(2, 10, 16, device=DEVICE) for _ in range(2)] for _ in range(2)]
+    said = rotary.launch(qkv, how, rope, slots.int(), *pages[0])
+    close(said, rotary.rotate_and_store_reference(qkv, how, rope, slots, *pages[1]), torch.float32)
+    for ours, plain in zip(*pages, strict=True):
+        close(ours, plain, torch.float32)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gelu_mul(dtype: Any) -> None:
+    x = randn(3, 2 * 1100, dtype=dtype) * 3
+    close(gelu_mul.launch(x), gelu_mul.gelu_mul_reference(x), dtype)
 
 
 def test_few_sequences_are_split_and_many_are_not() -> None:

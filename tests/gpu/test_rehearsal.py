@@ -30,7 +30,7 @@ from holynb.pool.fit.limits import BatchLimits  # noqa: E402
 from holynb.pool.fit.mesh import Mesh  # noqa: E402
 from holynb.pool.fit.spec import Spec, read_spec  # noqa: E402
 from holynb.pool.protocol import Job  # noqa: E402
-from kernels_support.gpu import lang  # noqa: E402
+from kernels_support.gpu import lang, norms  # noqa: E402
 from kernels_support.gpu.allreduce_norm import FLAG_COUNT, Peers, allreduce_rms_norm  # noqa: E402
 
 LIMITS = BatchLimits(batch=32, chunk=256, max_len=544)
@@ -57,9 +57,9 @@ class Unmet(Collectives):
             mesh.tensor,
         )
 
-    def add_norm(self, part: Any, residual: Any, weight: Any, eps: float, factor: Any = None) -> tuple[Any, Any]:
-        if part.shape[0] > LIMITS.batch:
-            return super().add_norm(part, residual, weight, eps, factor)
+    def add_norm(self, part: Any, residual: Any, weight: Any, eps: float, factor: Any = None, way: Any = norms.PLAIN) -> tuple[Any, Any]:
+        if part.shape[0] > LIMITS.batch or weight is None or not way.plain:
+            return super().add_norm(self.all_reduce(part), residual, weight, eps, factor, way)
         return allreduce_rms_norm(part, 4 * FLAG_COUNT, self.peers, residual, weight, eps)
 
     def experts(self, x: Any, experts: Any, counts: Any) -> Any:
@@ -115,6 +115,14 @@ def test_what_is_rehearsed_of_experts_is_what_is_started(
     first, later = launches(spec, mesh, LIMITS, 16, torch.bfloat16)
     assert {launch.key for launch in first + later} == started(tmp_path, spec, mesh)
     assert {"_gate_up_few", "_down_few", "_route", "_grouped"} <= {launch.kernel.__name__ for launch in first + later}
+
+
+@pytest.mark.parametrize("family", ["gemma2", "gemma3", "phi3-partial", "olmo2", "granite", "smollm3"])
+@pytest.mark.parametrize("mesh", [Mesh(), Mesh(2), Mesh(1, 2)], ids=repr)
+def test_what_is_rehearsed_of_other_families_is_what_is_started(
+    family: str, mesh: Mesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test_what_is_rehearsed_is_what_is_started(family, mesh, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("mesh", [Mesh(), Mesh(2)], ids=repr)

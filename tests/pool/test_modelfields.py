@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 
 #: Kind of file → where its fields are held against the reference.
 HELD: dict[str, tuple[str, ...]] = {
-    "config.json": ("engine/test_configured.py", "engine/test_fp8.py", "../tiny.py"),
+    "config.json": ("engine/test_configured.py", "engine/test_families.py", "engine/test_fp8.py", "../tiny.py"),
     "generation_config.json": ("server/test_generation.py",),
     "tokenizer_config.json": ("server/test_named_tokens.py", "server/test_tokenizer.py"),
     "special_tokens_map.json": ("server/test_named_tokens.py",),

@@ -17,6 +17,7 @@ from kernels_support.gpu.allreduce_norm import allreduce_rms_norm
 from kernels_support.gpu.dense import linear
 from kernels_support.gpu.experts import Experts, experts_mlp
 from kernels_support.gpu.fp8_matrix import Matrix
+from kernels_support.gpu.norms import PLAIN, Joining
 from kernels_support.gpu.quantize_fp8 import Quantized
 
 __all__ = ["AllReduce"]
@@ -52,12 +53,16 @@ class AllReduce(Collectives):
         distributed.all_reduce(part, group=self._group)
         return part
 
-    def add_norm(
-        self, part: Tensor, residual: Tensor | None, weight: Tensor, eps: float, factor: Matrix | None = None
+    def mean(self, x: Tensor) -> Tensor:
+        distributed.all_reduce(x, group=self._group)
+        return x / self._world
+
+    def add_norm(  # noqa: PLR0917 - what the kernel behind it needs
+        self, part: Tensor, residual: Tensor | None, weight: Tensor | None, eps: float, factor: Matrix | None = None, way: Joining = PLAIN
     ) -> tuple[Tensor | Quantized, Tensor]:
         offset = None if self._shared is None else self._shared.offset(part)
-        if self._shared is None or offset is None:
-            return norm_for(self.all_reduce(part), residual, weight, eps, factor)
+        if self._shared is None or offset is None or weight is None or not way.plain:
+            return norm_for(self.all_reduce(part), residual, weight, eps, factor, way)
         return allreduce_rms_norm(part, offset, self._shared.peers, residual, weight, eps)
 
     def _buffer(self, index: int, rows: int) -> Tensor | None:

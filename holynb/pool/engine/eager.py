@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,21 +15,27 @@ from holynb.pool.engine.pipeline import SingleStage
 from holynb.pool.engine.sample import CPU, sample_rows, sample_tokens, sampling_params, score
 from holynb.pool.engine.scores import ScoreRow, Scores, score_rows
 from holynb.pool.engine.sequence import PrefillChunk, Step
-from kernels_support.gpu.attention import Span, attend_reference, causal, runs
+from kernels_support.gpu.attention import AttentionKind, Span, attend_reference, causal, runs
 
 __all__ = ["EagerExecutor", "forward_batch"]
 
 
-def forward_batch(rows: list[PrefillChunk], size: int, group: int, dtype: torch.dtype) -> ForwardBatch:
-    """The tensors of these chunks. `size`: tokens of a block; `group`: query heads per KV head; `dtype`: what is computed in."""
+def forward_batch(rows: list[PrefillChunk], size: int, group: int, dtype: torch.dtype, windows: Sequence[int] = (0,)) -> ForwardBatch:
+    """The tensors of these chunks. `size`: tokens of a block; `group`: query heads per KV head; `dtype`: what is computed in.
+
+    `windows`: how many tokens the layers see (0: all before), each number once.
+    """
     ids: list[int] = []
     positions: list[Tensor] = []
     slots: list[Tensor] = []
-    spans: list[Span] = []
+    spans: dict[int, list[Span]] = {window: [] for window in windows}
     last: list[int] = []
     for row in rows:
         seq, end = row.seq, row.start + row.count
-        spans.append(Span(len(ids), len(ids) + row.count, runs(seq.blocks, size, end), causal(row.count, end, group, dtype)))
+        for window, mine in spans.items():
+            first = max(0, row.start + 1 - window) if window else 0
+            mask = causal(row.count, end - first, group, dtype, window=window)
+            mine.append(Span(len(ids), len(ids) + row.count, runs(seq.blocks, size, end, first), mask))
         ids += seq.tokens[row.start : end]
         at = torch.arange(row.start, end)
         blocks = torch.tensor(seq.blocks[row.start // size : (end - 1) // size + 1])
@@ -36,7 +43,14 @@ def forward_batch(rows: list[PrefillChunk], size: int, group: int, dtype: torch.
         slots.append(blocks[at // size - row.start // size] * size + at % size)
         last += range(len(ids) - row.logit_rows, len(ids))
     picked = None if len(last) == len(ids) else torch.tensor(last, dtype=torch.int64)
-    return ForwardBatch(torch.tensor(ids), torch.cat(positions), torch.cat(slots), partial(attend_reference, spans=spans), picked)
+    return ForwardBatch(torch.tensor(ids), torch.cat(positions), torch.cat(slots), partial(_attend, spans=spans), picked)
+
+
+def _attend(
+    q: Tensor, keys: Tensor, values: Tensor, scales: Tensor | None, kind: AttentionKind, *, spans: Mapping[int, Sequence[Span]]
+) -> Tensor:
+    """Attention of one layer, over what its window lets it see."""
+    return attend_reference(q, keys, values, scales, kind, spans=spans[kind.window])
 
 
 @dataclass(slots=True)
@@ -64,7 +78,7 @@ class EagerExecutor:
         rows = [PrefillChunk(s, s.cached - 1, 1) for s in step.decode] + step.prefill
         launched = EagerStep(len(step.sampled), *(([], 0) if step.plain else score_rows(step)))
         with torch.inference_mode():
-            batch = forward_batch(rows, self.block, self._group, self.model.dtype)
+            batch = forward_batch(rows, self.block, self._group, self.model.dtype, self.model.windows)
             hidden = self.stage.receive_hidden(len(batch.ids))
             with self.stage.timed():
                 output = self.model.forward(batch, self.kv, hidden)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from holynb.pool.engine.model import Decoder
+    from kernels_support.gpu.attention import AttentionKind
 
 __all__ = ["Embedder"]
 
@@ -104,13 +105,28 @@ class Embedder:
         return [base64.b64encode(row.tobytes()).decode("ascii") for row in rows]
 
 
-def _attend(q: Tensor, keys: Tensor, values: Tensor, scales: Tensor | None, *, spans: Sequence[tuple[int, int]]) -> Tensor:  # noqa: ARG001
+def _attend(
+    q: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    scales: Tensor | None,  # noqa: ARG001
+    kind: AttentionKind,
+    *,
+    spans: Sequence[tuple[int, int]],
+) -> Tensor:
     """Causal attention of each text to itself, over keys and values as they were computed. (tokens, heads, size) → the same shape."""
     import torch
     from torch.nn.functional import scaled_dot_product_attention
 
-    out = torch.empty_like(q)
+    from kernels_support.gpu.attention import attend_span, causal
+
+    out, group = torch.empty_like(q), q.shape[1] // keys.shape[0]
     for a, b in spans:
         query, k, v = q[a:b].transpose(0, 1)[None], keys[None, :, a:b], values[None, :, a:b]
-        out[a:b] = scaled_dot_product_attention(query, k, v, is_causal=True, enable_gqa=True)[0].transpose(0, 1)
+        if kind.cap or 0 < kind.window < b - a:
+            mask = causal(b - a, b - a, 1, q.dtype, q.device, kind.window)
+            attended = attend_span(query, k.repeat_interleave(group, 1), v.repeat_interleave(group, 1), mask, kind)
+        else:
+            attended = scaled_dot_product_attention(query, k, v, is_causal=True, enable_gqa=True, scale=kind.scale)
+        out[a:b] = attended[0].transpose(0, 1)
     return out

@@ -20,6 +20,7 @@ from holynb.pool.engine.model import Layer, Weights
 from holynb.pool.fit import Shard, Spec
 from holynb.pool.fit.experts import ExpertLayers
 from holynb.pool.fit.four_bits import FourBits
+from holynb.pool.headers import decoder_name
 from kernels_support.gpu import int4_matrix
 from kernels_support.gpu.experts import Experts
 from kernels_support.gpu.fp8_matrix import Matrix, dequantize, quantize_matrix
@@ -44,18 +45,19 @@ def open_safetensors(folder: Path) -> Iterator[TensorSource]:
         files: dict[str, Any] = {}
         for name in names:
             file = stack.enter_context(safe_open(folder / name, framework="pt"))
-            files.update(dict.fromkeys(file.keys(), file))
+            files.update({decoder_name(name): (file, name) for name in file.keys()})  # noqa: SIM118 - no mapping
 
         def read(name: str, rows: tuple[int, int] | None = None, columns: tuple[int, int] | None = None) -> Tensor | None:
             if name not in files:
                 return None
             tensor: Tensor
+            file, name = files[name]
             if columns is not None:
-                tensor = files[name].get_slice(name)[:, columns[0] : columns[1]]
+                tensor = file.get_slice(name)[:, columns[0] : columns[1]]
             elif rows is not None:
-                tensor = files[name].get_slice(name)[rows[0] : rows[1]]
+                tensor = file.get_slice(name)[rows[0] : rows[1]]
             else:
-                tensor = files[name].get_tensor(name)
+                tensor = file.get_tensor(name)
             return tensor
 
         yield read
@@ -80,7 +82,7 @@ def random_weights(spec: Spec, device: str, dtype: torch.dtype, seed: int = 0) -
     if (experts := spec.experts) is not None:
         wide = (experts.inner, spec.hidden)
         own = {experts.gate: wide, experts.up: wide, experts.down: wide[::-1], "gate": (experts.count, spec.hidden)}
-    norms = {"q_norm": spec.head_dim, "k_norm": spec.head_dim}
+    norms = dict(zip(("q_norm", "k_norm"), spec.qk_norm_sizes, strict=True))
 
     def read(name: str, rows: tuple[int, int] | None = None, columns: tuple[int, int] | None = None) -> Tensor | None:
         module, kind = name.split(".")[-2:]
@@ -104,9 +106,9 @@ def load(spec: Spec, shard: Shard, source: TensorSource, device: str, dtype: tor
     embed = (
         loader.required("model.embed_tokens.weight", table, shard.vocab) if shard.has_embedding or (shard.has_head and spec.tied) else None
     )
-    norm = loader.required("model.norm.weight", (spec.hidden,)) if shard.has_head else None
+    norm = loader.norm("model.norm", spec.hidden) if shard.has_head else None
     head = None if not shard.has_head else embed if spec.tied else loader.required("lm_head.weight", table, shard.vocab)
-    return Weights(layers, embed if shard.has_embedding else None, norm, head)
+    return Weights(layers, embed if shard.has_embedding else None, norm, head, shard.layers[0], dtype)
 
 
 class _Loader:
@@ -200,11 +202,15 @@ class _Loader:
         qkv = [(f"{attn}.q_proj", q), (f"{attn}.k_proj", kv), (f"{attn}.v_proj", kv)]
         gate_up = [(f"{mlp}.gate_proj", shard.inner), (f"{mlp}.up_proj", shard.inner)]
         experts = spec.experts_of(i)
+        if spec.fused:
+            qkv, gate_up = fused_parts(spec, attn, mlp, shard)
+        norms = {role: self.norm(f"model.layers.{i}.{name}", spec.hidden) for role, name in spec.layer_norms.items()}
+        q_norm, k_norm = self.qk_norms(attn, q, kv)
         return Layer(
-            norm=self.required(f"model.layers.{i}.input_layernorm.weight", (spec.hidden,)),
+            norm=norms.get("norm"),
             qkv=self.matrix(qkv, (sum(b - a for _, (a, b) in qkv), spec.hidden)),
             out=self.matrix([(f"{attn}.o_proj", (0, spec.hidden))], (spec.hidden, q[1] - q[0]), q),
-            mlp_norm=self.required(f"model.layers.{i}.post_attention_layernorm.weight", (spec.hidden,)),
+            mlp_norm=norms.get("mlp_norm"),
             gate_up=None if experts else self.matrix(gate_up, (2 * (shard.inner[1] - shard.inner[0]), spec.hidden)),
             down=None
             if experts
@@ -213,8 +219,10 @@ class _Loader:
             out_bias=self.required(f"{attn}.o_proj.bias", (spec.hidden,)) if spec.out_bias and shard.adds_bias else None,
             gate_up_bias=self.stack(gate_up, "bias") if spec.mlp_bias else None,
             down_bias=self.required(f"{mlp}.down_proj.bias", (spec.hidden,)) if spec.mlp_bias and shard.adds_bias else None,
-            q_norm=self.required(f"{attn}.q_norm.weight", (spec.head_dim,)) if spec.qk_norm else None,
-            k_norm=self.required(f"{attn}.k_norm.weight", (spec.head_dim,)) if spec.qk_norm else None,
+            q_norm=q_norm,
+            k_norm=k_norm,
+            out_norm=norms.get("out_norm"),
+            down_norm=norms.get("down_norm"),
             kv_scales=read_kv_scales(self.source, attn, shard, spec.kv_heads).to(self.device) if spec.kv_fp8 else None,
             experts=self.experts(i, experts) if experts else None,
         )
@@ -232,6 +240,28 @@ class _Loader:
             down[e] = self.required(f"{name}.{layout.down}.weight", (hidden, inner), columns=(first, last))
         router = self.required(f"{block}.gate.weight", (layout.count, hidden))
         return Experts(router, gate_up, down, layout.top, layout.renormalize)
+
+    def norm(self, name: str, size: int, rows: tuple[int, int] | None = None) -> Tensor:
+        """A norm's weights; in float32 where they multiply before anything is rounded."""
+        weight = self.required(f"{name}.weight", (size,), rows)
+        return weight.float() + self.spec.norm_offset if self.spec.exact_norms or self.spec.norm_offset else weight
+
+    def qk_norms(self, attn: str, q: tuple[int, int], kv: tuple[int, int]) -> tuple[Tensor | None, Tensor | None]:
+        """Of each head alike, or this rank's part of those of all heads."""
+        if not self.spec.qk_norm:
+            return None, None
+        if self.spec.qk_norm == "head":
+            return self.norm(f"{attn}.q_norm", self.spec.head_dim), self.norm(f"{attn}.k_norm", self.spec.head_dim)
+        return self.norm(f"{attn}.q_norm", q[1] - q[0], q), self.norm(f"{attn}.k_norm", kv[1] - kv[0], kv)
+
+
+def fused_parts(spec: Spec, attn: str, mlp: str, shard: Shard) -> tuple[list[Part], list[Part]]:
+    """This rank's rows of q, k and v, which lie in one tensor, and of gate and up, which do too."""
+    size, name = spec.head_dim, f"{attn}.qkv_proj"
+    keys, inner, wide = spec.heads, shard.inner, f"{mlp}.gate_up_proj"
+    spans = [shard.heads, *((keys + many + shard.kv_heads[0], keys + many + shard.kv_heads[1]) for many in (0, spec.kv_heads))]
+    gate_up = [inner, (spec.inner + inner[0], spec.inner + inner[1])]
+    return [(name, _scaled(span, size)) for span in spans], [(wide, span) for span in gate_up]
 
 
 def _scaled(span: tuple[int, int], factor: int) -> tuple[int, int]:

@@ -6,42 +6,48 @@ stage without embedding or head takes or returns hidden states.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import repeat
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
+from holynb.pool.engine.rope import rope_tables
 from holynb.pool.fit import Spec
+from kernels_support.gpu.attention import AttentionKind
 from kernels_support.gpu.dense import linear, linear_split_k, pack_onednn, plain, swiglu
 from kernels_support.gpu.experts import Experts, experts_mlp, fresh_counts
 from kernels_support.gpu.fp8_matrix import Fp8Matrix, Matrix
-from kernels_support.gpu.norms import add_rms_norm, add_rms_norm_fp8
+from kernels_support.gpu.norms import PLAIN, Joining, add_rms_norm, add_rms_norm_fp8, add_rms_norm_reference
 from kernels_support.gpu.quantize_fp8 import Quantized
 from kernels_support.gpu.rotary import Heads, rotate_and_store
 
-__all__ = ["Collectives", "Decoder", "ForwardBatch", "Layer", "Weights", "norm_for", "pack", "rope_table"]
+__all__ = ["Collectives", "Decoder", "ForwardBatch", "Layer", "Weights", "norm_for", "pack"]
 
-#: (queries (tokens, heads, size), keys, values (KV heads, slots, size), their scales (2, KV heads)) → (tokens, heads, size)
-Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+
+class Attend(Protocol):
+    """Attention of one layer."""
+
+    def __call__(self, q: Tensor, keys: Tensor, values: Tensor, scales: Tensor | None, kind: AttentionKind) -> Tensor:
+        """Queries (tokens, heads, size), keys and values (KV heads, slots, size), their scales (2, KV heads) → (tokens, heads, size)."""
 
 
 @dataclass(slots=True)
 class Layer:
     """One layer's weights, fused to one matrix where the input is the same (q, k, v; gate, up). Matrices are (out, in).
 
+    `norm` and `mlp_norm` are of what attention and MLP take, `out_norm` and `down_norm` of what they give; None where there is none.
     `kv_scales`: float32 (2, KV heads) of keys and values, where the cache is of FP8.
     `gate_up` and `down` are None where `experts` are not.
     """
 
-    norm: Tensor
+    norm: Tensor | None
     qkv: Matrix
     out: Matrix
-    mlp_norm: Tensor
+    mlp_norm: Tensor | None
     gate_up: Matrix | None
     down: Matrix | None
     qkv_bias: Tensor | None = None
@@ -52,16 +58,23 @@ class Layer:
     k_norm: Tensor | None = None
     kv_scales: Tensor | None = None
     experts: Experts | None = None
+    out_norm: Tensor | None = None
+    down_norm: Tensor | None = None
 
 
 @dataclass(slots=True)
 class Weights:
-    """A whole model or a rank's shard of it. `embed`, `norm`, `head` are None on stages that do not have them."""
+    """A whole model or a rank's shard of it. `embed`, `norm`, `head` are None on stages that do not have them. `first`: its first layer.
+
+    `dtype`: what is computed in; None: what norms are in.
+    """
 
     layers: list[Layer]
     embed: Tensor | None = None
     norm: Tensor | None = None
     head: Tensor | None = None
+    first: int = 0
+    dtype: torch.dtype | None = None
 
 
 def pack(weights: Weights) -> Weights:
@@ -112,79 +125,43 @@ class Collectives:
         """The sum of all ranks' parts."""
         return part if part.dim() == 2 else part.sum(0)
 
-    def add_norm(
-        self, part: Tensor, residual: Tensor | None, weight: Tensor, eps: float, factor: Matrix | None = None
+    def mean(self, x: Tensor) -> Tensor:
+        """The mean of all ranks' tensors."""
+        return x
+
+    def add_norm(  # noqa: PLR0917 - what the kernel behind it needs
+        self, part: Tensor, residual: Tensor | None, weight: Tensor | None, eps: float, factor: Matrix | None = None, way: Joining = PLAIN
     ) -> tuple[Tensor | Quantized, Tensor]:
         """(norm of the sum, sum) of all ranks' parts and the residual stream (None at its start).
 
-        `factor`: what the norm is multiplied by; it may come in that one's eight bits.
+        `factor`: what the norm is multiplied by; it may come in that one's eight bits. `weight` None: the sum itself instead of its norm.
         """
-        return norm_for(part, residual, weight, eps, factor)
+        return norm_for(part, residual, weight, eps, factor, way)
 
     def gather_logits(self, x: Tensor) -> Tensor:
         """Logits of the whole vocabulary, from each rank's share."""
         return x
 
 
-def norm_for(
-    x: Tensor, residual: Tensor | None, weight: Tensor, eps: float, factor: Matrix | None = None
+def norm_for(  # noqa: PLR0917 - what the kernel behind it needs
+    x: Tensor, residual: Tensor | None, weight: Tensor | None, eps: float, factor: Matrix | None = None, way: Joining = PLAIN
 ) -> tuple[Tensor | Quantized, Tensor]:
     """`add_rms_norm`, in the eight bits of `factor` where it has them."""
     if isinstance(factor, Fp8Matrix) and factor.plain:
-        return add_rms_norm_fp8(x, residual, weight, eps, factor.group)
-    return add_rms_norm(x, residual, weight, eps)
+        return add_rms_norm_fp8(x, residual, weight, eps, factor.group, way)
+    return add_rms_norm(x, residual, weight, eps, way)
 
 
-def rope_table(spec: Spec, length: int) -> Tensor:
-    """Cosines, then sines, for each position: (length, head size), float32. Scaling as in transformers' modeling_rope_utils."""
-    rope, half = spec.rope, spec.head_dim // 2
-    freq = 1.0 / (rope["theta"] ** (torch.arange(0, spec.head_dim, 2, dtype=torch.int64).float() / spec.head_dim))
-    if rope["type"] == "linear":
-        freq = freq / rope["factor"]
-    elif rope["type"] == "longrope":
-        freq = freq / torch.tensor(rope["factors"])
-    elif rope["type"] == "llama3":
-        freq = _llama3(freq, rope["factor"], rope["low_freq_factor"], rope["high_freq_factor"], rope["original_max_position_embeddings"])
-    elif rope["type"] == "yarn":
-        freq = _yarn(freq, spec.head_dim, rope)
-    angles = torch.arange(length).float()[:, None] * freq[None, :half]
-    return torch.cat((angles.cos(), angles.sin()), -1) * _attention_factor(rope)
+@dataclass(frozen=True, slots=True)
+class _Traits:
+    """What of a layer is decided once, when the model is loaded."""
 
-
-def _attention_factor(rope: Mapping[str, Any]) -> float:
-    """What yarn multiplies cosines and sines by: more context, sharper attention (Peng et al. 2023, arXiv:2309.00071)."""
-    if rope["type"] != "yarn":
-        return 1.0
-    if rope["attention_factor"] is not None:
-        return float(rope["attention_factor"])
-
-    def scale(by: float) -> float:
-        return 1.0 if rope["factor"] <= 1 else 0.1 * by * math.log(rope["factor"]) + 1.0
-
-    return scale(rope["mscale"]) / scale(rope["mscale_all_dim"]) if rope["mscale"] and rope["mscale_all_dim"] else scale(1)
-
-
-def _yarn(freq: Tensor, size: int, rope: Mapping[str, Any]) -> Tensor:
-    """Dimensions that turn often are kept, those that turn rarely are stretched, those between interpolated."""
-
-    def dimension(turns: float) -> float:
-        return size * math.log(rope["original_max_position_embeddings"] / (turns * 2 * math.pi)) / (2 * math.log(rope["theta"]))
-
-    low, high = dimension(rope["beta_fast"] or 32), dimension(rope["beta_slow"] or 1)
-    if rope["truncate"]:
-        low, high = math.floor(low), math.ceil(high)
-    low, high = max(low, 0), min(high, size - 1)
-    ramp = ((torch.arange(size // 2, dtype=torch.float32) - low) / (high - low + 0.001 * (low == high))).clamp(0, 1)
-    mixed: Tensor = freq / rope["factor"] * ramp + freq * (1 - ramp)
-    return mixed
-
-
-def _llama3(freq: Tensor, factor: float, low: float, high: float, length: int) -> Tensor:
-    """Long wavelengths are stretched, short ones kept, those between interpolated."""
-    wave = 2 * math.pi / freq
-    smooth = (length / wave - low) / (high - low)
-    blended = (1 - smooth) * freq / factor + smooth * freq
-    return torch.where(wave > length / low, freq / factor, torch.where(wave < length / high, freq, blended))
+    heads: Heads
+    attention: AttentionKind
+    rope: int
+    wide_norms: tuple[Tensor, Tensor] | None
+    out_way: Joining
+    down_way: Joining
 
 
 class Decoder:
@@ -192,19 +169,35 @@ class Decoder:
 
     def __init__(self, spec: Spec, weights: Weights, max_len: int, collectives: Collectives | None = None) -> None:
         self.spec, self.weights, self.collectives = spec, weights, collectives or Collectives()
-        self.rope = rope_table(spec, max_len).to(weights.layers[0].norm.device)
-        self._heads = [self._heads_of(layer) for layer in weights.layers]
+        norms = (weights.layers[0].norm, weights.layers[0].out_norm)
+        device = next(norm.device for norm in norms if norm is not None)
+        self.ropes = [table.to(device) for table in rope_tables(spec, max_len)]
+        self._traits = [self._traits_of(layer, weights.first + i, max_len) for i, layer in enumerate(weights.layers)]
+        self.windows = sorted({traits.attention.window for traits in self._traits})
+        # As rounded to the stream's dtype, in which the reference keeps it.
+        self._embed_scale = spec.embed_scale if weights.embed is None else float(torch.tensor(spec.embed_scale, dtype=weights.embed.dtype))
 
     @property
     def dtype(self) -> torch.dtype:
-        """What is computed in; the cache may have fewer bits."""
-        return self.weights.layers[0].norm.dtype
+        """What is computed in; the cache may have fewer bits, and norms more."""
+        return self.weights.dtype or self.weights.layers[0].norm.dtype  # type: ignore[union-attr]
 
-    def _heads_of(self, layer: Layer) -> Heads:
-        """This rank's heads, derived from the weights' shapes."""
-        size = self.spec.head_dim
+    def _traits_of(self, layer: Layer, i: int, max_len: int) -> _Traits:
+        """Of this rank's heads: derived from the weights' shapes."""
+        spec, size = self.spec, self.spec.head_dim
         heads = layer.out.shape[1] // size
-        return Heads(heads, (layer.qkv.shape[0] // size - heads) // 2, size, layer.q_norm, layer.k_norm, self.spec.eps, layer.kv_scales)
+        wide = (layer.q_norm, layer.k_norm) if spec.qk_norm == "all" and layer.q_norm is not None and layer.k_norm is not None else None
+        norms = (None, None) if wide else (layer.q_norm, layer.k_norm)
+        rotary = 0 if spec.rotated and not spec.rotated[i] else spec.rotary or None
+        window = spec.windows[i] if spec.windows else 0
+        return _Traits(
+            Heads(heads, (layer.qkv.shape[0] // size - heads) // 2, size, *norms, spec.eps, layer.kv_scales, rotary),
+            AttentionKind(spec.attention_scale or None, spec.attention_cap, window if window < max_len else 0),
+            1 if window and spec.local_rope is not None else 0,
+            wide,
+            Joining(layer.out_norm, spec.residual_scale),
+            Joining(layer.down_norm, spec.residual_scale),
+        )
 
     def _counts(self, x: Tensor) -> Iterator[Tensor | None]:
         """For each layer with experts, what they are counted in. All of a pass are zeroed at once."""
@@ -218,28 +211,53 @@ class Decoder:
         `hidden`: the previous stage's output; needed, and used, only without an embedding.
         """
         w, eps = self.weights, self.spec.eps
-        x = hidden if w.embed is None else self.collectives.embed(batch.ids, w.embed)
+        x = hidden if w.embed is None else self._embedded(batch.ids, w.embed)
         if x is None:
             raise ValueError("a stage without embedding needs hidden states")
-        rope, residual, collectives = embedding(batch.positions, self.rope), None, self.collectives
+        ropes, residual, collectives, way = [embedding(batch.positions, table) for table in self.ropes], None, self.collectives, PLAIN
         # Another stage's output is a whole sum; from then on everything that is added to the stream is a partial sum.
         add_norm = norm_for if w.embed is None else collectives.add_norm
         counts = self._counts(x)
-        for layer, heads, (keys, values) in zip(w.layers, self._heads, kv, strict=True):
-            normed, residual = add_norm(x, residual, layer.norm, eps, layer.qkv)
-            add_norm = collectives.add_norm
-            q = rotate_and_store(linear(normed, layer.qkv, layer.qkv_bias), heads, rope, batch.slots, keys, values)
-            attended = batch.attend(q, keys, values, layer.kv_scales).reshape(q.shape[0], -1)
+        for layer, traits, (keys, values) in zip(w.layers, self._traits, kv, strict=True):
+            normed, residual = add_norm(x, residual, layer.norm, eps, layer.qkv, way)
+            add_norm, way = collectives.add_norm, traits.down_way
+            qkv = linear(normed, layer.qkv, layer.qkv_bias)
+            if traits.wide_norms is not None:
+                qkv = self._normed_widely(qkv, traits.heads, *traits.wide_norms)
+            q = rotate_and_store(qkv, traits.heads, ropes[traits.rope], batch.slots, keys, values)
+            attended = batch.attend(q, keys, values, layer.kv_scales, traits.attention).reshape(q.shape[0], -1)
             x = collectives.row_parallel_linear(1, attended, layer.out, layer.out_bias)
-            normed, residual = add_norm(x, residual, layer.mlp_norm, eps, layer.gate_up)
+            normed, residual = add_norm(x, residual, layer.mlp_norm, eps, layer.gate_up, traits.out_way)
             if layer.gate_up is not None and layer.down is not None:
-                product = swiglu(normed, layer.gate_up, layer.gate_up_bias, layer.down)
+                product = swiglu(normed, layer.gate_up, layer.gate_up_bias, layer.down, act=self.spec.act)
                 x = collectives.row_parallel_linear(2, product, layer.down, layer.down_bias)
             elif layer.experts is not None:
                 x = collectives.experts(plain(normed), layer.experts, next(counts))
         if w.head is None or w.norm is None or residual is None:
-            return collectives.all_reduce(x) if residual is None else (residual + collectives.all_reduce(x)).to(residual.dtype)
+            x = collectives.all_reduce(x)
+            if residual is None or way.plain:
+                return x if residual is None else (residual + x).to(residual.dtype)
+            return add_rms_norm_reference(x.to(residual.dtype), residual, None, eps, way)[1]
         if batch.last is not None:
             x, residual = x[..., batch.last, :], residual[batch.last]
-        normed = collectives.add_norm(x, residual, w.norm, eps)[0]
-        return plain(normed) if batch.hidden else collectives.gather_logits(linear(normed, w.head))
+        normed = collectives.add_norm(x, residual, w.norm, eps, way=way)[0]
+        return plain(normed) if batch.hidden else self._logits(linear(normed, w.head))
+
+    def _embedded(self, ids: Tensor, table: Tensor) -> Tensor:
+        x = self.collectives.embed(ids, table)
+        return x if self._embed_scale == 1 else x.mul_(self._embed_scale)
+
+    def _normed_widely(self, qkv: Tensor, heads: Heads, q_norm: Tensor, k_norm: Tensor) -> Tensor:
+        """RMSNorm of all queries together, and of all keys; of all ranks' heads."""
+        first, second = heads.heads * heads.size, (heads.heads + heads.kv) * heads.size
+        q, k, v = qkv[:, :first], qkv[:, first:second], qkv[:, second:]
+        squares = torch.stack([x.float().square().mean(-1) for x in (q, k)])
+        q_scale, k_scale = torch.rsqrt(self.collectives.mean(squares) + self.spec.eps)[..., None]
+        return torch.cat([(q.float() * q_scale * q_norm).to(q.dtype), (k.float() * k_scale * k_norm).to(k.dtype), v], -1)
+
+    def _logits(self, logits: Tensor) -> Tensor:
+        """Of the whole vocabulary, as the family scales and bounds them."""
+        logits, spec = self.collectives.gather_logits(logits), self.spec
+        if spec.logits_divisor != 1:
+            logits = logits / spec.logits_divisor
+        return spec.logits_cap * torch.tanh(logits / spec.logits_cap) if spec.logits_cap else logits

@@ -10,6 +10,7 @@ import itertools
 import traceback
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 
@@ -20,16 +21,19 @@ from holynb.pool.engine.graphs import sampling_params
 from holynb.pool.engine.inputs import SAMPLING_FIELDS
 from holynb.pool.engine.model import Attend, norm_for
 from holynb.pool.engine.sizes import BATCH_SIZES, CHUNK_SIZES, MIXED_BATCH_SIZES, sizes_up_to
-from holynb.pool.fit import BatchLimits, Mesh, Spec, cpus
+from holynb.pool.fit import BatchLimits, Mesh, Shard, Spec, cpus
 from holynb.pool.fit.experts import ExpertLayers
 from holynb.pool.fit.four_bits import FourBits
 from holynb.pool.fit.quantization import Quantization
 from kernels_support.gpu import dense, experts, fp8, gemm_small_m, gemv, int4
 from kernels_support.gpu.allreduce_norm import FLAG_COUNT, Peers, allreduce_rms_norm
+from kernels_support.gpu.attention import AttentionKind
 from kernels_support.gpu.feeding import DecodeInputs, feed
 from kernels_support.gpu.fp8_matrix import BLOCK, Fp8Matrix
+from kernels_support.gpu.gelu_mul import gelu_mul
 from kernels_support.gpu.int4_matrix import Int4Matrix
 from kernels_support.gpu.lang import Launch, record_launches, triton
+from kernels_support.gpu.norms import Joining
 from kernels_support.gpu.paged import PREFILL_TILE_QUERIES, Decode, MixedBatch, Prefill, splits
 from kernels_support.gpu.quantize_fp8 import FP8, Quantized
 from kernels_support.gpu.rotary import Heads, rotate_and_store
@@ -106,10 +110,13 @@ class _MetaModel:
         self._new = partial(torch.empty, dtype=dtype, device="meta")
         self._ints = partial(torch.empty, dtype=torch.int32, device="meta")
         self._peers = Peers(torch.empty(mesh.tensor, dtype=torch.int64, device="meta"), mesh.tensor_rank, mesh.tensor)
-        norm = self._new(spec.head_dim) if spec.qk_norm else None
+        finer = torch.float32 if spec.exact_norms or spec.norm_offset else dtype
+        self._norm = partial(torch.empty, dtype=finer, device="meta")
+        norm = self._norm(spec.head_dim) if spec.qk_norm == "head" else None
         kv_heads = _width(self._shard.kv_heads)
         scales = torch.empty(2, kv_heads, dtype=torch.float32, device="meta") if spec.kv_fp8 else None
-        self._heads = Heads(_width(self._shard.heads), kv_heads, spec.head_dim, norm, norm, spec.eps, scales)
+        self._heads = Heads(_width(self._shard.heads), kv_heads, spec.head_dim, norm, norm, spec.eps, scales, spec.rotary or None)
+        self._kinds = _attention_kinds(spec, self._shard, limits.max_len)
         shape = 2, kv_heads, _META_BLOCKS * block, spec.head_dim
         self._kv = torch.empty(shape, dtype=FP8 if spec.kv_fp8 else dtype, device="meta")
         self._columns = -(-limits.max_len // block)
@@ -145,13 +152,16 @@ class _MetaModel:
             # Another stage's output is a whole sum.
             normed = self._add_norm(part, residual, wide, whole=residual is None and not self._shard.has_embedding)
             self._linear(normed, wide, biased=spec.qkv_bias)
-            q = rotate_and_store(new(rows, wide), heads, torch.empty(rows, heads.size, device="meta"), slots, keys, values)
-            attended = attend(q, keys, values, heads.kv_scales).view(rows, -1)
-            output = self._linear(attended, spec.hidden, biased=spec.out_bias and adds_bias, row_parallel=True)
+            rope = torch.empty(rows, spec.rotary or heads.size, device="meta")
+            for kind, rotated in self._kinds:
+                layout = heads if rotated else replace(heads, rotary=0)
+                q = rotate_and_store(new(rows, wide), layout, rope, slots, keys, values)
+                attended = attend(q, keys, values, heads.kv_scales, kind)
+            output = self._linear(attended.view(rows, -1), spec.hidden, biased=spec.out_bias and adds_bias, row_parallel=True)
             if own is not None:
-                part = self._experts(self._add_norm(output, stream, 0), own)
+                part = self._experts(self._add_norm(output, stream, 0, "mlp_norm"), own)
                 continue
-            product = self._gated(self._add_norm(output, stream, 2 * _width(self._shard.inner)))
+            product = self._gated(self._add_norm(output, stream, 2 * _width(self._shard.inner), "mlp_norm"))
             part = self._linear(product, spec.hidden, biased=spec.mlp_bias and adds_bias, row_parallel=True)
         return part
 
@@ -170,11 +180,14 @@ class _MetaModel:
                 ints(count),
             )
 
-    def _add_norm(self, x: Tensor, residual: Tensor | None, columns: int, *, whole: bool = False) -> Tensor | Quantized:
+    def _add_norm(self, x: Tensor, residual: Tensor | None, columns: int, role: str = "norm", *, whole: bool = False) -> Tensor | Quantized:
         """The norm for a matrix of so many rows (0: the head's)."""
-        weight, eps = self._new(self._spec.hidden), self._spec.eps
-        if whole or self._mesh.tensor == 1 or x.shape[0] > self._limits.batch:
-            return norm_for(x, residual, weight, eps, self._fp8(columns, self._spec.hidden) if columns else None)[0]
+        spec, eps, names = self._spec, self._spec.eps, self._spec.layer_norms
+        weight = self._norm(spec.hidden) if not columns or role in names else None
+        joins = residual is not None and ("out_norm" if role == "mlp_norm" else "down_norm") in names
+        way = Joining(self._norm(spec.hidden) if joins else None, 1.0 if residual is None else spec.residual_scale)
+        if whole or self._mesh.tensor == 1 or x.shape[0] > self._limits.batch or weight is None or not way.plain:
+            return norm_for(x, residual, weight, eps, self._fp8(columns, spec.hidden) if columns else None, way)[0]
         return allreduce_rms_norm(x, 4 * FLAG_COUNT, self._peers, residual, weight, eps)[0]
 
     def _linear(self, x: Tensor | Quantized, columns: int, *, biased: bool, row_parallel: bool = False, head: bool = False) -> Tensor:
@@ -223,6 +236,8 @@ class _MetaModel:
         """As `dense.swiglu`."""
         columns, hidden = 2 * _width(self._shard.inner), self._spec.hidden
         weight, bias = self._new(columns, hidden), self._new(columns) if self._spec.mlp_bias else None
+        if self._spec.act != "silu":
+            return gelu_mul(self._linear(x, columns, biased=self._spec.mlp_bias))
         if eight := self._fp8(columns, hidden):
             return fp8.swiglu(x, eight, bias, self._fp8(hidden, columns // 2))
         if not isinstance(x, Quantized) and (four := self._int4(columns, hidden)):
@@ -231,6 +246,15 @@ class _MetaModel:
         if tiles is not None and not isinstance(x, Quantized):
             return gemm_small_m.launch(x, weight, bias, tiles, gated=True)
         return silu_mul(self._linear(x, columns, biased=self._spec.mlp_bias))
+
+
+def _attention_kinds(spec: Spec, shard: Shard, max_len: int) -> list[tuple[AttentionKind, bool]]:
+    """The kinds of attention of this rank's layers, each once, and whether it has rotary positions."""
+    kinds = []
+    for i in range(*shard.layers):
+        window = spec.windows[i] if spec.windows and spec.windows[i] < max_len else 0
+        kinds.append((AttentionKind(spec.attention_scale or None, spec.attention_cap, window), not spec.rotated or spec.rotated[i]))
+    return list(dict.fromkeys(kinds))
 
 
 def _width(span: tuple[int, int]) -> int:

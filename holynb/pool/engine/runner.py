@@ -271,7 +271,7 @@ class Runner(JobRunner):
         self.stage = (
             SingleStage()
             if self.group is None or self.mesh.pipe == 1
-            else PipelineStage(self.group, self.spec.hidden, model.rope.to(dtype))
+            else PipelineStage(self.group, self.spec.hidden, model.ropes[0].to(dtype))
         )
         self.embedder = Embedder(model, kv, self.limits, divided=self.group is not None)
         self.executor: StepExecutor = executor_for(model, kv, BLOCK_TOKENS, self.limits, self.stage)

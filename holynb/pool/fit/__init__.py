@@ -1,5 +1,6 @@
 """Whether a model fits: its spec, the device mesh, the plan and the memory. Imports no torch at module level."""
 
+from holynb.pool.fit.families import decoder_of
 from holynb.pool.fit.limits import BatchLimits
 from holynb.pool.fit.memory import bf16_is_fast, cpus, device_memory
 from holynb.pool.fit.mesh import Mesh, Shard, check_divisible
@@ -21,6 +22,7 @@ __all__ = [
     "check_divisible",
     "check_shapes",
     "cpus",
+    "decoder_of",
     "describe_fit",
     "device_memory",
     "flags",

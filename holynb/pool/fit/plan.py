@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import log
+from typing import Any
 
 from holynb import units
 from holynb.errors import UserError
@@ -94,8 +96,15 @@ def with_kv(spec: Spec, kv: str | None) -> Spec:
 
 def limits_of(spec: Spec, *, cpu: bool, max_len: int | None = None) -> BatchLimits:
     """Sizes of a batch. A CPU gains little beyond 64 rows, and a long chunk would make every other row wait."""
-    length = min(max_len or DEFAULT_MAX_LEN, spec.max_len)
+    rope = spec.rope
+    # Beyond what it was first trained with, all of a pool's contexts are turned by another set of factors: only where that is asked for.
+    usual = min(DEFAULT_MAX_LEN, int(rope["original_max_position_embeddings"])) if _two_sets(rope) else DEFAULT_MAX_LEN
+    length = min(max_len or usual, spec.max_len)
     return BatchLimits(batch=64, chunk=1024, max_len=length) if cpu else BatchLimits(batch=256, chunk=8192, max_len=length)
+
+
+def _two_sets(rope: Mapping[str, Any]) -> bool:
+    return rope.get("long_factor") != rope.get("short_factor")
 
 
 def weights_bytes(spec: Spec, shard: Shard, itemsize: int, *, cpu: bool = False) -> int:
@@ -111,7 +120,8 @@ def weights_bytes(spec: Spec, shard: Shard, itemsize: int, *, cpu: bool = False)
         experts = spec.experts_of(i)
         own = inner if experts is None else experts.count * (shard.expert_inner[1] - shard.expert_inner[0])
         matrices += 3 * hidden * own + (0 if experts is None else experts.count * hidden)
-    layer = 2 * hidden + 2 * size * spec.qk_norm
+    many = (q + kv) // size if spec.qk_norm == "all" else 2 if spec.qk_norm else 0
+    layer = len(spec.layer_norms) * hidden + size * many
     layer += (q + 2 * kv) * spec.qkv_bias + 2 * inner * spec.mlp_bias + hidden * (spec.out_bias + spec.mlp_bias) * shard.adds_bias
     table = (shard.vocab[1] - shard.vocab[0]) * hidden
     tables = (

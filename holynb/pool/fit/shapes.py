@@ -9,12 +9,14 @@ from holynb.errors import UserError
 from holynb.pool.fit.experts import ExpertLayers
 from holynb.pool.fit.four_bits import PACKED, FourBits, packed_shapes
 from holynb.pool.fit.quantization import KV_SCALES, Quantization
-from holynb.pool.fit.spec import Spec
+from holynb.pool.fit.spec import FAMILIES, Spec
 from holynb.pool.headers import BrokenModel, read_headers
 from holynb.pool.modelfields import use_of
 
 __all__ = ["check_shapes"]
 
+#: Tensors of what takes pictures, which are not taken.
+_PICTURES = ("vision_tower.", "multi_modal_projector.")
 _AGAIN = "Fetch the model again."
 
 
@@ -53,6 +55,8 @@ def check_shapes(folder: Path, spec: Spec) -> None:
     if spec.quantization is not None or spec.kv_fp8:
         passed_over |= {f"model.layers.{i}.self_attn.{name}" for i in range(spec.layers) for names in KV_SCALES for name in names}
     for name in sorted(tensors.keys() - promised_shapes.keys() - passed_over):
+        if FAMILIES[spec.family].nested and name.removeprefix("model.").startswith(_PICTURES):
+            continue
         if use_of("safetensors", name) != "reset":
             raise UserError(
                 f"The model's files hold the tensor {name:.100}, which its config.json does not announce: {spec.family} would ignore it. "
@@ -79,8 +83,11 @@ def _promised(spec: Spec) -> Iterator[tuple[str, tuple[int, ...]]]:
         "mlp.up_proj": (inner, hidden, spec.mlp_bias),
         "mlp.down_proj": (hidden, inner, spec.mlp_bias),
     }
-    norms = {"input_layernorm": hidden, "post_attention_layernorm": hidden}
-    norms |= {"self_attn.q_norm": spec.head_dim, "self_attn.k_norm": spec.head_dim} if spec.qk_norm else {}
+    if spec.fused:
+        matrices = {"self_attn.qkv_proj": (q + 2 * kv, hidden, False), "self_attn.o_proj": (hidden, q, False)}
+        mlp = {"mlp.gate_up_proj": (2 * inner, hidden, False), "mlp.down_proj": (hidden, inner, False)}
+    norms = dict.fromkeys(spec.layer_norms.values(), hidden)
+    norms |= dict(zip(("self_attn.q_norm", "self_attn.k_norm"), spec.qk_norm_sizes, strict=True)) if spec.qk_norm else {}
     for i in range(spec.layers):
         for name, size in norms.items():
             yield f"model.layers.{i}.{name}.weight", (size,)

@@ -11,30 +11,32 @@ from pathlib import Path
 from typing import Any
 
 from holynb.pool.fit.experts import ExpertLayers
-from holynb.pool.fit.families import FAMILIES, MAX_LAYERS, VLLM, DecoderFamily, UnknownModel, family_of
+from holynb.pool.fit.families import FAMILIES, MAX_LAYERS, VLLM, UnknownModel, family_of
 from holynb.pool.fit.four_bits import FourBits
 from holynb.pool.fit.quantization import Quantization, keeps_kv_in_fp8, parse_quantization
+from holynb.pool.fit.ropes import by_kind, rope_of, rotary_dim
 from holynb.pool.headers import BrokenModel, read_headers, same_bytes
 from holynb.pool.modelfields import FieldRefused, check
 from holynb.pool.modelfiles import read_object, real, truth, whole
 
 __all__ = ["FAMILIES", "Spec", "UnknownModel", "parse_spec", "read_spec"]
 
-#: Ways to stretch rotary positions that we compute. Others change the answer, so they are refused.
-ROPES = ("default", "linear", "llama3", "yarn", "longrope")
-
-#: The numbers that each of them needs.
-_ROPE_NUMBERS: Mapping[str, tuple[str, ...]] = {
-    "default": (),
-    "linear": ("factor",),
-    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
-    "yarn": ("factor", "original_max_position_embeddings"),
-    "longrope": (),
-}
-
 #: Largest sizes of a config.json that are taken for a model's, far above those of any there is: what they make is sized by them.
 _MAX_HEADS, _MAX_HEAD_DIM = 10_000, 100_000
 _MAX_WIDTH, _MAX_VOCAB, _MAX_POSITIONS = 10_000_000, 100_000_000, 2**31 - 1
+
+
+#: The norms of a layer: what they are for (`model.Layer`), and their name in the files.
+_LAYER_NORMS: Mapping[str, Mapping[str, str]] = {
+    "pre": {"norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"},
+    "post": {"out_norm": "post_attention_layernorm", "down_norm": "post_feedforward_layernorm"},
+    "both": {
+        "norm": "input_layernorm",
+        "out_norm": "post_attention_layernorm",
+        "mlp_norm": "pre_feedforward_layernorm",
+        "down_norm": "post_feedforward_layernorm",
+    },
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,13 @@ class Spec:
     """One decoder. `max_len` is in tokens; `dtype` is how the weights lie on disk; `rope` holds type, theta and its scaling.
 
     `kv_fp8`: keys and values are kept in FP8.
+    `norms`: of what an attention or MLP takes (pre), of what it gives (post), or both; `norm_offset` is added to their weights;
+    `exact_norms`: those weights multiply in float32, before anything is rounded. `qk_norm`: of each query and key head (head), or of all
+    heads together (all). `embed_scale` multiplies embeddings, `residual_scale` what is added to the residual stream, `attention_scale`
+    (0: head_dim ** -0.5) the scores of attention; `logits_divisor` divides the logits. `attention_cap` and `logits_cap` bound what they
+    name (0: not at all), as cap · tanh(x / cap). `windows`: how many tokens each layer sees, its own included (0: all before it; no
+    windows at all: empty). `rotated`: which layers have rotary positions (empty: all), in the first `rotary` numbers of each head (0: all);
+    `local_rope`: those of layers with a window, where they differ. `fused`: q, k and v, and gate and up, each lie in one tensor.
     """
 
     family: str
@@ -55,7 +64,7 @@ class Spec:
     max_len: int
     eps: float = 1e-6
     tied: bool = False
-    qk_norm: bool = False
+    qk_norm: str = ""
     qkv_bias: bool = False
     out_bias: bool = False
     mlp_bias: bool = False
@@ -65,6 +74,32 @@ class Spec:
     quantization: Quantization | FourBits | None = None
     kv_fp8: bool = False
     experts: ExpertLayers | None = None
+    act: str = "silu"
+    norms: str = "pre"
+    norm_offset: float = 0.0
+    exact_norms: bool = False
+    embed_scale: float = 1.0
+    residual_scale: float = 1.0
+    attention_scale: float = 0.0
+    attention_cap: float = 0.0
+    logits_cap: float = 0.0
+    logits_divisor: float = 1.0
+    windows: tuple[int, ...] = ()
+    rotated: tuple[bool, ...] = ()
+    rotary: int = 0
+    local_rope: Mapping[str, Any] | None = None
+    fused: bool = False
+
+    @property
+    def layer_norms(self) -> Mapping[str, str]:
+        """The norms over the residual stream's width in one layer: what they are for, and their name in the files."""
+        return _LAYER_NORMS[self.norms]
+
+    @property
+    def qk_norm_sizes(self) -> tuple[int, int]:
+        """Numbers in the norms of queries and of keys."""
+        many = (self.heads, self.kv_heads) if self.qk_norm == "all" else (1, 1) if self.qk_norm else (0, 0)
+        return many[0] * self.head_dim, many[1] * self.head_dim
 
     @property
     def layer_matrices(self) -> int:
@@ -77,7 +112,7 @@ class Spec:
         """Numbers in one layer."""
         q, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
         biases = (q + 2 * kv) * self.qkv_bias + self.hidden * self.out_bias + (2 * self.inner + self.hidden) * self.mlp_bias
-        return self.layer_matrices + biases + 2 * self.hidden + 2 * self.head_dim * self.qk_norm
+        return self.layer_matrices + biases + len(self.layer_norms) * self.hidden + sum(self.qk_norm_sizes)
 
     def experts_of(self, layer: int) -> ExpertLayers | None:
         """The experts of a layer; None where it has an MLP that is whole."""
@@ -138,26 +173,41 @@ def parse_spec(config: Mapping[str, Any]) -> Spec:
         raise TypeError("architectures is not a list of names")
     family = names[0]
     row = family_of(family)
+    if row.nested:
+        text = config.get("text_config")
+        if not isinstance(text, Mapping):
+            raise TypeError("its text_config is no object")
+        config = {**config, **text, "architectures": names}
+    config, local = by_kind(config, row)
     try:
         check("config.json", config, family)
+        check("config.json", {"rope_parameters": local or {}}, family)
         quantization = parse_quantization(config)
     except FieldRefused as exc:
         raise UnknownModel(f"{exc}. {VLLM}") from exc
-    if (act := config.get("hidden_act", "silu")) not in row.acts:
-        raise UnknownModel(f"The native engine knows the hidden_act {row.acts[0]}, not {act}. {VLLM}")
+    if (act := config.get(row.act_field) or row.acts[0]) not in row.acts:
+        raise UnknownModel(f"The native engine knows the {row.act_field} {row.acts[0]}, not {act}. {VLLM}")
     known = {**row.left_out, **config}
-    spec = replace(_spec(known, family, row), quantization=quantization, kv_fp8=keeps_kv_in_fp8(config), **row.switches(known))
+    spec = replace(_spec(known, family), quantization=quantization, kv_fp8=keeps_kv_in_fp8(config), **row.switches(known))
     if spec.experts is not None and quantization is not None:
         raise UnknownModel(f"config.json says quantization_config, and the native engine knows experts in plain numbers alone. {VLLM}")
-    return spec
+    if spec.fused and quantization is not None:
+        raise UnknownModel(
+            f"config.json says quantization_config, and the native engine reads none where q, k and v are one tensor. {VLLM}"
+        )
+    if local is None or not spec.windows:
+        return spec
+    return replace(spec, local_rope=rope_of({**known, "rope_theta": None, "rope_scaling": None, "rope_parameters": local}))
 
 
-def _spec(config: Mapping[str, Any], family: str, row: DecoderFamily) -> Spec:
+def _spec(config: Mapping[str, Any], family: str) -> Spec:
     """What all families say alike, of a config.json that leaves nothing out that its family has a number of its own for."""
     heads, hidden = whole(config, "num_attention_heads", 1, _MAX_HEADS), whole(config, "hidden_size", 1, _MAX_WIDTH)
-    head_dim, rope = whole(config, "head_dim", 1, _MAX_HEAD_DIM, max(1, hidden // heads)), _rope(config)
-    if len(rope.get("factors", ())) not in {0, head_dim // 2}:
-        raise ValueError(f"short_factor has {len(rope['factors']):,} numbers for a head of {head_dim:,}")
+    head_dim, rope = whole(config, "head_dim", 1, _MAX_HEAD_DIM, max(1, hidden // heads)), rope_of(config)
+    rotary = rotary_dim(config, head_dim)
+    for name in ("short_factor", "long_factor"):
+        if len(rope.get(name, ())) not in {0, rotary // 2}:
+            raise ValueError(f"{name} has {len(rope[name]):,} numbers for a head of {rotary:,}")
     return Spec(
         family=family,
         layers=whole(config, "num_hidden_layers", 1, MAX_LAYERS),
@@ -167,10 +217,11 @@ def _spec(config: Mapping[str, Any], family: str, row: DecoderFamily) -> Spec:
         kv_heads=whole(config, "num_key_value_heads", 1, heads, heads),
         head_dim=head_dim,
         vocab=whole(config, "vocab_size", 1, _MAX_VOCAB),
-        max_len=_max_len(config, row, rope),
+        max_len=_max_len(config, rope),
         eps=real(config, "rms_norm_eps", 0, 1, 1e-6),
         tied=truth(config, "tie_word_embeddings"),
         rope=rope,
+        rotary=rotary if rotary < head_dim else 0,
         dtype=str(config.get("dtype") or config.get("torch_dtype") or "float32"),
         eos=_ends(config.get("eos_token_id")),
     )
@@ -182,47 +233,9 @@ def _ends(value: Any) -> tuple[int, ...]:
     return tuple(whole({"eos_token_id": one}, "eos_token_id", -1, _MAX_VOCAB) for one in ends)
 
 
-def _max_len(config: Mapping[str, Any], row: DecoderFamily, rope: Mapping[str, Any]) -> int:
-    """Positions the model can use. A sliding window ends there too: inside it, full attention says the same; beyond it, not."""
+def _max_len(config: Mapping[str, Any], rope: Mapping[str, Any]) -> int:
+    """Positions the model can use."""
     length = whole(config, "max_position_embeddings", 1, _MAX_POSITIONS, 2048)
     if rope["type"] == "yarn":  # what it is stretched to; Qwen's files give the length before
         length = min(max(length, int(rope["original_max_position_embeddings"] * rope["factor"])), _MAX_POSITIONS)
-    window = whole(config, "sliding_window", 0, _MAX_POSITIONS, 0)
-    return min(length, window) if window and row.slides(config) else length
-
-
-def _rope(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Rotary settings, from the old names (rope_theta, rope_scaling) and the new one (rope_parameters); transformers takes them so, too."""
-    given = config.get("rope_scaling") or config.get("rope_parameters") or {}
-    if not isinstance(given, Mapping):
-        raise TypeError("its rope settings are no object")
-    kind = given.get("rope_type") or given.get("type") or "default"
-    if kind not in ROPES:
-        raise UnknownModel(f"The native engine knows the rope types {', '.join(ROPES)}, not {kind}. {VLLM}")
-    theta = real(given, "rope_theta", 1e-9, 1e30, real(config, "rope_theta", 1e-9, 1e30, 10000.0))
-    # As transformers has it: the number beside the rope settings goes before the one in them.
-    trained = config.get("original_max_position_embeddings") or given.get("original_max_position_embeddings")
-    trained = trained or config.get("max_position_embeddings")
-    numbers = {**given, "original_max_position_embeddings": trained}
-    if kind == "yarn" and given.get("factor") is None and "factor" in given:
-        numbers["factor"] = whole(config, "max_position_embeddings", 1, _MAX_POSITIONS) / real(
-            numbers, "original_max_position_embeddings", 1, 1e12
-        )
-    rope = {name: real(numbers, name, 1e-9, 1e12) for name in _ROPE_NUMBERS[kind]}
-    more = _yarn(given) if kind == "yarn" else _one_set(given) if kind == "longrope" else {}
-    return {"type": kind, "theta": theta, **rope, **more}
-
-
-def _one_set(given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What each frequency is divided by, whatever the length: a set of its own for long texts would turn what is cached already."""
-    factors = given.get("short_factor")
-    if not isinstance(factors, list) or given.get("long_factor") != factors or given.get("attention_factor") != 1:
-        raise UnknownModel(f"The native engine knows longrope with the same short_factor and long_factor, and attention_factor 1. {VLLM}")
-    return {"factors": tuple(real({"short_factor": one}, "short_factor", 1e-6, 1e12) for one in factors)}
-
-
-def _yarn(given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What yarn has beside its two numbers; a 0 is the same as left out, as in transformers."""
-    numbers = {n: real(given, n, 0, 1e12, 0) for n in ("beta_fast", "beta_slow", "mscale", "mscale_all_dim")}
-    factor = None if given.get("attention_factor") is None else real(given, "attention_factor", 0, 1e12)
-    return {**numbers, "attention_factor": factor, "truncate": truth(given, "truncate", default=True)}
+    return length

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from holynb.pool.fit import decoder_of
 from holynb.pool.modelfields import FieldRefused, check, unknown
 from holynb.pool.modelfiles import read_object, read_text, whole
 from holynb.pool.server.chat_template import ChatTemplate, compiled
@@ -20,7 +21,13 @@ _MAX_TOKENIZER_BYTES, _MAX_TEMPLATE_BYTES = 256_000_000, 1_000_000
 _MAX_TEMPLATES = 64
 
 #: What ends an answer where no file says it: of transformers' configuration classes.
-_FAMILY_ENDS = {"LlamaForCausalLM": 2, "MistralForCausalLM": 2}
+_FAMILY_ENDS = {
+    **dict.fromkeys(("LlamaForCausalLM", "MistralForCausalLM", "GraniteForCausalLM"), 2),
+    **dict.fromkeys(("Gemma2ForCausalLM", "Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"), 1),
+    **dict.fromkeys(("Olmo2ForCausalLM", "Olmo3ForCausalLM"), 50279),
+    "Phi3ForCausalLM": 32000,
+    "SmolLM3ForCausalLM": 128001,
+}
 
 _AGAIN = "Fetch the model again, or fix the file."
 
@@ -50,7 +57,7 @@ def read_files(folder: Path) -> TokenizerFiles:
     config, generation = _json(folder / "config.json"), _json(folder / "generation_config.json")
     own = _json(folder / "tokenizer_config.json")
     names = _named_tokens(folder, tokenizer, own)
-    vocab, context = _sizes(folder, config)
+    vocab, context = _sizes(folder, decoder_of(config))
     listed = own.get("chat_control_tokens")
     return TokenizerFiles(
         tokenizer,
@@ -135,7 +142,8 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _ends(folder: Path, generation: Mapping[str, Any], config: Mapping[str, Any], own: int | None) -> tuple[int, ...]:
     """The tokens that end an answer: those of every file, or else the family's."""
-    ends = dict.fromkeys([*_ids(folder / "generation_config.json", generation), *_ids(folder / "config.json", config)])
+    named = [*_ids(folder / "generation_config.json", generation), *_ids(folder / "config.json", config)]
+    ends = dict.fromkeys([*named, *_ids(folder / "config.json", decoder_of(config))])
     if own is not None:
         ends[own] = None
     families = config.get("architectures")

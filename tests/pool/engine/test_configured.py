@@ -22,6 +22,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 KINDS = {"Llama": "llama", "Mistral": "mistral", "Qwen2": "qwen2", "Qwen3": "qwen3", "Qwen3Moe": "qwen3_moe", "Mixtral": "mixtral"}
+MORE_KINDS = {"Gemma2": "gemma2", "Gemma3": "gemma3_text", "Phi3": "phi3", "Olmo3": "olmo3", "Granite": "granite", "SmolLM3": "smollm3"}
 SIZES = {**tiny.SIZES, "num_hidden_layers": 2, "head_dim": 8, "max_position_embeddings": 160}
 PROMPT = tiny.prompts(1, longest=2)[0] * 3 + [7 + 11 * i % 300 for i in range(90)]
 NEW = 4
@@ -58,6 +59,7 @@ ROPES: dict[str, dict[str, Any]] = {
     },
 }
 WINDOW = {"sliding_window": 32, "use_sliding_window": True}
+SLIDING = {"sliding_window": 32}
 
 #: What is set, in which families, and what its config.json says; `...`: a field that is left out.
 CASES: list[tuple[str, str, dict[str, Any]]] = [
@@ -107,6 +109,23 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
     ),
     ("Mixtral", "num_local_experts, num_experts_per_tok and moe_intermediate_size, which is another's", {"moe_intermediate_size": 8}),
     ("Qwen3Moe Mixtral", "rms_norm_eps left out", {"rms_norm_eps": ...}),
+    ("Mistral", "sliding_window", {"sliding_window": 32}),
+    ("Qwen3", "layers that slide", {**WINDOW, "layer_types": ["full_attention", "sliding_attention"]}),
+    ("Gemma2", "sizes and switches left out", {"num_key_value_heads": ..., "tie_word_embeddings": ..., **SLIDING}),
+    ("Gemma2", "caps", {"final_logit_softcapping": None, "attn_logit_softcapping": 4.0, **SLIDING}),
+    ("Gemma3", "final_logit_softcapping", {"final_logit_softcapping": 5.0, "hidden_act": "relu", **SLIDING}),
+    ("Gemma3", "query_pre_attn_scalar", {"query_pre_attn_scalar": 32, "hidden_activation": "gelu_pytorch_tanh", **SLIDING}),
+    ("Gemma3", "rope_local_base_freq", {"rope_local_base_freq": 100.0, "rope_theta": 300.0, "sliding_window_pattern": 2, **SLIDING}),
+    ("Gemma3", "rope_scaling of layers that see all", {"rope_scaling": ROPES["linear"], "sliding_window_pattern": 2, **SLIDING}),
+    ("Phi3", "partial_rotary_factor", {"partial_rotary_factor": 0.5, "pad_token_id": 0, "head_dim": ...}),
+    ("Olmo3", "rope_scaling of layers that see all", {"rope_scaling": ROPES["yarn"], "rope_theta": 700.0, **SLIDING}),
+    (
+        "Granite",
+        "embedding_multiplier, residual_multiplier, attention_multiplier, logits_scaling",
+        {"embedding_multiplier": 2.0, "residual_multiplier": 0.5, "attention_multiplier": 0.3, "logits_scaling": 1.5},
+    ),
+    ("SmolLM3", "no_rope_layers", {"no_rope_layers": [0, 1], "pad_token_id": 0}),
+    ("SmolLM3", "no_rope_layer_interval", {"no_rope_layer_interval": 2, **WINDOW, "pad_token_id": 0}),
     ("Llama", "pretraining_tp", {"pretraining_tp": 2}),
     ("Llama Qwen2", "what generation_config.json alone may say", {"repetition_penalty": 3.0, "suppress_tokens": [5], "do_sample": True}),
 ]
@@ -114,7 +133,7 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
 
 def folder_of(family: str, change: dict[str, Any], folder: Path) -> Path:
     """A random model whose config.json says just this."""
-    said = {"architectures": [f"{family}ForCausalLM"], "model_type": KINDS[family], **SIZES, **OWN.get(family, {}), **change}
+    said = {"architectures": [f"{family}ForCausalLM"], "model_type": (KINDS | MORE_KINDS)[family], **SIZES, **OWN.get(family, {}), **change}
     if family in ("Mistral", "Mixtral"):
         said.setdefault("sliding_window", None)
     raw = json.dumps({k: v for k, v in said.items() if v is not ...})
@@ -197,27 +216,43 @@ def test_what_a_file_leaves_out_is_what_the_family_takes_for_it(family: str) -> 
     assert (ours.kv_heads, ours.eps, ours.tied) == (theirs.num_key_value_heads, theirs.rms_norm_eps, theirs.tie_word_embeddings)
     assert ours.head_dim == (getattr(theirs, "head_dim", None) or theirs.hidden_size // theirs.num_attention_heads)
     assert ours.rope["theta"] == theirs.rope_parameters["rope_theta"]
-    assert ours.max_len == min(theirs.max_position_embeddings, getattr(theirs, "sliding_window", None) or 2**31)
+    assert ours.max_len == theirs.max_position_embeddings
+
+
+@pytest.mark.parametrize(
+    ("family", "change", "windows"),
+    [
+        ("Mistral", {}, ()),  # longer than the context
+        ("Mistral", {"max_position_embeddings": 8192}, (4096,) * 4),
+        ("Mistral", {"max_position_embeddings": 8192, "sliding_window": None}, ()),
+        ("Mistral", {"sliding_window": 128}, (128,) * 4),
+        ("Qwen2", {"sliding_window": 128}, ()),
+        ("Qwen2", {"sliding_window": 128, "use_sliding_window": True}, ()),  # of four layers none is the 28th
+        ("Qwen2", {"sliding_window": 128, "use_sliding_window": True, "max_window_layers": 3}, (0, 0, 0, 128)),
+        ("Qwen3", {**WINDOW, "layer_types": ["full_attention"] * 3 + ["sliding_attention"]}, (0, 0, 0, 32)),
+        ("Qwen3", {**WINDOW, "layer_types": ["full_attention"] * 4, "max_window_layers": 0}, ()),
+        ("Llama", {"sliding_window": 128, "use_sliding_window": True}, ()),
+        ("Gemma2", {"sliding_window": 128}, (128, 0, 128, 0)),
+        ("Gemma3", {"sliding_window": 128}, (128,) * 4),
+        ("Olmo3", {"sliding_window": 128}, (128, 128, 128, 0)),
+        ("Phi3", {"sliding_window": 128}, (128,) * 4),
+        ("SmolLM3", {"sliding_window": 128, "use_sliding_window": True}, (0, 0, 0, 128)),
+    ],
+)
+def test_layers_slide_where_the_family_says_so(family: str, change: dict[str, Any], windows: tuple[int, ...]) -> None:
+    spec = parse_spec({**tiny.SIZES, "architectures": [f"{family}ForCausalLM"], **change})
+    assert spec.windows == windows
+    assert spec.max_len == change.get("max_position_embeddings", 512)
 
 
 @pytest.mark.parametrize(
     ("family", "change", "length"),
     [
-        ("Mistral", {}, 512),
-        ("Mistral", {"max_position_embeddings": 8192}, 4096),
-        ("Mistral", {"max_position_embeddings": 8192, "sliding_window": None}, 8192),
-        ("Mistral", {"sliding_window": 128}, 128),
-        ("Qwen2", {"sliding_window": 128}, 512),
-        ("Qwen2", {"sliding_window": 128, "use_sliding_window": True}, 512),  # of four layers none is the 28th
-        ("Qwen2", {"sliding_window": 128, "use_sliding_window": True, "max_window_layers": 3}, 128),
-        ("Qwen3", {"sliding_window": 128, "use_sliding_window": True, "layer_types": ["full_attention"] * 3 + ["sliding_attention"]}, 128),
-        ("Qwen3", {"sliding_window": 128, "use_sliding_window": True, "layer_types": ["full_attention"] * 4, "max_window_layers": 0}, 512),
-        ("Llama", {"sliding_window": 128, "use_sliding_window": True}, 512),
         ("Qwen3", {"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512}}, 2048),
         ("Qwen3", {"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}}, 512),
     ],
 )
-def test_a_context_ends_where_a_layer_would_begin_to_slide(family: str, change: dict[str, Any], length: int) -> None:
+def test_a_context_is_as_long_as_it_is_stretched(family: str, change: dict[str, Any], length: int) -> None:
     assert parse_spec({**tiny.SIZES, "architectures": [f"{family}ForCausalLM"], **change}).max_len == length
 
 
@@ -254,7 +289,7 @@ def test_what_is_not_computed_is_refused_by_name(row: ModelField) -> None:
         ({"mlp_bias": True}, "mlp_bias"),
         ({"rope_parameters": {"full_attention": {"rope_type": "default"}}}, "rope_parameters.full_attention"),
         ({"rope_scaling": {"rope_type": "longrope", "factor": 2.0}}, "longrope"),
-        ({"rope_scaling": {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [2.0] * 4}}, "short_factor and long_factor"),
+        ({"rope_scaling": {"rope_type": "longrope", "short_factor": [1.0] * 4}}, "long_factor"),
         ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "dynamic"),
         ({"layer_types": ["chunked_attention"] * 4}, "layer_types"),
         ({"layer_types": ["full_attention"]}, "layer_types"),

@@ -80,10 +80,10 @@ def test_what_would_change_the_answer_is_refused(change: dict[str, object], says
         parse_spec(tiny.SIZES | {"architectures": ["LlamaForCausalLM"]} | change)
 
 
-def test_a_sliding_window_ends_the_context() -> None:
+def test_a_sliding_window_is_a_window() -> None:
     plain = tiny.SIZES | {"sliding_window": 128}
-    assert parse_spec(plain | {"architectures": ["MistralForCausalLM"]}).max_len == 128
-    assert parse_spec(plain | {"architectures": ["Qwen2ForCausalLM"], "use_sliding_window": False}).max_len == 512
+    assert parse_spec(plain | {"architectures": ["MistralForCausalLM"]}).windows == (128,) * 4
+    assert parse_spec(plain | {"architectures": ["Qwen2ForCausalLM"], "use_sliding_window": False}).windows == ()
 
 
 def test_missing_files_say_so(tmp_path: Path) -> None:

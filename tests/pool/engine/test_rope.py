@@ -72,7 +72,7 @@ def test_any_rotary_settings_give_transformers_table(
     from transformers import LlamaConfig
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-    from holynb.pool.engine.model import rope_table
+    from holynb.pool.engine.rope import rope_table
 
     config = {**SIZES, **beside, "head_dim": head_dim, "max_position_embeddings": context, spelling: rope}
     spec = parse_spec({**config, "architectures": ["LlamaForCausalLM"]})

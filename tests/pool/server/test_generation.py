@@ -136,6 +136,12 @@ def test_a_file_that_does_not_sample_keeps_its_sampling_to_itself(said: dict[str
         ({"eos_token_id": 9}, {"eos_token_id": [7, 9]}, (7, 9, 256)),
         ({}, {}, (256,)),
         ({"architectures": ["LlamaForCausalLM"]}, {}, (256,)),
+        # Gemma: <eos>, and the <end_of_turn> that generation_config.json alone names.
+        (
+            {"architectures": ["Gemma3ForConditionalGeneration"], "text_config": {"eos_token_id": 1}},
+            {"eos_token_id": [1, 106]},
+            (1, 106, 256),
+        ),
         ({"architectures": ["LlamaForCausalLM"], "eos_token_id": None}, {"eos_token_id": -1}, (256,)),
     ],
 )
