@@ -117,7 +117,11 @@ def test_of_pictures_their_paths_are_in_the_file(server: Batches, tmp_path: Path
     assert [(r["photo"], r["status"]) for r in rows(seen)] == [(str(path), "ok"), (None, "ok")]
 
 
-def test_stops_while_the_file_is_written_leave_it_and_the_log_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("route", ["sim/echo", "openai/gpt-6-luna"])
+def test_stops_while_the_file_is_written_leave_it_and_the_log_whole(
+    route: str, server: Batches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.at_once = True
     out, writing, go_on = tmp_path / "rows.jsonl", asyncio.Event(), asyncio.Event()
     on_a_thread = out_file._on_a_thread
 
@@ -127,11 +131,10 @@ def test_stops_while_the_file_is_written_leave_it_and_the_log_whole(tmp_path: Pa
         await on_a_thread(work)
 
     monkeypatch.setattr(out_file, "_on_a_thread", slowly)
-    run = holynb.infer(["a", "b"], "sim/echo", name="cut", out=str(out))
+    run = holynb.infer(["a", "b"], route, name="cut", out=str(out), batch=route.startswith("openai"))
     loop.submit(writing.wait()).result(60)
     run.cancel()
     run.cancel()
-    loop.call(run._cancel, True)
     loop.call(go_on.set)
     run.wait(60)
     assert len(rows(out)) == 2
