@@ -43,8 +43,11 @@ def live(page: Any) -> None:
 RECORDINGS = Path(__file__).parents[2] / "holynb/ui/assets/recordings"
 
 
-def endless(folder: Path, name: str = "flaky", s: float = 16.2) -> str:
-    """A recording, as a file in `folder`, whose rows that end after `s` seconds take an hour more: its view goes on until it is closed."""
+def endless(folder: Path, name: str = "flaky", s: float = 14.5) -> str:
+    """A recording, as a file in `folder`, whose rows that end after `s` seconds take an hour more: its view goes on until it is closed.
+
+    At 14.5 s the last rows that have begun are running: the table follows to them, and somebody who comes late sees them run.
+    """
     path = folder / f"{name}-endless.jsonl.gz"
     with gzip.open(RECORDINGS / f"{name}.jsonl.gz", "rt", encoding="utf-8") as recorded, gzip.open(path, "wt", encoding="utf-8") as kept:
         for line in recorded:
