@@ -39,7 +39,8 @@ def loaded(attachment: Attachment, takes: Mapping[str, int], data: bytes | None 
         raise ValueError(attachment.problem)
     source = attachment.source
     resized = attachment.longest is not None and attachment.group == "image"
-    if isinstance(source, File) and not resized and attachment.kind in takes:
+    still = attachment.kind == "image/gif" and kinds.STILL_GIF in takes
+    if isinstance(source, File) and not resized and attachment.kind in takes and not still:
         file, facts = source.open()
         file.close()
         _check_size(attachment.kind, facts.st_size, takes)
@@ -54,10 +55,11 @@ def loaded(attachment: Attachment, takes: Mapping[str, int], data: bytes | None 
     kind = check_bytes(data)
     if attachment.longest is not None and kind.startswith("image/"):
         data, kind = pillow.scaled(data, kind, attachment.longest)
-    if kind not in takes:
+    if kind not in takes or (kind == "image/gif" and kinds.STILL_GIF in takes and measures.is_animated(data)):
         # No wire takes all kinds of pictures; where Pillow reads one, it goes as PNG, which all of them take.
         if not kind.startswith("image/") or not pillow.installed():
-            raise ValueError(f"is {an(kinds.name_of(kind))}, which this provider does not take")
+            moving = "animated " if kind in takes else ""
+            raise ValueError(f"is {an(moving + kinds.name_of(kind))}, which this provider does not take")
         data, kind = pillow.as_png(data), "image/png"
     _check_size(kind, len(data), takes)
     view = memoryview(data)

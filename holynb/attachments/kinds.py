@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from holynb.words import an
 
-__all__ = ["HEAD_BYTES", "SENT", "kind_of", "name_of", "unsent"]
+__all__ = ["HEAD_BYTES", "SENT", "STILL_GIF", "kind_of", "name_of", "unsent"]
 
 #: Bytes at the beginning that tell every kind; a PDF may have something else before its mark.
 HEAD_BYTES = 4096
 _PDF_WITHIN = 1024
 
+#: Stands among the kinds of a wire that takes a GIF of one picture alone.
+STILL_GIF = "image/gif; still"
 #: The kinds that some wire takes → what they are called.
 SENT = {
     "image/png": "PNG picture",

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import BinaryIO
 
-__all__ = ["is_locked", "pages", "pixels", "seconds"]
+__all__ = ["is_animated", "is_locked", "pages", "pixels", "seconds"]
 
+#: Blocks of a GIF that are looked through for a second picture: those of a file made to take long would be tiny.
+_MAX_BLOCKS = 400_000
 #: Segments of a JPEG that are looked through for its size.
 _MAX_SEGMENTS = 1000
 #: Markers of a JPEG's frame headers: all of C0 to CF but tables and arithmetic coding.
@@ -45,6 +47,29 @@ def pixels(kind: str, file: BinaryIO) -> tuple[int, int] | None:
     except (struct.error, IndexError):
         return None
     return (width, height) if width and height else None
+
+
+def is_animated(gif: bytes) -> bool:
+    """Whether a GIF has more than one picture. One that breaks off has those before that."""
+    at, count, left = 13 + _table(gif[10:11]), 0, _MAX_BLOCKS
+    while at < len(gif) and count < 2 and left > 0:
+        mark, at = gif[at], at + 1
+        if mark == 0x2C:  # a picture: where it stands, its own colours, and how its pixels are packed
+            count += 1
+            at += 9 + _table(gif[at + 8 : at + 9]) + 1
+        elif mark == 0x21:
+            at += 1
+        else:
+            break
+        while at < len(gif) and gif[at] and left > 0:
+            at, left = at + gif[at] + 1, left - 1
+        at, left = at + 1, left - 1
+    return count > 1
+
+
+def _table(flags: bytes) -> int:
+    """Bytes of the colours that these flags tell of."""
+    return 3 << ((flags[0] & 7) + 1) if flags and flags[0] & 0x80 else 0
 
 
 def _jpeg(file: BinaryIO) -> tuple[int, int] | None:

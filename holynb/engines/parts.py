@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from holynb.attached import Attachment
+from holynb.attachments.kinds import STILL_GIF
 from holynb.types import Message, Request
 
 __all__ = ["AS_URL", "TAKES", "Part", "content", "file_name", "in_order", "takes", "with_parts"]
@@ -27,8 +28,9 @@ def _all(most: int, *kinds: str) -> dict[str, int]:
     return dict.fromkeys(kinds, most)
 
 
-_OPENAI = _all(50 * _MB, *_PICTURES, "application/pdf", "audio/wav", "audio/mpeg")
-_RESPONSES = _all(50 * _MB, *_PICTURES, "application/pdf")
+# OpenAI takes a "non-animated GIF", by its guide to images and vision.
+_OPENAI = _all(50 * _MB, *_PICTURES, STILL_GIF, "application/pdf", "audio/wav", "audio/mpeg")
+_RESPONSES = _all(50 * _MB, *_PICTURES, STILL_GIF, "application/pdf")
 _GEMINI = _all(50 * _MB, "image/png", "image/jpeg", "image/webp", "image/heic", "application/pdf", *_SOUNDS[:-1])
 
 #: Wire → kinds that it takes → bytes of one at most. A wire that is not here takes text alone.

@@ -209,9 +209,25 @@ def test_images_of_every_mode_and_the_first_of_several_are_sent():
         moving = attached(out.getvalue())
         whole = content.loaded(moving, {moving.kind: 10**6})
         assert b"".join(whole.pieces) == out.getvalue(), "as it is, where its kind is taken"
-        first = content.loaded(moving, {"image/png": 10**6})
+        first = content.loaded(moving, {"image/png": 10**6} | ({"image/gif": 10**6, kinds.STILL_GIF: 0} if form == "GIF" else {}))
+        assert first.kind == "image/png"
         with Image.open(io.BytesIO(b"".join(first.pieces))) as read:
             assert np.abs(np.asarray(read.convert("RGB")).astype(int)[0, 0] - (255, 153, 0)).max() < 8
+
+
+def test_a_gif_of_one_picture_is_told_from_an_animated_one(tmp_path: Path):
+    from PIL import Image
+
+    frames = [Image.effect_noise((40, 30), 50 * i + 50).convert("P") for i in range(2)]
+    for n, colours in ((1, 256), (2, 256), (2, 4)):
+        out = io.BytesIO()
+        few = [frame.quantize(colours) for frame in frames]
+        few[0].save(out, "GIF", save_all=True, append_images=few[1:n])
+        assert measures.is_animated(out.getvalue()) is (n > 1)
+        assert not measures.is_animated(out.getvalue()[:20])
+    path = Path(pictures.written(tmp_path, still_gif=GIF)["still_gif"])
+    still = content.loaded(attached(path), {"image/gif": 10**6, kinds.STILL_GIF: 0})
+    assert (still.kind, b"".join(still.pieces)) == ("image/gif", GIF)
 
 
 def test_a_pipe_does_not_hold_the_cell(tmp_path: Path):
