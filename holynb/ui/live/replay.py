@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from holynb.events import Ended, Failed, Noted
 from holynb.journal import Journal
 from holynb.results import summarize
-from holynb.types import Message
+from holynb.types import Message, Prompt
 from holynb.ui.live.protocol import RunState
 from holynb.ui.live.recording import Recording
 from holynb.ui.live.runinfo import RunInfo
@@ -48,7 +48,7 @@ class Logged:
                 self.journal.append(Ended(row, outcome, at))
         for note in report.notes:
             self.journal.append(Noted(note, at, "warning"))
-        self._messages: dict[int, Sequence[Message]] | None = None
+        self._prompts: Sequence[Prompt] | None = None
 
     @property
     def state(self) -> RunState:
@@ -56,11 +56,11 @@ class Logged:
 
     def messages(self, row: int) -> Sequence[Message]:
         from holynb import runlog
-        from holynb.run import resume
+        from holynb.run import logged_rows, resume
 
-        if self._messages is None:
-            self._messages = {r.row: r.messages for r in runlog.log().requests(resume.stored(self.name).id)}
-        return self._messages.get(row, ())
+        if self._prompts is None:
+            self._prompts = logged_rows.read(runlog.log(), resume.stored(self.name)).prompts
+        return self._prompts[row].messages if row < len(self._prompts) else ()
 
     def cancel(self) -> None:
         """It is not this session's to stop."""
@@ -71,7 +71,7 @@ class Logged:
         from holynb.run import resume
 
         stored = resume.stored(self.name)
-        index = frame.restore_index(list(self.report.labels or ()), stored.spec.get("index"))
+        index = frame.restore_index(self.report.labels or (), stored.spec.get("index"))
         facts = {"run": stored.id, "name": stored.name, "route": str(stored.route), "started": stored.started}
         origin = facts | {"cost": None if stored.cost is None else float(stored.cost)}
         judged = "judge" in stored.spec.get("options", {})
