@@ -90,7 +90,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "azure_wire | bedrock_wire | pool_wire",
     ),
     "holynb.files": (
-        "columns | content | cutting",
+        "columns | content | cutting | filled",
         "delimited | jsonrows | stored",
         "arrow | workbook",
         "arrow_table",

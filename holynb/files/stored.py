@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from holynb.files.columns import ColumnKind
 from holynb.files.cutting import WINDOW, Window
+from holynb.files.filled import Filled
 from holynb.spool import Spool
 
 if TYPE_CHECKING:
@@ -74,8 +75,10 @@ class PlainTable(StoredTable):
         n = len(self)
         columns = {}
         for name in self._columns:
-            parts = [self._series(name, first, min(n, first + WINDOW)) for first in range(0, n, WINDOW)]
-            columns[name] = pd.concat(parts, ignore_index=True) if len(parts) > 1 else self._series(name, 0, n)
+            column = Filled(n)
+            for first in range(0, max(1, n), WINDOW):
+                column.put(first, self._series(name, first, min(n, first + WINDOW)).array)
+            columns[name] = column.series()
         return pd.DataFrame(columns, copy=False).set_axis(self.index[:n], axis=0) if columns else self.rows(0, n)
 
     def head(self, n: int) -> StoredTable:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+from holynb.files import Filled
 from holynb.results import vectors
 
 if TYPE_CHECKING:
@@ -33,71 +34,11 @@ def of(
     """
     if len(rows) <= WINDOW or embedding is not None:
         return _of(rows, schema, embedding, judged=judged)
-    whole: dict[str, _Whole] = {}
+    whole: dict[str, Filled] = {}
     for first in range(0, len(rows), WINDOW):
         for name, array in _of(rows[first : first + WINDOW], schema, None, judged=judged).items():
-            if name not in whole:
-                whole[name] = _Texts(array) if array.dtype == "string" else _Values(array, len(rows))
-            whole[name].put(first, array)
-    return {name: whole.pop(name).array() for name in list(whole)}
-
-
-class _Whole(Protocol):
-    """A column that is filled a window at a time, in order."""
-
-    def put(self, first: int, array: Any) -> None:
-        """Add the rows from `first` on."""
-
-    def array(self) -> Any:
-        """All of it."""
-
-
-class _Texts:
-    """Parts of Arrow's, of which the whole one consists without a copy."""
-
-    def __init__(self, array: Any) -> None:  # noqa: ARG002 - as the other is made
-        self._parts: list[Any] = []
-
-    def put(self, first: int, array: Any) -> None:  # noqa: ARG002
-        self._parts.append(array)
-
-    def array(self) -> Any:
-        import pandas as pd
-
-        return pd.concat([pd.Series(part, copy=False) for part in self._parts], ignore_index=True).array
-
-
-class _Values:
-    """Numbers, booleans, categories or objects, in place from the beginning: parts that are put together leave holes of their size."""
-
-    def __init__(self, array: Any, n: int) -> None:
-        import numpy as np
-
-        self._dtype = array.dtype
-        self._codes = hasattr(self._dtype, "categories")
-        plain = array.codes.dtype if self._codes else getattr(self._dtype, "numpy_dtype", self._dtype)
-        self._values = np.zeros(n, dtype=plain)
-        self._gone = np.zeros(n, dtype=bool) if str(self._dtype) in ("Int64", "Float64", "boolean") else None
-
-    def put(self, first: int, array: Any) -> None:
-        rows = slice(first, first + len(array))
-        if self._codes:
-            self._values[rows] = array.codes
-        elif self._gone is None:
-            self._values[rows] = array
-        else:
-            self._gone[rows] = array.isna()
-            self._values[rows] = array.to_numpy(dtype=self._values.dtype, na_value=self._values.dtype.type(0))
-
-    def array(self) -> Any:
-        import pandas as pd
-
-        if self._codes:
-            return pd.Categorical.from_codes(self._values, dtype=self._dtype)
-        if self._gone is None:
-            return pd.Series(self._values, copy=False).array
-        kinds = {"Int64": pd.arrays.IntegerArray, "Float64": pd.arrays.FloatingArray, "boolean": pd.arrays.BooleanArray}
-        return kinds[str(self._dtype)](self._values, self._gone)
+            whole.setdefault(name, Filled(len(rows))).put(first, array)
+    return {name: whole.pop(name).series().array for name in list(whole)}
 
 
 def _of(rows: Sequence[Outcome | None], schema: Schema | None, embedding: Embedding | None, *, judged: bool) -> dict[str, Any]:
