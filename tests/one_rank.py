@@ -24,7 +24,7 @@ def bytes_model(path: Path) -> Path:
 def runner(folder: Path, *, blocks: int | None = None, share: bool = True, **limits: int) -> Runner:
     """A runner with another cache and other limits than the machine would give it."""
     made = Runner(folder)
-    made.blocks = BlockAllocator(blocks or made.blocks.total, made.blocks.size, share=share)
+    made.blocks = BlockAllocator(blocks or made.blocks.total, made.blocks.size, share=share, window=made.blocks.window)
     made.scheduler = BatchScheduler(made.blocks, BatchLimits(**{"batch": 64, "chunk": 512, "max_len": 512} | limits))
     return made
 

@@ -36,10 +36,12 @@ class BlockAllocator:
     """Reference counts of all blocks. Owned by one scheduler.
 
     A block is free (in `_free`, the next to be reused first) or has `refs` holders. Whether it is published is independent of that.
+    `window`: no layer of the model sees more tokens (0: one sees all before it), and sequences release the blocks that lie before. Such
+    a beginning is shared on, as every other, until the first of its blocks is allocated again.
     """
 
-    def __init__(self, total: int, size: int, *, share: bool = True) -> None:
-        self.total, self.size, self.share = total, size, share
+    def __init__(self, total: int, size: int, *, share: bool = True, window: int = 0) -> None:
+        self.total, self.size, self.share, self.window = total, size, share, window
         self.refs = [0] * total
         self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(total))
         self._block_of: dict[bytes, int] = {}

@@ -261,7 +261,7 @@ class Runner(JobRunner):
         blocks = plan.block_count(self._cache_bytes(share, dtype.itemsize), token_bytes * BLOCK_TOKENS, self.limits, BLOCK_TOKENS)
         blocks = blocks if self.group is None else self.group.minimum(blocks)
         self.kv_bytes = blocks * BLOCK_TOKENS * token_bytes
-        self.blocks = BlockAllocator(blocks, BLOCK_TOKENS)
+        self.blocks = BlockAllocator(blocks, BLOCK_TOKENS, window=self.spec.widest_window(self.limits.max_len))
         # A request without a token limit gets all that one sequence can have; more than the cache would be refused.
         self.limits = replace(self.limits, max_len=min(self.limits.max_len, blocks * BLOCK_TOKENS))
         shape = layers, heads, blocks * BLOCK_TOKENS, self.spec.head_dim

@@ -188,6 +188,7 @@ class BatchScheduler:
     def _grow(self, seq: Seq, step: Step) -> bool:
         """Allocate a block for a sequence, preempting the youngest if need be. Returns False if the sequence itself was preempted."""
         self._publish(seq, seq.cached, None)
+        seq.slide(self.blocks)
         while not self.blocks.free:
             # A step in flight may still write to these blocks; it does so before any later step reads them.
             victim = self.running[-1]
@@ -216,6 +217,7 @@ class BatchScheduler:
 
     def _plan_chunk(self, seq: Seq, budget: int, step: Step) -> int:
         """Add the next tokens of a prompt, `budget` at most. Returns their number."""
+        seq.slide(self.blocks)
         count, scored = min(budget, seq.size - seq.cached), seq.scores_prompt
         if scored:  # no more than the device has logits for
             count = min(count, self.limits.batch - step.logit_rows)
@@ -259,7 +261,7 @@ class BatchScheduler:
         if full > len(seq.keys):
             start = len(seq.keys) * size
             seq.keys += block_keys(seq.tokens[start : full * size], size, seq.keys[-1] if seq.keys else b"")
-        for i in range(seq.published, full):
+        for i in range(max(seq.published, seq.unseen), full):
             if self.blocks.publish(seq.blocks[i], seq.keys[i]) and step is not None:
                 step.published.append(seq.blocks[i])
         seq.published = max(full, seq.published)
@@ -285,11 +287,8 @@ class BatchScheduler:
         self.constrained, self.special = self.constrained + by * seq.sequential, self.special + by * (not seq.plain)
 
     def _release(self, seq: Seq) -> None:
-        for block in seq.blocks:
-            self.blocks.release(block)
-        seq.blocks = []
-        seq.cached = seq.published = 0
-        seq.prefilled, self._unbalanced = False, True
+        seq.release(self.blocks)
+        self._unbalanced = True
 
     def _grow_caps(self) -> None:
         """After a while without an out-of-memory error, the batch cap grows by a quarter and the chunk cap doubles."""

@@ -148,6 +148,16 @@ def test_chunks_shared_heads_and_a_full_cache_change_nothing(family: str, tmp_pa
     assert answers(runner(tmp_path, share=False), asked) == said
 
 
+def test_the_cache_of_a_model_whose_layers_all_slide_holds_windows_alone(tmp_path: Path) -> None:
+    theirs = tiny.make("mistral-windows", tmp_path)
+    made = runner(tmp_path, blocks=14)
+    asked = [Job(i, tuple(PROMPTS[1][i : i + 20]), 100, ignore_eos=True) for i in range(4)]  # 32 blocks without windows
+    said = answers(made, asked)
+    assert made.scheduler.preempted == 0
+    for job in asked:
+        assert said[job.id] == likeliest(theirs, list(job.ids), said[job.id])
+
+
 def test_a_decoder_inside_a_model_of_pictures(tmp_path: Path) -> None:
     """Gemma 3's larger sizes: text_config, names of tensors with a prefix, and a tower that is not read."""
     from safetensors.torch import load_file, save_file

@@ -20,10 +20,13 @@ def job(n: int, prompt: int = 5, new: int = 4, **more: object) -> Job:
 
 
 def scheduler(
-    blocks: int = 64, size: int = 4, *, share: bool = True, lanes: int = 1, max_pending: int = 1, **limits: int
+    blocks: int = 64, size: int = 4, *, share: bool = True, window: int = 0, lanes: int = 1, max_pending: int = 1, **limits: int
 ) -> BatchScheduler:
     return BatchScheduler(
-        BlockAllocator(blocks, size, share=share), replace(BatchLimits(batch=8, chunk=16, max_len=200), **limits), lanes, max_pending
+        BlockAllocator(blocks, size, share=share, window=window),
+        replace(BatchLimits(batch=8, chunk=16, max_len=200), **limits),
+        lanes,
+        max_pending,
     )
 
 
@@ -47,7 +50,8 @@ class Model:
                 value = seq.tokens[at] if at < len(seq.tokens) else truth(seq, at)
                 self.slots[seq.blocks[at // size] * size + at % size] = (at, value)
         for seq, start, count in rows:
-            for at in range(start + count):
+            window = self.batch.blocks.window
+            for at in range(max(0, start + 1 - window) if window else 0, start + count):
                 value = seq.tokens[at] if at < len(seq.tokens) else truth(seq, at)
                 assert self.slots[seq.blocks[at // size] * size + at % size] == (at, value)
         return [truth(s, s.size - 1) for s in step.sampled]
@@ -128,6 +132,37 @@ def test_rows_of_one_template_share_their_head() -> None:
     for emit in reversed(first):
         said[emit.id].insert(0, emit)
     check(jobs, said)
+
+
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_what_a_window_has_left_is_free_for_others(ahead: int) -> None:
+    batch, jobs = scheduler(blocks=24, window=8, max_pending=1 + ahead), [job(i, prompt=6, new=60) for i in range(6)]
+    for j in jobs:
+        batch.add(j)
+    check(jobs, run(batch, ahead))
+    assert batch.preempted == 0, "without windows six rows of 66 tokens take 102 blocks"
+    alone = scheduler(window=8)
+    alone.add(job(0, prompt=50, new=30))
+    model, held = Model(alone), []
+    while (step := alone.plan()) is not None:
+        alone.commit(step, model.tokens(step))
+        held.append(alone.blocks.total - alone.blocks.free)
+    assert max(held[4:-1]) <= 8 // 4 + 2, "a window, the block that is filled, and the one that it begins in"
+    assert held[-1] == 0
+
+
+def test_a_beginning_that_a_window_has_left_is_shared_until_it_is_used_again() -> None:
+    batch, head = scheduler(window=8, blocks=40), tuple(range(900, 932))
+    model = Model(batch)
+    for n, shared in ((0, 0), (1, 32), (2, 64)):
+        batch.add(Job(n, (*head, n), 12))
+        run(batch, model=model)
+        assert batch.tokens_shared == shared
+    batch.add(Job(3, tuple(range(100, 250)), 4))  # takes every block, the beginning's first too
+    run(batch, model=model)
+    batch.add(Job(4, (*head, 4), 12))
+    run(batch, model=model)
+    assert batch.tokens_shared == 64
 
 
 def test_the_end_token_stops_and_is_not_said() -> None:
@@ -216,6 +251,7 @@ def test_any_traffic_comes_out_whole(seed: int, lanes: int, ahead: int) -> None:
     """Arrivals, cancels, shared heads, full caches and failures in any order; on a pipeline the tokens are read as they come, or a step later."""
     dice = random.Random(seed)
     batch = scheduler(
+        window=(0, 3, 9, 17)[seed % 4],
         blocks=dice.choice([12, 20, 60]),
         chunk=dice.choice([3, 16, 64]),
         batch=dice.choice([1, 4, 8]),
