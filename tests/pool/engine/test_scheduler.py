@@ -54,6 +54,7 @@ class Model:
             for at in range(max(0, start + 1 - window) if window else 0, start + count):
                 value = seq.tokens[at] if at < len(seq.tokens) else truth(seq, at)
                 assert self.slots[seq.blocks[at // size] * size + at % size] == (at, value)
+                assert self.batch.blocks.refs[seq.blocks[at // size]], "what is read is held"
         return [truth(s, s.size - 1) for s in step.sampled]
 
 
