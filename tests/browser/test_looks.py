@@ -259,11 +259,18 @@ def test_ten_thousand_rows_open_at_once(notebook: Any) -> None:
     page.find(".hn-scroll").evaluate("e => { e.dispatchEvent(new WheelEvent('wheel')); e.scrollTop = 28 * 8000; }")
     page.until(lambda: "8000" in page.find(".hn-sizer").inner_text(), 5, "the rows that were scrolled to")
     page.picture("ten-thousand")
+    page.page.set_viewport_size({"width": 600, "height": 900})
+    page.until(lambda: page.find(".hn-table").get_attribute("data-fit") == "narrow", 5, "a narrow table")
+    assert page.ask(COVERED) is False, "all filters can be pressed, however many rows each counts"
     page.find(".hn-stop").click()
     page.ask("() => { document.querySelector('.hn-stop')?.click(); return null; }")  # at once, where rows are still in flight
     page.idle(30)
 
 
+#: Whether the search covers the last filter where all count thousands.
+COVERED = """() => { document.querySelectorAll('.hn-count').forEach(e => { e.textContent = '10,000'; });
+  const [failed, find] = ['.hn-tab-failed', '.hn-find'].map(s => document.querySelector('.hn ' + s).getBoundingClientRect());
+  return failed.right > find.left && failed.bottom > find.top; }"""
 #: How far below its row's top the first line of each cell stands.
 BASELINES = """cells => [...document.querySelectorAll(cells)].map(cell => { if (!cell.textContent || !cell.offsetWidth) return null;
     const probe = document.createElement('span'); probe.style.cssText = 'display:inline-block;width:0;height:0';
