@@ -9,6 +9,7 @@ from typing import Any
 from servers.unix import chat
 
 from holynb import pools
+from holynb.pool.protocol import Job
 
 PROMPTS = [
     "What is the capital of France?",
@@ -81,3 +82,33 @@ def test_greedy_answers_of_a_full_batch_equal_transformers_one_at_a_time(home: P
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     assert [text for text, prompt in zip(texts, PROMPTS, strict=True) if not is_greedy(tokenizer, model, prompt, text)] == []
     assert seeded[0] == seeded[1]
+
+
+def test_a_trained_model_says_nearly_the_same_from_a_cache_of_eight_bits(home: Path) -> None:
+    """Each token of a fixed text, given those before: what is most probable, and how probable the text is. (1,022 tokens: NOTES-engine.md.)"""
+    import torch
+    from tokenizers import Tokenizer
+
+    from holynb.pool.engine.eager import forward_batch
+    from holynb.pool.engine.load import load, open_safetensors
+    from holynb.pool.engine.model import Decoder
+    from holynb.pool.engine.sequence import PrefillChunk, Seq
+    from holynb.pool.fit import Mesh, plan, read_spec
+
+    folder = home / "models" / "smollm2-135m"
+    if not (folder / "model.safetensors").is_file():
+        pools.start()
+        pools.stop("all")
+    text = (Path(__file__).parents[2] / "LICENSE").read_text("utf-8")
+    ids = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text).ids[:160]
+    spec = plan.with_kv(read_spec(folder), "fp8")
+    with open_safetensors(folder) as source, torch.inference_mode():
+        model = Decoder(spec, load(spec, Mesh().shard(spec), source, "cpu", torch.float32), 160)
+        seq = Seq(Job(0, tuple(ids), 1))
+        seq.blocks = list(range(10))
+        batch = forward_batch([PrefillChunk(seq, 0, 160)], 16, spec.heads // spec.kv_heads, torch.float32)
+        batch.last, shape = None, (spec.layers, 2, spec.kv_heads, 160, spec.head_dim)
+        plain, eight = (model.forward(batch, torch.zeros(shape, dtype=dtype))[:-1] for dtype in (torch.float32, torch.float8_e4m3fn))
+    lost = [torch.nn.functional.cross_entropy(logits, torch.tensor(ids[1:])).item() for logits in (plain, eight)]
+    assert (plain.argmax(-1) == eight.argmax(-1)).float().mean() > 0.85
+    assert abs(lost[1] - lost[0]) < 0.05, "a perplexity within 5 %"
