@@ -85,6 +85,7 @@ def launch(
         tile_n=tiles.n,
         group=matrix.groups[1],
         split=tiles.split,
+        stages=tiles.stages,
         gated=gated,
         has_bias=bias is not None,
         native=_native(x.dtype),
@@ -166,6 +167,7 @@ def _gemm_int4(  # noqa: PLR0917 - what a kernel needs
     tile_n: tl.constexpr,
     group: tl.constexpr,
     split: tl.constexpr,
+    stages: tl.constexpr,
     gated: tl.constexpr,
     has_bias: tl.constexpr,
     native: tl.constexpr,
@@ -186,7 +188,8 @@ def _gemm_int4(  # noqa: PLR0917 - what a kernel needs
     acc = tl.zeros((tile_n, tile_m), tl.float32)
     up = tl.zeros((tile_n, tile_m), tl.float32)
     pdl_barrier(pdl)
-    for _ in range(0, share_k, group):
+    # Named here, the stages hold for scales and zeros too, which Triton would otherwise wait for in every step.
+    for _ in tl.range(0, share_k, group, num_stages=stages):
         x0, x1, x2, x3 = tl.load(x), tl.load(x + quarter), tl.load(x + 2 * quarter), tl.load(x + 3 * quarter)
         acc += _product(tl.load(w), tl.load(zero), x0, x1, x2, x3, dtype, native) * tl.load(scale).to(tl.float32)[:, None]
         if gated:

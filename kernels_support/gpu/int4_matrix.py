@@ -11,7 +11,7 @@ __all__ = ["Int4Matrix", "dequantize", "pack"]
 
 @dataclass(frozen=True, slots=True)
 class Int4Matrix:
-    """(n, k) in int16 words (n, k / 4), as `int4_words.py` reads them. `scales` (k / group, n) and `zeros` (k / group, n) uint8.
+    """(n, k) in int16 words (n, k / 4), as `int4_words.py` reads them. `scales` and `zeros` (k / group, n) float32.
 
     `order`: the columns of x in which W's lie, int64 (k,); None: as they are. (GPTQ's act-order: columns by their group.)
     """
@@ -40,7 +40,7 @@ def pack(numbers: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor, order
     n, k = numbers.shape
     quarters = numbers.view(n, scales.shape[0], 4, -1).int()
     words = quarters[:, :, 0] | quarters[:, :, 1] << 4 | quarters[:, :, 2] << 8 | quarters[:, :, 3] << 12
-    return Int4Matrix(words.to(torch.int16).view(n, k // 4), scales.contiguous(), zeros.to(torch.uint8).contiguous(), order)
+    return Int4Matrix(words.to(torch.int16).view(n, k // 4), scales.float().contiguous(), zeros.float().contiguous(), order)
 
 
 def dequantize(matrix: Int4Matrix, dtype: torch.dtype = torch.float32) -> torch.Tensor:

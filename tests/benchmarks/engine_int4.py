@@ -44,7 +44,7 @@ def products() -> None:
 
     for name, n, k, gated, parts in MATRICES:
         words = torch.randint(-(2**15), 2**15, (10, n, k // 4), dtype=torch.int16, device="cuda")
-        scales, zeros = torch.rand(k // 128, n, device="cuda") * 0.01, torch.full((k // 128, n), 8, dtype=torch.uint8, device="cuda")
+        scales, zeros = torch.rand(k // 128, n, device="cuda") * 0.01, torch.full((k // 128, n), 8.0, device="cuda")
         fours = [Int4Matrix(w, scales, zeros) for w in words]
         plain = [torch.randn(n, k, device="cuda", dtype=torch.bfloat16) for _ in range(10)]
         x = torch.randn(3, k, device="cuda", dtype=torch.bfloat16)

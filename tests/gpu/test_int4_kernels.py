@@ -36,7 +36,7 @@ def test_numbers_come_back_as_they_were_packed() -> None:
     assert torch.equal(dequantize(pack(numbers, scales, zeros)), exact)
     assert torch.equal(dequantize(pack(numbers, scales, zeros, order))[:, order], exact)
     assert pack(numbers, scales, zeros).shape == (24, 256)
-    assert pack(numbers, scales, zeros).nbytes == 24 * 128 + 4 * 24 * 5
+    assert pack(numbers, scales, zeros).nbytes == 24 * 128 + 4 * 24 * 8
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

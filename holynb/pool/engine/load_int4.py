@@ -35,7 +35,7 @@ def read_int4(source: TensorSource, parts: list[Part], columns: tuple[int, int] 
             raise UserError(
                 f"{parts[0][0]} and {name} have columns in different orders (g_idx), which is not supported. Take --engine vllm."
             )
-    return pack(torch.cat(numbers), torch.cat(scales, 1).float(), torch.cat(zeros, 1), orders[0])
+    return pack(torch.cat(numbers), torch.cat(scales, 1), torch.cat(zeros, 1), orders[0])
 
 
 def _packed(

@@ -230,7 +230,7 @@ class _MetaModel:
             return None
         words = torch.empty(rows, columns // 4, dtype=torch.int16, device="meta")
         scales = torch.empty(columns // how.group, rows, dtype=torch.float32, device="meta")
-        return Int4Matrix(words, scales, torch.empty(scales.shape, dtype=torch.uint8, device="meta"))
+        return Int4Matrix(words, scales, torch.empty(scales.shape, dtype=torch.float32, device="meta"))
 
     def _gated(self, x: Tensor | Quantized) -> Tensor | Quantized:
         """As `dense.swiglu`."""

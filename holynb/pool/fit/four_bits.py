@@ -56,7 +56,7 @@ class FourBits:
     @property
     def item_bytes(self) -> float:
         """Bytes of one number of a matrix, its share of a scale and a zero counted."""
-        return 0.5 + 5 / self.group
+        return 0.5 + 8 / self.group
 
 
 def parse_awq(given: Mapping[str, Any]) -> FourBits:

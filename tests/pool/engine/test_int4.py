@@ -177,7 +177,7 @@ def test_fours_are_planned_as_fours(tmp_path: Path) -> None:
     four, wide = (plan.started(read_spec(f), "bfloat16", cpu=False) for f in (folder, plain))
     shard, numbers = Mesh().shard(four), four.layers * four.layer_matrices
     saved = plan.weights_bytes(wide, shard, 2) - plan.weights_bytes(four, shard, 2)
-    assert saved == pytest.approx(numbers * (2 - 0.5 - 5 / 128), abs=1)
+    assert saved == pytest.approx(numbers * (2 - 0.5 - 8 / 128), abs=1)
     limits = plan.limits_of(four, cpu=False)
     assert plan.work_bytes(four, shard, limits, 2) > plan.work_bytes(wide, shard, limits, 2)
     assert plan.weights_bytes(plan.started(four, "float32", cpu=True), shard, 4, cpu=True) == plan.weights_bytes(wide, shard, 4, cpu=True)
