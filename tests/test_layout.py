@@ -266,8 +266,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "pulse | widget",
     ),
     "holynb.ui.output": (
-        "page | svg | text",
-        "bars | crossed | helplines | html | listing | series | thinned",
+        "page | svg | text | thinned",
+        "bars | crossed | helplines | html | listing | series",
         "markdown | pictures",
         "formats | quality | report",
         "compared | qualityview | rows",

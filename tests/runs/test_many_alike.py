@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,12 @@ import pandas as pd
 import pytest
 
 from holynb import infer, loop, runlog
+from holynb.outcome_rows import OutcomeRows
 from holynb.run import Run, resume, session
 from holynb.run.stored_requests import StoredRequests
-from holynb.ui.output import report
+from holynb.spool import Spool
+from holynb.types import Outcome, Usage
+from holynb.ui.output import report, series
 
 DF = pd.DataFrame(
     {
@@ -120,3 +124,13 @@ def test_a_name_that_was_asked_with_other_samples_is_resumed_as_it_was_last(
         (3, 1, "b"),
     ]
     assert [p.text for p in plan.rows.prompts] == ["a", "a", "b", "b"]
+
+
+def test_what_is_drawn_of_a_large_run_of_the_log_is_bounded_and_its_sums_are_all(tmp_path: Path) -> None:
+    n = 9_000
+    rows = OutcomeRows(n, Spool(tmp_path))
+    for row in range(n):
+        rows[row] = Outcome("ok", "a", route="openai/x", attempts=1, cost=Decimal("0.5"), usage=Usage(1, 2))
+    ended = series.ends((), rows, 0.0)
+    assert len(ended) < 5_000
+    assert series.cost(ended)[-1] == (n - 1, n / 2)

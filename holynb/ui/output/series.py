@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from holynb.events import Ended, Failed, Gauge, Load, Noted
 from holynb.spool import MANY
 from holynb.ui.output.text import percentile
+from holynb.ui.output.thinned import thinned
 
 if TYPE_CHECKING:
     from holynb.events import Event
@@ -51,7 +52,8 @@ def ends(events: Sequence[Event], rows: Sequence[Outcome | None], started: float
     timed = [(e.at - started, e.outcome) for e in events if isinstance(e, Ended) and e.outcome.attempts]
     if timed or (events and len(rows) >= MANY):  # many rows without an end among the events were not sent
         return timed
-    return [(float(i), o) for i, o in enumerate(rows) if o is not None and o.attempts]
+    untimed = (Ended(i, o, float(i)) for i, o in enumerate(rows) if o is not None and o.attempts)
+    return [(e.at, e.outcome) for e in (thinned(untimed, len(rows)) if len(rows) >= MANY else untimed) if isinstance(e, Ended)]
 
 
 def by_route(
