@@ -99,7 +99,7 @@ def decode_attention(  # noqa: PLR0917 - what a kernel needs
         else:
             scores = tl.dot(q, k, input_precision="ieee")
         scores = tl.where(ok[None, :], _capped(scores, scale, cap), float("-inf"))
-        row_max, row_sum, p, rescale = _online_softmax(scores, 1.0 if cap else scale, row_max, row_sum, False)
+        row_max, row_sum, p, rescale = _online_softmax(scores, 1.0 if cap > 0 else scale, row_max, row_sum, False)
         if eights:
             v, odd_v = widened(v, native)
             odd_acc = _weighted(p, odd_v, odd_acc, rescale)
@@ -213,7 +213,7 @@ def prefill_attention(  # noqa: PLR0917 - what a kernel needs
         else:
             scores = tl.dot(q, k, input_precision="ieee")
         v = tl.load(v_ptr + slot[:, None] * columns + d[None, :], mask=ok_d[None, :], other=0)
-        row_max, row_sum, p, rescale = _online_softmax(_capped(scores, scale, cap), 1.0 if cap else scale, row_max, row_sum, False)
+        row_max, row_sum, p, rescale = _online_softmax(_capped(scores, scale, cap), 1.0 if cap > 0 else scale, row_max, row_sum, False)
         if eights:
             v, odd_v = widened(v, native)
             odd_acc = _weighted(p, odd_v, odd_acc, rescale)
@@ -236,7 +236,7 @@ def prefill_attention(  # noqa: PLR0917 - what a kernel needs
             seen = seen & (key[None, :] > last_key[:, None] - window)
         scores = tl.where(seen, _capped(scores, scale, cap), float("-inf"))
         v = tl.load(v_ptr + slot[:, None] * columns + d[None, :], mask=ok[:, None] & ok_d[None, :], other=0)
-        row_max, row_sum, p, rescale = _online_softmax(scores, 1.0 if cap else scale, row_max, row_sum, window > 0)
+        row_max, row_sum, p, rescale = _online_softmax(scores, 1.0 if cap > 0 else scale, row_max, row_sum, window > 0)
         if eights:
             v, odd_v = widened(v, native)
             odd_acc = _weighted(p, odd_v, odd_acc, rescale)
@@ -252,7 +252,7 @@ def prefill_attention(  # noqa: PLR0917 - what a kernel needs
 @jit
 def _capped(scores: tl.tensor, scale: tl.tensor, cap: tl.constexpr) -> tl.tensor:
     """Scores as they are, or where there is a `cap` (of base-2 exponents) cap · tanh(score / cap), scaled already."""
-    if cap:
+    if cap > 0:  # a float alone is no condition to Triton
         scores = cap * (2.0 * tl.sigmoid(scores * scale * (2.0 / cap)) - 1.0)
     return scores
 
