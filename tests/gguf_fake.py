@@ -57,8 +57,8 @@ def permuted(values: Any, heads: int) -> Any:
     return values.reshape(heads, 2, values.shape[0] // heads // 2, *values.shape[1:]).swapaxes(1, 2).reshape(values.shape)
 
 
-def write(path: Path, family: str = "llama", **changes: Any) -> dict[str, Any]:
-    """The file; returns the weights. `changes` override header fields; None leaves one out."""
+def write(path: Path, family: str = "llama", kind: str | None = None, **changes: Any) -> dict[str, Any]:
+    """The file; returns the weights. `changes` override header fields; None leaves one out. `kind`: how the matrices are quantized."""
     writer = gguf.GGUFWriter(path, family)
     facts: dict[str, Any] = {
         "block_count": LAYERS,
@@ -92,7 +92,11 @@ def write(path: Path, family: str = "llama", **changes: Any) -> dict[str, Any]:
             short = short.replace(long, word)
         if family == "llama" and ("q_proj" in name or "k_proj" in name):
             values = permuted(values, HEADS if "q_proj" in name else KV)
-        writer.add_tensor(short, np.ascontiguousarray(values))
+        if kind is not None and values.ndim == 2:
+            quantized = gguf.GGMLQuantizationType[kind]
+            writer.add_tensor(short, gguf.quantize(np.ascontiguousarray(values), quantized), raw_dtype=quantized)
+        else:
+            writer.add_tensor(short, np.ascontiguousarray(values))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -107,7 +107,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "holynb.pool.engine": (
         "cache | capture | computetype | load_fp8 | pinned | rope | sizes | symmetric | thought_state",
         "model",
-        "load_int4 | load_kv | sequence",
+        "load_groups | load_int4 | load_kv | sequence",
         "allreduce | constrained | inputs | load | logit_rules | scores",
         "embedder | group | sample | scheduler",
         "apart | pipeline",
@@ -118,14 +118,14 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "holynb.pool.fit": (
         "experts | four_bits | limits | memory",
         "families | quantization",
-        "ropes",
+        "groups | ropes",
         "spec",
         "mesh | shapes",
         "plan",
         "preflight",
     ),
     "holynb.pool.models": (
-        "check | gguf_facts | gguf_header | gguf_pretokenizers",
+        "check | gguf_facts | gguf_groups | gguf_header | gguf_pretokenizers",
         "gguf_config | gguf_tensors | gguf_vocabulary",
         "convert",
         "embedded",
@@ -284,7 +284,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "kernels_support": ("gpu | jupyter",),
     "kernels_support.gpu": (
         "lang | sampling",
-        "experts_few | feeding | fp8_pairs | gelu_mul | gemm_small_m | gemv | int4_matrix | int4_words | masking",
+        "experts_few | feeding | fp8_pairs | gelu_mul | gemm_small_m | gemv | int4_matrix | int4_planes | int4_words | masking",
         "quantize_fp8 | routing | silu_mul | threshold_search",
         "attention | paged_kernels",
         "experts_grouped | fp8_matrix | norms | nucleus | paged",

@@ -60,8 +60,8 @@ class PoolOptions:
         self._check_engine()
         if not 0 < self.memory <= 1:
             raise BadOption(f"--memory takes a share above 0 up to 1, not {self.memory:g}.")
-        if self.dtype not in (None, "float32", "float16", "bfloat16", "fp8"):
-            raise BadOption(f"--dtype takes float32, float16, bfloat16 or fp8, not {self.dtype}.")
+        if self.dtype not in (None, "float32", "float16", "bfloat16", "fp8", "int8"):
+            raise BadOption(f"--dtype takes float32, float16, bfloat16, fp8 or int8, not {self.dtype}.")
         if self.kv not in (None, "fp8"):
             raise BadOption(f"--kv takes fp8, not {self.kv}; without it keys and values are kept as they are computed.")
         if self.max_len is not None and self.max_len < 1:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, distributed
-from torch.nn.functional import embedding, pad
+from torch.nn.functional import pad
 
 from holynb.pool.engine.model import Collectives, norm_for
 from holynb.pool.engine.symmetric import SymmetricMemory
 from holynb.pool.fit import Shard, Spec
 from kernels_support.gpu.allreduce_norm import allreduce_rms_norm
-from kernels_support.gpu.dense import linear
+from kernels_support.gpu.dense import linear, lookup
 from kernels_support.gpu.experts import Experts, experts_mlp
 from kernels_support.gpu.fp8_matrix import Matrix
+from kernels_support.gpu.int4_planes import PlanesMatrix
 from kernels_support.gpu.norms import PLAIN, Joining
 from kernels_support.gpu.quantize_fp8 import Quantized
 
@@ -41,10 +42,10 @@ class AllReduce(Collectives):
         part = experts_mlp(x, experts, counts, self._buffer(2, x.shape[0]))
         return part if part.dim() == 2 else part.sum(0)
 
-    def embed(self, ids: Tensor, table: Tensor) -> Tensor:
+    def embed(self, ids: Tensor, table: Tensor | PlanesMatrix) -> Tensor:
         first, last = self._vocab_range
         owned = (ids >= first) & (ids < last)
-        rows, out = embedding((ids - first).clamp(0, max(last - first - 1, 0)), table), self._buffer(0, ids.shape[0])
+        rows, out = lookup((ids - first).clamp(0, max(last - first - 1, 0)), table), self._buffer(0, ids.shape[0])
         return torch.mul(rows, owned[:, None], out=out)
 
     def all_reduce(self, part: Tensor) -> Tensor:

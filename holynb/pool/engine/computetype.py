@@ -7,7 +7,7 @@ from holynb.pool.fit import Spec, bf16_is_fast
 
 __all__ = ["compute_dtype"]
 
-DTYPES = ("float32", "bfloat16", "float16", "fp8")
+DTYPES = ("float32", "bfloat16", "float16", "fp8", "int8")
 
 
 def compute_dtype(dtype: str | None, device: str, spec: Spec) -> str:

@@ -14,16 +14,19 @@ from torch import Tensor
 
 from holynb.errors import UserError
 from holynb.pool.engine.load_fp8 import Part, TensorSource, is_fp8, read_fp8
+from holynb.pool.engine.load_groups import is_grouped, read_as, read_group, widened_source
 from holynb.pool.engine.load_int4 import is_int4, read_int4
 from holynb.pool.engine.load_kv import read_kv_scales
 from holynb.pool.engine.model import Layer, Weights
 from holynb.pool.fit import Shard, Spec
 from holynb.pool.fit.experts import ExpertLayers
 from holynb.pool.fit.four_bits import FourBits
+from holynb.pool.fit.groups import GroupQuantization
 from holynb.pool.headers import decoder_name
 from kernels_support.gpu import int4_matrix
 from kernels_support.gpu.experts import Experts
 from kernels_support.gpu.fp8_matrix import Matrix, dequantize, quantize_matrix
+from kernels_support.gpu.int4_planes import PlanesMatrix, pack_planes, pack_table, quantize_groups
 
 __all__ = ["TensorSource", "load", "open_safetensors", "random_weights"]
 
@@ -100,14 +103,12 @@ def random_weights(spec: Spec, device: str, dtype: torch.dtype, seed: int = 0) -
 
 def load(spec: Spec, shard: Shard, source: TensorSource, device: str, dtype: torch.dtype) -> Weights:
     """This rank's weights. Raises UserError, with the tensor's name, if one is missing or has another shape than config.json implies."""
-    loader = _Loader(spec, shard, source, device, dtype)
+    loader = _Loader(spec, shard, read_as(spec, source), device, dtype)
     layers = [loader.layer(i) for i in range(*shard.layers)]
     table = (shard.vocab[1] - shard.vocab[0], spec.hidden)
-    embed = (
-        loader.required("model.embed_tokens.weight", table, shard.vocab) if shard.has_embedding or (shard.has_head and spec.tied) else None
-    )
+    embed = loader.table("model.embed_tokens", table) if shard.has_embedding or (shard.has_head and spec.tied) else None
     norm = loader.norm("model.norm", spec.hidden) if shard.has_head else None
-    head = None if not shard.has_head else embed if spec.tied else loader.required("lm_head.weight", table, shard.vocab)
+    head = None if not shard.has_head else embed if spec.tied else loader.table("lm_head", table)
     return Weights(layers, embed if shard.has_embedding else None, norm, head, shard.layers[0], dtype)
 
 
@@ -159,9 +160,35 @@ class _Loader:
             raise ValueError("nothing to stack")
         return out
 
+    def table(self, module: str, shape: tuple[int, int]) -> Tensor | PlanesMatrix:
+        """This rank's rows of the embedding or the head."""
+        given, rows = self.spec.quantization, self.shard.vocab
+        if not isinstance(given, GroupQuantization) or given.widened or not (given.at_load or is_grouped(self.source, module)):
+            return self.required(f"{module}.weight", shape, rows)
+        if given.at_load:
+            return pack_table(quantize_groups(self.required(f"{module}.weight", shape, rows)))
+        return self._whole(pack_table(read_group(self.source, (module, rows))), module, shape)
+
+    def groups(self, parts: list[Part], shape: tuple[int, int], columns: tuple[int, int] | None, given: GroupQuantization) -> Matrix:
+        """Matrices with the same input as one, packed; plain where one of them is plain in the files, or all are to be widened."""
+        if not given.widened and not given.at_load and all(is_grouped(self.source, name) for name, _ in parts):
+            return self._whole(pack_planes([read_group(self.source, part, columns) for part in parts]), parts[0][0], shape)
+        source, self.source = self.source, widened_source(self.source)
+        plain = self.stack(parts, "weight") if columns is None else self.required(f"{parts[0][0]}.weight", shape, columns=columns)
+        self.source = source
+        return pack_planes([quantize_groups(plain)]) if given.at_load else plain
+
+    @staticmethod
+    def _whole(matrix: PlanesMatrix, module: str, shape: tuple[int, int]) -> PlanesMatrix:
+        if matrix.shape != shape:
+            raise UserError(f"{module} has other sizes than config.json promises. Fetch the model again.")
+        return matrix
+
     def matrix(self, parts: list[Part], shape: tuple[int, int], columns: tuple[int, int] | None = None) -> Matrix:
         """Matrices with the same input as one, or some columns of one; in eight bits where they lie so, or are to. `shape`: of all."""
         quantization = self.spec.quantization
+        if isinstance(quantization, GroupQuantization):
+            return self.groups(parts, shape, columns, quantization)
         if isinstance(quantization, FourBits):
             return self._four_bits(parts, shape, columns, quantization)
         eight = [is_fp8(self.source, name) for name, _ in parts]

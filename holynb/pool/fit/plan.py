@@ -11,6 +11,7 @@ from typing import Any
 from holynb import units
 from holynb.errors import UserError
 from holynb.pool.fit.four_bits import FourBits
+from holynb.pool.fit.groups import GROUP, INT8_AT_LOAD, GroupQuantization, int4_is_fast
 from holynb.pool.fit.limits import BatchLimits
 from holynb.pool.fit.mesh import Mesh, Shard, tensor_sizes
 from holynb.pool.fit.quantization import AT_LOAD
@@ -65,8 +66,8 @@ SHAPES = (
     (126, 16384, 53248, 128, 8, 128, 128256),
 )
 
-#: Bytes of a number that is computed with. With fp8 the matrices alone have one byte (`quantization.AT_LOAD`).
-ITEMSIZE = {"float32": 4, "bfloat16": 2, "float16": 2, "fp8": 2}
+#: Bytes of a number that is computed with. With fp8 and int8 the matrices alone have one byte.
+ITEMSIZE = {"float32": 4, "bfloat16": 2, "float16": 2, "fp8": 2, "int8": 4}
 
 
 def started(spec: Spec, dtype: str, *, cpu: bool) -> Spec:
@@ -78,13 +79,32 @@ def started(spec: Spec, dtype: str, *, cpu: bool) -> Spec:
     if dtype == "fp8" and spec.experts is not None:
         raise UserError("--dtype fp8 does not round a mixture of experts. Leave --dtype out, or start this model with --engine vllm.")
     if cpu and dtype == "fp8":
-        raise UserError("--dtype fp8 needs a GPU: a CPU has no such numbers. Leave --dtype out.")
+        raise UserError("--dtype fp8 needs a GPU: a CPU has no such numbers. Take --dtype int8, or leave --dtype out.")
+    if dtype == "int8" and not cpu:
+        raise UserError("--dtype int8 is for a CPU. On a GPU take --dtype fp8, or leave --dtype out.")
+    if isinstance(given := spec.quantization, GroupQuantization):
+        kept = cpu and dtype in ("None", "auto", "int8") and int4_is_fast()
+        return spec if kept else replace(spec, quantization=given.plain)
+    if dtype == "int8":
+        return replace(spec, quantization=_int8(spec))
     if spec.quantization is None:
         return replace(spec, quantization=AT_LOAD) if dtype == "fp8" else spec
     if not cpu:
         return spec
     how = spec.quantization
     return replace(spec, quantization=replace(how, widened=True) if isinstance(how, FourBits) else replace(how, activations="none"))
+
+
+def _int8(spec: Spec) -> GroupQuantization:
+    if not int4_is_fast():
+        raise UserError("--dtype int8 needs Linux and a processor with AVX2. Leave --dtype out.")
+    if spec.experts is not None or spec.fused:
+        raise UserError("--dtype int8 rounds no experts, and no q, k and v of one tensor. Leave --dtype out.")
+    if spec.quantization is not None:
+        raise UserError("--dtype int8 rounds plain weights, and this model's are in eight bits or fewer already. Leave --dtype out.")
+    if any(size % GROUP for size in (spec.hidden, spec.inner, spec.heads * spec.head_dim)):
+        raise UserError(f"--dtype int8 needs matrices whose sizes are multiples of {GROUP}, and this model's are not. Leave --dtype out.")
+    return INT8_AT_LOAD
 
 
 def with_kv(spec: Spec, kv: str | None) -> Spec:
@@ -124,13 +144,15 @@ def weights_bytes(spec: Spec, shard: Shard, itemsize: int, *, cpu: bool = False)
     layer = len(spec.layer_norms) * hidden + size * many
     layer += (q + 2 * kv) * spec.qkv_bias + 2 * inner * spec.mlp_bias + hidden * (spec.out_bias + spec.mlp_bias) * shard.adds_bias
     table = (shard.vocab[1] - shard.vocab[0]) * hidden
+    grouped = spec.quantization if isinstance(spec.quantization, GroupQuantization) and not spec.quantization.widened else None
     tables = (
         1
-        if spec.tied and shard.has_embedding and shard.has_head and not (cpu and itemsize == ITEMSIZE["float32"])
+        if spec.tied and shard.has_embedding and shard.has_head and (grouped or not (cpu and itemsize == ITEMSIZE["float32"]))
         else shard.has_embedding + shard.has_head
     )
-    plain = layers * layer + tables * table + hidden * shard.has_head
-    return plain * itemsize + int(matrices * _matrix_item(spec, itemsize))
+    plain = layers * layer + hidden * shard.has_head
+    table_item = grouped.table_bits / 8 if grouped else itemsize
+    return plain * itemsize + int(tables * table * table_item + matrices * _matrix_item(spec, itemsize))
 
 
 def _matrix_item(spec: Spec, itemsize: int) -> float:

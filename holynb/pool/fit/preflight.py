@@ -10,6 +10,7 @@ from pathlib import Path
 from holynb import units
 from holynb.errors import UserError
 from holynb.pool.fit import memory, plan
+from holynb.pool.fit.groups import GroupQuantization, int4_is_fast
 from holynb.pool.fit.limits import BatchLimits
 from holynb.pool.fit.mesh import Mesh
 from holynb.pool.fit.spec import Spec, read_spec
@@ -66,7 +67,9 @@ def free_gpu_memory() -> list[int]:
 
 
 def best_dtype(spec: Spec, *, cpu: bool) -> str:
-    """The default dtype to compute in: float32 on CPU, the weights' own on a GPU."""
+    """The default dtype to compute in: on CPU float32, or the bits of a file that are multiplied as they are; the weights' own on a GPU."""
+    if cpu and isinstance(spec.quantization, GroupQuantization) and int4_is_fast():
+        return "int8"
     return "float32" if cpu else spec.dtype if spec.dtype in plan.ITEMSIZE else "bfloat16"
 
 
@@ -76,8 +79,9 @@ def describe_fit(spec: Spec, device: plan.Device, result: plan.Fit | None, dtype
         # Of a mixture of experts all lie there, and a token is multiplied by few.
         share = "" if spec.experts is None else f" ({units.memory(int(result.weights * spec.active_weights / spec.weights))} for a token)"
         weights = f"{units.memory(result.weights)} of weights per device{share}"
+        kind = "its own four to eight bits" if isinstance(spec.quantization, GroupQuantization) and dtype == "int8" else dtype
         return (
-            f"fits on {device}{' as' * bool(flags(result))}{flags(result)} in {dtype}: {weights}, "
+            f"fits on {device}{' as' * bool(flags(result))}{flags(result)} in {kind}: {weights}, "
             f"{result.kv_tokens:,} tokens of KV cache per replica, ready in about {result.start_s:.0f} s"
         )
     total = plan.weights_bytes(plan.started(spec, dtype, cpu=device.cpu), Mesh().shard(spec), plan.ITEMSIZE[dtype])

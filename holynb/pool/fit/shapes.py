@@ -8,9 +8,10 @@ from pathlib import Path
 from holynb.errors import UserError
 from holynb.pool.fit.experts import ExpertLayers
 from holynb.pool.fit.four_bits import PACKED, FourBits, packed_shapes
+from holynb.pool.fit.groups import GroupQuantization
 from holynb.pool.fit.quantization import KV_SCALES, Quantization
 from holynb.pool.fit.spec import FAMILIES, Spec
-from holynb.pool.headers import BrokenModel, read_headers
+from holynb.pool.headers import BrokenModel, TensorEntry, read_headers
 from holynb.pool.modelfields import use_of
 
 __all__ = ["check_shapes"]
@@ -32,7 +33,7 @@ def check_shapes(folder: Path, spec: Spec) -> None:
         raise UserError(
             f"config.json promises {spec.experts.count:,} experts and the model's files hold {len(tensors):,} tensors. {_AGAIN}"
         )
-    promised_shapes = dict(_promised(spec))
+    promised_shapes, grouped = dict(_promised(spec)), isinstance(spec.quantization, GroupQuantization)
     passed_over = {"lm_head.weight"} if spec.tied else set()
     if isinstance(how := spec.quantization, FourBits):
         for name in list(promised_shapes):
@@ -44,13 +45,13 @@ def check_shapes(folder: Path, spec: Spec) -> None:
         entry = tensors.get(name)
         if entry is None:
             raise UserError(f"The model's files hold no tensor {name}, which its config.json promises. {_AGAIN}")
-        if entry.shape != shape:
+        if _numbers(entry, grouped=grouped) != shape:
             promised, held = (" × ".join(map(str, sizes)) or "one" for sizes in (shape, entry.shape))
             raise UserError(
                 f"Of {name} config.json promises {promised} numbers and the model's files hold {held}: they are of two models. {_AGAIN}"
             )
     if isinstance(spec.quantization, Quantization):
-        passed_over |= {f"{name}_{end}" for name in promised_shapes for end in ("scale", "scale_inv")}
+        passed_over |= {f"{name}_{end}" for name in promised_shapes for end in ("scale", "scale_inv", *["zero"] * grouped)}
         passed_over |= {f"{name.removesuffix('weight')}input_scale{end}" for name in promised_shapes for end in ("", "_ub")}
     if spec.quantization is not None or spec.kv_fp8:
         passed_over |= {f"model.layers.{i}.self_attn.{name}" for i in range(spec.layers) for names in KV_SCALES for name in names}
@@ -62,6 +63,11 @@ def check_shapes(folder: Path, spec: Spec) -> None:
                 f"The model's files hold the tensor {name:.100}, which its config.json does not announce: {spec.family} would ignore it. "
                 "Start this model with --engine vllm, or fix its config.json."
             )
+
+
+def _numbers(entry: TensorEntry, *, grouped: bool) -> tuple[int, ...]:
+    """The shape of a tensor, two numbers a byte counted."""
+    return (*entry.shape[:-1], 2 * entry.shape[-1]) if grouped and entry.dtype == "U8" and entry.shape else entry.shape
 
 
 def _promised(spec: Spec) -> Iterator[tuple[str, tuple[int, ...]]]:

@@ -13,7 +13,8 @@ from typing import Any
 from holynb.pool.fit.experts import ExpertLayers
 from holynb.pool.fit.families import FAMILIES, MAX_LAYERS, VLLM, UnknownModel, family_of
 from holynb.pool.fit.four_bits import FourBits
-from holynb.pool.fit.quantization import Quantization, keeps_kv_in_fp8, parse_quantization
+from holynb.pool.fit.groups import quantization_of
+from holynb.pool.fit.quantization import Quantization, keeps_kv_in_fp8
 from holynb.pool.fit.ropes import by_kind, rope_of, rotary_dim
 from holynb.pool.headers import BrokenModel, read_headers, same_bytes
 from holynb.pool.modelfields import FieldRefused, check
@@ -187,7 +188,7 @@ def parse_spec(config: Mapping[str, Any]) -> Spec:
     try:
         check("config.json", config, family)
         check("config.json", {"rope_parameters": local or {}}, family)
-        quantization = parse_quantization(config)
+        quantization = quantization_of(config)
     except FieldRefused as exc:
         raise UnknownModel(f"{exc}. {VLLM}") from exc
     if (act := config.get(row.act_field) or row.acts[0]) not in row.acts:

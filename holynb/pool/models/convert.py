@@ -1,7 +1,7 @@
 """A GGUF file → a folder of safetensors, config and tokenizer, once. Reads with gguf and numpy; knows no torch and no network.
 
-Weights are written in float32, as GGUF's own reader dequantizes them: another format would round what 4 bits and a scale
-say exactly. One tensor is in memory at a time.
+Weights are written in float32, as GGUF's own reader dequantizes them, or kept in their whole numbers and scales (`gguf_groups.py`):
+another format would round what 4 bits and a scale say exactly. One tensor is in memory at a time.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -22,25 +23,43 @@ from holynb.pool.models.gguf_vocabulary import Vocabulary
 __all__ = ["ConvertError", "config_of", "convert"]
 
 _Progress = Callable[[float], None]
+_ITEMSIZE = {"U8": 1, "I8": 1, "F16": 2, "F32": 4}
 
 
-def convert(source: Path, folder: Path, progress: _Progress = lambda share: None) -> None:
-    """Fill `folder` (which exists) from `source`. `progress` gets shares from 0 to 1. Raises ConvertError, OSError."""
+def convert(source: Path, folder: Path, progress: _Progress = lambda share: None, *, kept: bool = False) -> None:
+    """Fill `folder` (which exists) from `source`. `progress` gets shares from 0 to 1. `kept`: matrices stay quantized, and only our own
+    engine reads the folder. Raises ConvertError, OSError.
+    """
     with _explained(source):
         reader, facts = _opened(source)
         config = _config(reader, facts)
         vocabulary = Vocabulary(facts)
-        _write(folder / "config.json", config)
+        pieces = pieces_of(reader.tensors, config)
+        _write(folder / "config.json", config | (_quantization(pieces) if kept else {}))
         _write(folder / "tokenizer.json", vocabulary.tokenizer())
         _write(folder / "tokenizer_config.json", vocabulary.tokenizer_config())
         _write(folder / "generation_config.json", generation_of_facts(facts, config, vocabulary.ends))
-        _write_weights(folder / "model.safetensors", pieces_of(reader.tensors, config), config, progress)
+        _write_weights(folder / "model.safetensors", pieces, config, progress, kept=kept)
 
 
 def config_of(source: Path) -> dict[str, Any]:
-    """What its config.json would say, read from its header alone. Raises ConvertError, OSError."""
+    """What its config.json would say where matrices are kept, read from its header alone. Raises ConvertError, OSError."""
     with _explained(source):
-        return _config(*_opened(source))
+        reader, facts = _opened(source)
+        config = _config(reader, facts)
+        return config | _quantization(pieces_of(reader.tensors, config))
+
+
+def _quantization(pieces: list[Piece]) -> dict[str, Any]:
+    """What config.json says of matrices that are kept: bits of a number, of a layer's matrices and of the tables, once they are packed."""
+    matrices = [piece for piece in pieces if len(piece.shape) == 2]
+    if all(piece.bits is None for piece in matrices):
+        return {}
+    bits = {}
+    for kind, chosen in (("layers", True), ("tables", False)):
+        some = [piece for piece in matrices if (".layers." in piece.name) == chosen]
+        bits[kind] = round(sum(piece.count * (piece.bits or 32.0) for piece in some) / max(1, sum(piece.count for piece in some)), 3)
+    return {"quantization_config": {"quant_method": "gguf", "group_size": 32, "bits": bits}}
 
 
 @contextmanager
@@ -82,21 +101,24 @@ def _config(reader: Any, facts: Facts) -> dict[str, Any]:
     return config_of_facts(facts, [tensor.name for tensor in reader.tensors], rope_factors(reader.tensors))
 
 
-def _write_weights(path: Path, pieces: list[Piece], config: dict[str, Any], progress: _Progress) -> None:
+def _write_weights(path: Path, pieces: list[Piece], config: dict[str, Any], progress: _Progress, *, kept: bool) -> None:
     """safetensors, streamed: the header is known from the shapes, so no second copy of the weights is ever in memory."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     total = 0
     for piece in pieces:
-        header[piece.name] = {"dtype": "F32", "shape": list(piece.shape), "data_offsets": [total, total + 4 * piece.count]}
-        total += 4 * piece.count
+        for end, dtype, shape in piece.entries if kept else [("", "F32", piece.shape)]:
+            size = _ITEMSIZE[dtype] * prod(shape)
+            header[piece.name + end] = {"dtype": dtype, "shape": list(shape), "data_offsets": [total, total + size]}
+            total += size
     head = json.dumps(header, separators=(",", ":")).encode()
     head += b" " * (-len(head) % 8)
     done = 0
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(head)) + head)
         for piece in pieces:
-            file.write(piece.values(config).data)
-            done += 4 * piece.count
+            for array in piece.groups(config).arrays if kept and piece.bits else [piece.values(config)]:
+                file.write(array.data)
+                done += array.nbytes
             progress(done / total)
 
 

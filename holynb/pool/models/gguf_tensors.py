@@ -12,6 +12,7 @@ from typing import Any
 
 from holynb.pool.modelfields import row_of
 from holynb.pool.models.gguf_facts import ConvertError, shown
+from holynb.pool.models.gguf_groups import BITS, QuantizedBlocks, entries, groups_of
 
 __all__ = ["Piece", "check_tensors", "pieces_of", "rope_factors"]
 
@@ -53,18 +54,42 @@ class Piece:
             rows *= size
         return rows
 
+    @property
+    def bits(self) -> float | None:
+        """Of a number, where its blocks can be kept; None where they cannot."""
+        return None if self.tensor is None or len(self.shape) != 2 else BITS.get(self.tensor.tensor_type.name)
+
+    @property
+    def entries(self) -> list[tuple[str, str, tuple[int, ...]]]:
+        """What it is written as where blocks are kept: the end of a tensor's name, its type and its shape."""
+        if self.bits is None or self.tensor is None:
+            return [("", "F32", self.shape)]
+        return list(entries(self.tensor.tensor_type.name, (self.shape[0], self.shape[1])))
+
     def values(self, config: Mapping[str, Any]) -> Any:
         """Its numbers, float32. Raises ConvertError."""
         import numpy as np
 
         if self.tensor is None:
             return np.zeros(self.shape, dtype=np.float32)
-        values = _dequantized(self.tensor)
-        if config["model_type"] == "llama" and re.search(r"\.[qk]_proj\.", self.name):
-            values = _unpermuted(values, config["num_attention_heads" if ".q_proj." in self.name else "num_key_value_heads"])
+        values = self._in_order(_dequantized(self.tensor), config)
         if values.size != self.count:
             raise ConvertError(f"{self.tensor.name} holds {values.size:,} values instead of {self.count:,}")
         return values
+
+    def groups(self, config: Mapping[str, Any]) -> QuantizedBlocks:
+        """Its blocks as they are, where `bits` says so. Raises ConvertError."""
+        tensor: Any = self.tensor
+        groups = groups_of(tensor.data, tensor.tensor_type.name).rows(lambda rows: self._in_order(rows, config))
+        if groups.values.size * (2 if groups.values.dtype.name == "uint8" else 1) != self.count:
+            raise ConvertError(f"{tensor.name} holds another number of values than {self.count:,}")
+        return groups
+
+    def _in_order(self, rows: Any, config: Mapping[str, Any]) -> Any:
+        """Rows of it, or what belongs to them, in the order of safetensors."""
+        if config["model_type"] == "llama" and re.search(r"\.[qk]_proj\.", self.name):
+            return _unpermuted(rows, config["num_attention_heads" if ".q_proj." in self.name else "num_key_value_heads"])
+        return rows
 
 
 def check_tensors(names: Iterable[str], family: str) -> None:

@@ -29,8 +29,9 @@ Progress = Callable[[str, float | None], None]
 #: What a converter may take beside three times its file: the interpreter, numpy and the largest header.
 _CONVERTER_BYTES = 4 * 10**9
 
-#: How GGUF files are read: another number makes another folder of the same file, so that none stays that was read otherwise.
-_READING = 2
+#: How GGUF files are read, widened and kept: another number makes another folder
+#: of the same file, so that none stays that was read otherwise.
+_READING, _KEEPING = 2, 3
 
 #: Files of a hub repository that the pool can use; other formats of the same weights are not downloaded.
 _HUB_PATTERNS = [
@@ -52,25 +53,27 @@ class WeightsError(Exception):
     """This MODEL leads to no usable folder; one line that says what to do."""
 
 
-def local_folder(model: str, home: Path) -> Path | None:
-    """The folder, where it needs neither network nor work; None if `resolve_folder` must be called first."""
+def local_folder(model: str, home: Path, *, kept: bool = True) -> Path | None:
+    """The folder, where it needs neither network nor work; None if `resolve_folder` must be called first.
+
+    `kept`: matrices of a GGUF file stay quantized, which our own engine alone reads.
+    """
     path = Path(model).expanduser()
     if path.is_dir():
         return _checked(path)
-    folder = home / "models" / embedded.NAME
-    return folder if model == embedded.NAME and (folder / "holynb.json").exists() else None
+    return embedded.present(home, kept=kept) if model == embedded.NAME else None
 
 
-def resolve_folder(model: str, home: Path, progress: Progress) -> Path:
+def resolve_folder(model: str, home: Path, progress: Progress, *, kept: bool = True) -> Path:
     """The folder, fetched or converted where needed. Raises WeightsError, EmbeddedError."""
-    folder = local_folder(model, home)
+    folder = local_folder(model, home, kept=kept)
     if folder is not None:
         return folder
     path = Path(model).expanduser()
     if model == embedded.NAME:
-        return embedded.ensure(home, progress)
+        return embedded.ensure(home, progress, kept=kept)
     if path.suffix.lower() == ".gguf" and path.is_file():
-        return _from_gguf(path, home, progress)
+        return _from_gguf(path, home, progress, kept=kept)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", model) and not path.exists():
         return _from_hub(model, home, progress)
     raise WeightsError(f"{model} is no folder, no .gguf file, no hub id (org/name) and not {embedded.NAME}, the embedded model.")
@@ -84,12 +87,12 @@ def _checked(path: Path) -> Path:
     return path.resolve()
 
 
-def _from_gguf(path: Path, home: Path, progress: Progress) -> Path:
+def _from_gguf(path: Path, home: Path, progress: Progress, *, kept: bool) -> Path:
     """Convert once; the folder's name holds the file's size and time, so that a changed file is converted anew."""
     from holynb.pool.models.convert import ConvertError, convert
 
     stat = path.stat()
-    mark = hashlib.sha256(f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}:{_READING}".encode()).hexdigest()[:10]
+    mark = hashlib.sha256(f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}:{_KEEPING if kept else _READING}".encode()).hexdigest()[:10]
     folder = home / "models" / f"{path.stem}-{mark}"
     with Lock(home / "models" / f".{folder.name}.lock"):
         if folder.is_dir():
@@ -98,7 +101,7 @@ def _from_gguf(path: Path, home: Path, progress: Progress) -> Path:
             new = Path(place) / "new"
             new.mkdir(mode=0o700)
             try:
-                convert(path, new, lambda share: progress(f"converting {path.name}", share))
+                convert(path, new, lambda share: progress(f"converting {path.name}", share), kept=kept)
             except (ConvertError, OSError) as exc:
                 raise WeightsError(f"{path.name} could not be converted: {exc}") from exc
             new.rename(folder)
@@ -134,6 +137,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("model")
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--tag", default="holynb-pool")
+    parser.add_argument("--widened", action="store_true", help="matrices of a GGUF file in float32, for other engines")
     parser.add_argument("--parent", type=int, help="end with this process")
     args = parser.parse_args(argv)
     if args.parent is not None:
@@ -147,7 +151,7 @@ def main(argv: list[str] | None = None) -> int:
         print(json.dumps({"stage": stage, "share": share}), flush=True)
 
     try:
-        folder = resolve_folder(args.model, args.home, say)
+        folder = resolve_folder(args.model, args.home, say, kept=not args.widened)
     except (WeightsError, embedded.EmbeddedError) as exc:
         print(json.dumps({"error": str(exc)}), flush=True)
         return 1

@@ -20,16 +20,16 @@ from kernels_support.jupyter.limits import unlimited
 __all__ = ["weights_folder"]
 
 
-async def weights_folder(config: PoolConfig, service: Service) -> Path:
-    """The weights' folder; progress of a download or conversion becomes the service's stage. Raises StartError."""
+async def weights_folder(config: PoolConfig, service: Service, *, kept: bool = True) -> Path:
+    """The weights' folder; progress of a download or conversion is the service's stage. `kept`: see `local_folder`. Raises StartError."""
     try:
-        folder = local_folder(config.model, config.home)
+        folder = local_folder(config.model, config.home, kept=kept)
     except WeightsError as exc:
         raise StartError(str(exc)) from exc
     if folder is not None:
         return folder
     command = [sys.executable, "-P", "-m", "holynb.pool.models.weights", config.model, "--home", str(config.home)]
-    command += ["--tag", config.tag, "--parent", str(os.getpid())]
+    command += ["--tag", config.tag, "--parent", str(os.getpid()), *["--widened"] * (not kept)]
     child = await asyncio.create_subprocess_exec(
         *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, start_new_session=True
     )

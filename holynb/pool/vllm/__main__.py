@@ -132,7 +132,7 @@ class VllmProcess:
         service.socket = Path(str(self.record.socket)).with_name("v")
         model = config.model
         if re.search(r"\.gguf$", model) or model == embedded.NAME:  # models that only holynb can prepare
-            model = str(await weights_folder(config, service))
+            model = str(await weights_folder(config, service, kept=False))
         service.set_stage("starting vLLM")
         child = service.child = self._spawn(model)
         await self._until_ready(child)

@@ -31,7 +31,7 @@ START_OPTIONS: tuple[Option, ...] = (
     Option("pp", ("--pp",), "P", "stages the layers are spread over", int),
     Option("micro_batches", ("--micro-batches",), "M", "batches in flight in a pipeline (as many as stages)", int),
     Option("devices", ("--devices",), "cpu|0,1,…", "where it runs (default: the first GPU, else cpu)"),
-    Option("dtype", ("--dtype",), "TYPE", "float32, float16, bfloat16, or fp8: matrices of one byte a weight, on a GPU"),
+    Option("dtype", ("--dtype",), "TYPE", "float32, float16, bfloat16; matrices of one byte a weight: fp8 on a GPU, int8 on a CPU"),
     Option("kv", ("--kv",), "fp8", "keys and values of one byte: twice the tokens in the same memory"),
     Option("max_len", ("--max-len",), "N", "longest prompt and answer together, in tokens", int),
     Option("memory", ("--memory",), "X", "share of a device's memory to use (0.9)", float),

@@ -1,0 +1,66 @@
+"""Matrices of four or eight bits, 32 columns a scale, that a CPU multiplies as they lie: GGUF files, and `--dtype int8`. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from holynb.pool.fit.four_bits import FourBits
+from holynb.pool.fit.quantization import Quantization, parse_quantization
+from holynb.pool.modelfields import FieldRefused
+from holynb.pool.modelfiles import real
+
+__all__ = ["GROUP", "INT8_AT_LOAD", "GroupQuantization", "int4_is_fast", "quantization_of"]
+
+#: Columns that share a scale.
+GROUP = 32
+
+
+@dataclass(frozen=True, slots=True)
+class GroupQuantization(Quantization):
+    """Bits of one number once it is packed, its share of scale and zero counted: of a layer's matrices, and of the embedding and head."""
+
+    layer_bits: float = 10.0
+    table_bits: float = 10.0
+
+    @property
+    def item_bytes(self) -> float:
+        return self.layer_bits / 8
+
+    @property
+    def plain(self) -> GroupQuantization:
+        """The same, widened when it is read."""
+        return replace(self, activations="none")
+
+
+#: `--dtype int8`.
+INT8_AT_LOAD = GroupQuantization("group", "bfloat16", at_load=True)
+
+
+def quantization_of(config: Mapping[str, Any]) -> Quantization | FourBits | None:
+    """What a config.json's quantization_config says. Raises FieldRefused with what is not supported."""
+    given = config.get("quantization_config")
+    if isinstance(given, Mapping) and given.get("quant_method") == "gguf":
+        return _groups(given)
+    return parse_quantization(config)
+
+
+def _groups(given: Mapping[str, Any]) -> GroupQuantization:
+    """What `models/convert.py` writes of a GGUF file whose matrices are kept."""
+    bits = given.get("bits")
+    if given.get("group_size") != GROUP or not isinstance(bits, Mapping):
+        raise FieldRefused(
+            f"config.json's quantization_config says group_size {given.get('group_size')!r:.60}, and the native engine knows {GROUP}"
+        )
+    return GroupQuantization("group", "bfloat16", layer_bits=real(bits, "layers", 1, 32), table_bits=real(bits, "tables", 1, 32))
+
+
+def int4_is_fast() -> bool:
+    """Whether torch's product of four bits is vectorized on this processor: on Linux with AVX2."""
+    try:
+        info = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return "avx2" in info

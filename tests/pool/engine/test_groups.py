@@ -1,0 +1,135 @@
+"""Matrices of four and eight bits on a CPU: each kind of GGUF against its values in float32, whole models, shards, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gguf
+import gguf_fake
+import numpy as np
+import pytest
+import tiny
+
+from holynb.errors import UserError
+from holynb.pool.engine.load import load, open_safetensors
+from holynb.pool.engine.load_groups import read_group, widened_source
+from holynb.pool.engine.runner import Runner
+from holynb.pool.fit import Mesh, plan, read_spec
+from holynb.pool.models.convert import convert
+from holynb.pool.models.gguf_groups import BITS, entries, groups_of
+from holynb.pool.protocol import Job
+
+torch = pytest.importorskip("torch")
+from pool.models.test_gguf_groups import blocks  # noqa: E402
+
+from kernels_support.gpu import int4_planes  # noqa: E402
+
+pytestmark = pytest.mark.skipif(not int4_planes.supports_int4(), reason="this processor has no fast product of four bits")
+
+
+def source_of(kind: str, rows: int, columns: int) -> tuple[Any, Any]:
+    """A matrix of this kind as a TensorSource has it, and its values in float32."""
+    data = blocks(kind, rows, columns)
+    names = [f"m.weight{end}" for end, _, _ in entries(kind, (rows, columns))]
+    tensors = dict(zip(names, map(torch.from_numpy, groups_of(data, kind).arrays), strict=True))
+
+    def read(name: str, rows: tuple[int, int] | None = None, columns: tuple[int, int] | None = None) -> Any:
+        tensor = tensors.get(name)
+        return None if tensor is None else tensor[slice(*rows) if rows else slice(None), slice(*columns) if columns else slice(None)]
+
+    return read, torch.from_numpy(gguf.dequantize(data, gguf.GGMLQuantizationType[kind]).astype(np.float32))
+
+
+def far(got: Any, wanted: Any) -> float:
+    return float((got - wanted).norm() / wanted.norm())
+
+
+@pytest.mark.parametrize("kind", BITS)
+@pytest.mark.parametrize("rows", [1, 70])
+def test_each_kind_is_multiplied_as_its_values_are(kind: str, rows: int) -> None:
+    source, wanted = source_of(kind, 100, 512)
+    x = torch.randn(rows, 512, generator=torch.Generator().manual_seed(rows))
+    matrix = int4_planes.pack_planes([read_group(source, ("m", (0, 100)))])
+    # bfloat16 rounds scales, x and the product; of Q6_K one of two scales moves, too.
+    assert far(int4_planes.linear(x, matrix), x @ wanted.t()) < 8e-3
+    assert torch.equal(widened_source(source)("m.weight"), wanted)
+    assert torch.equal(widened_source(source)("m.weight", (3, 9)), wanted[3:9])
+    assert torch.equal(widened_source(source)("m.weight", None, (64, 160)), wanted[:, 64:160])
+
+
+@pytest.mark.parametrize("kind", ["Q4_1", "Q8_0"])
+def test_rows_of_a_table_are_looked_up_exactly_and_its_largest_logits_are_not_rounded(kind: str) -> None:
+    source, wanted = source_of(kind, 300, 256)
+    table, ids = int4_planes.pack_table(read_group(source, ("m", (0, 300)))), torch.tensor([0, 31, 32, 63, 64, 299])
+    assert torch.allclose(int4_planes.gather(table, ids), wanted[ids], rtol=1e-6, atol=1e-7)
+    x = torch.randn(5, 256, generator=torch.Generator().manual_seed(1))
+    best, exact = int4_planes.logits(x, table).max(1), (x @ wanted.t()).max(1)
+    assert torch.equal(best.indices, exact.indices)
+    assert torch.allclose(best.values, exact.values, rtol=1e-5)
+
+
+def test_shards_meet_where_groups_do_and_nowhere_else() -> None:
+    source, wanted = source_of("Q4_1", 64, 192)
+    x = torch.randn(2, 192, generator=torch.Generator().manual_seed(0))
+    halves = [int4_planes.pack_planes([read_group(source, ("m", (0, 64)), columns)]) for columns in ((0, 96), (96, 192))]
+    assert far(int4_planes.linear(x[:, :96], halves[0]) + int4_planes.linear(x[:, 96:], halves[1]), x @ wanted.t()) < 8e-3
+    with pytest.raises(UserError, match="divided within 32 columns that share a scale"):
+        read_group(source, ("m", (0, 64)), (0, 48))
+
+
+def kept(tmp_path: Path, kind: str) -> Path:
+    folder = tmp_path / kind
+    folder.mkdir()
+    gguf_fake.write(tmp_path / f"{kind}.gguf", kind=kind)
+    convert(tmp_path / f"{kind}.gguf", folder, kept=True)
+    return folder
+
+
+def nbytes(weights: Any) -> int:
+    """Of all that lies in memory, one table counted once."""
+    fields = [getattr(layer, name) for layer in weights.layers for name in layer.__dataclass_fields__]
+    parts = {id(one): one for one in [*fields, weights.embed, weights.norm, weights.head] if one is not None}
+    return sum(one.nbytes for one in parts.values() if hasattr(one, "nbytes"))
+
+
+@pytest.mark.parametrize("kind", ["Q4_0", "Q5_1", "Q8_0"])
+def test_a_quantized_file_stays_so_and_says_what_its_values_say(tmp_path: Path, kind: str) -> None:
+    folder = kept(tmp_path, kind)
+    widened = Runner(folder, dtype="float32", memory=0.05)
+    assert widened.spec.quantization.widened
+    runner = Runner(folder, memory=0.05)
+    assert runner.weights_bytes < widened.weights_bytes / 2
+    said = []
+    for one in (runner, widened):
+        one.add(Job(0, (2, 9, 4, 11, 3), 6, ignore_eos=True))
+        said.append([token for _ in range(10) if not one.idle for emit in one.step() for token in emit.tokens])
+    assert said[0] == said[1]
+
+
+def test_the_plan_counts_what_lies_in_memory(tmp_path: Path) -> None:
+    spec = plan.started(read_spec(kept(tmp_path, "Q8_0")), "None", cpu=True)
+    shard = Mesh().shard(spec)
+    with open_safetensors(tmp_path / "Q8_0") as source:
+        loaded = nbytes(load(spec, shard, source, "cpu", torch.float32))
+    # Rows are padded to whole blocks of 64: of these sizes more than of any model's.
+    assert plan.weights_bytes(spec, shard, 4, cpu=True) <= loaded <= 1.5 * plan.weights_bytes(spec, shard, 4, cpu=True)
+
+
+def test_int8_rounds_plain_weights_when_they_are_read(tmp_path: Path) -> None:
+    folder = tmp_path
+    tiny.make("llama", folder)
+    spec = plan.started(read_spec(folder), "int8", cpu=True)
+    with open_safetensors(folder) as source:
+        weights = load(spec, Mesh().shard(spec), source, "cpu", torch.float32)
+        plain = source("model.layers.0.mlp.down_proj.weight")
+    assert far(int4_planes.widen(weights.layers[0].down), plain) < 1e-2
+    assert weights.embed is weights.head
+    assert Runner(folder, dtype="int8", memory=0.05).dtype == "float32"
+
+
+@pytest.mark.parametrize(("cpu", "family", "why"), [(False, "llama", "On a GPU take --dtype fp8"), (True, "mixtral", "rounds no experts")])
+def test_where_int8_is_not_it_is_refused(tmp_path: Path, cpu: bool, family: str, why: str) -> None:
+    tiny.make(family, tmp_path)
+    with pytest.raises(UserError, match=why):
+        plan.started(read_spec(tmp_path), "int8", cpu=cpu)
