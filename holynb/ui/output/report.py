@@ -128,6 +128,12 @@ class Report:
         start = shared_prefix(self.prompts)
         return [_preview(text, start) for text in self.prompts[::step][:MAX_ROWS]]
 
+    @property
+    def shared_beginning(self) -> str:
+        """What `prompt_previews` leave out, in a sentence on one line; nothing where the prompts are not what is listed."""
+        start = shared_prefix(self.prompts) if self.source is None else 0
+        return f"All prompts begin: {_preview(self.prompts[0][:start].rstrip(), 0)}" if start else ""
+
     def prompt_preview(self, row: int) -> str:
         """One prompt, on one line, with its beginning."""
         return _preview(self.prompts[row], 0)

@@ -73,20 +73,21 @@ def bundle(report: Report, show: str = "all") -> dict[str, str]:
 
 def as_html(report: Report, show: str = "all") -> str:
     """As HTML: the summary, the answer or the table, the charts."""
-    body = []
+    body, beginning = [], ""
     if show in ("all", "table") and not report.failed_alike:
         body.append(_answer(report) if len(report.rows) == 1 else _html_table(report))
+        beginning = _beginning(report)
     if show in ("all", "charts") and (svgs := charts(report)):
         body.append(f'<div class="holynb-charts">{"".join(map(svg.picture, svgs.values()))}</div>')
     body.append(quality.as_html(report.quality))
-    return f'{OPEN_TAG}{STYLE}{_summary(report)}<div class="holynb-body">{"".join(body)}</div></div>'
+    return f'{OPEN_TAG}{STYLE}{_summary(report)}{beginning}<div class="holynb-body">{"".join(body)}</div></div>'
 
 
 def as_text(report: Report, show: str = "all") -> str:
     """The same for a terminal."""
     parts = []
     if show in ("all", "table") and not report.failed_alike:
-        parts.append(_plain_answer(report) if len(report.rows) == 1 else _plain_table(report))
+        parts += [report.shared_beginning, _plain_answer(report) if len(report.rows) == 1 else _plain_table(report)]
     parts.append(f"{text}\n" if (text := quality.as_text(report.quality)) else "")
     figures = quality.lines(report.quality)
     lines = [report.summary.line(), *figures, *(reasons(report) if len(report.rows) > 1 else ()), *(clean(n) for n in report.notes)]
@@ -171,6 +172,11 @@ def _html_table(report: Report) -> str:
     if 1 < len(report.variants) <= compared.MAX_COLUMNS and report.schema is None:
         return compared.as_html(report, MAX_ROWS, MAX_TABLE_BYTES)
     return rows.as_html(report)
+
+
+def _beginning(report: Report) -> str:
+    """What the table's prompts leave out."""
+    return f'<div class="holynb-head holynb-note" dir="auto">{safe(text)}</div>' if (text := report.shared_beginning) else ""
 
 
 def _plain_answer(report: Report) -> str:

@@ -137,11 +137,14 @@ def test_rows_stand_under_their_own_labels_in_their_own_direction() -> None:
     assert re.search('<td class="p" dir="auto"[^>]*><details [^>]*><summary><span>שלום</span></summary>', html)
 
 
-def test_what_all_prompts_begin_with_is_left_out() -> None:
-    shown = record([ok()] * 3, [f"Say in one word what this is:\n\nthing {c}" for c in "abc"])
+def test_what_all_prompts_begin_with_is_said_once() -> None:
+    shown = record([ok()] * 3, [f"Say in <one> word what this is:\n\nthing {c}" for c in "abc"])
     assert ">…b<" in as_html(shown)
+    assert as_html(shown).count("All prompts begin: Say in &lt;one&gt; word what this is: thing<") == 1
     assert "…b " in as_text(shown)
+    assert "All prompts begin: Say in <one> word what this is: thing\n" in as_text(shown)
     assert ">same<" in as_html(record([ok()] * 2, ["same", "same"]))
+    assert "All prompts begin" not in as_html(record([ok()] * 2, ["same", "same"])) + as_html(shown, "charts")
 
 
 def test_a_hundred_kilobytes_in_a_cell_cost_no_more_than_a_page() -> None:
