@@ -9,6 +9,7 @@ from typing import Any
 from servers.unix import chat
 
 from holynb import pools
+from holynb.pool.models import embedded
 from holynb.pool.protocol import Job
 
 PROMPTS = [
@@ -70,7 +71,7 @@ def test_greedy_answers_of_a_full_batch_equal_transformers_one_at_a_time(home: P
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    info = pools.start()
+    info = pools.start(dtype="float32")
     assert info.socket is not None
     bodies = [{"messages": [{"role": "user", "content": p}], "temperature": 0, "max_tokens": NEW} for p in PROMPTS]
     with ThreadPoolExecutor(len(bodies)) as threads:
@@ -78,7 +79,7 @@ def test_greedy_answers_of_a_full_batch_equal_transformers_one_at_a_time(home: P
     seeded = [ask(info.socket, {**bodies[3], "temperature": 1.0, "seed": 7})["choices"][0]["message"]["content"] for _ in range(2)]
     pools.stop("all")
     texts = [(s["choices"][0]["message"]["content"], s["usage"]["completion_tokens"]) for s in answers]
-    folder = str(home / "models" / "smollm2-135m")
+    folder = str(embedded.ensure(home, kept=False))
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     assert [text for text, prompt in zip(texts, PROMPTS, strict=True) if not is_greedy(tokenizer, model, prompt, text)] == []
     assert seeded[0] == seeded[1]

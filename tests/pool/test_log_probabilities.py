@@ -13,6 +13,7 @@ import pytest
 
 import holynb
 from holynb import pools
+from holynb.pool.models import embedded
 
 pytest.importorskip("llguidance")
 
@@ -23,7 +24,7 @@ TEXT = "The capital of France is Paris, and that of Italy is"
 
 @pytest.fixture
 def client(home: Path) -> Iterator[openai.OpenAI]:
-    info = pools.start(port=0)
+    info = pools.start(port=0, dtype="float32")
     assert info.token is not None
     yield openai.OpenAI(base_url=info.base_url, api_key=info.token.reveal(), max_retries=0, timeout=60)
     pools.stop("all")
@@ -51,7 +52,7 @@ def test_log_probabilities_of_prompts_and_answers(client: openai.OpenAI, home: P
     assert whole.token_logprobs is not None
     assert whole.top_logprobs is not None
     assert (len(whole.token_logprobs), whole.token_logprobs[0], whole.top_logprobs[0]) == (len(ids) + 1, None, None)
-    assert whole.token_logprobs[1:-1] == pytest.approx(reference_logs(home / "models" / MODEL, ids), abs=1e-3)
+    assert whole.token_logprobs[1:-1] == pytest.approx(reference_logs(embedded.ensure(home, kept=False), ids), abs=1e-3)
     assert "".join(whole.tokens or ()) == answer.choices[0].text
     assert answer.choices[0].text.startswith(TEXT)
     offsets = whole.text_offset or []

@@ -48,7 +48,7 @@ def test_quantized_weights_are_what_ggufs_own_reader_says(tmp_path: Path) -> Non
 
     config = {"model_type": "llama", "head_dim": 8, "hidden_size": 64, "intermediate_size": 8, "attention_bias": False, "mlp_bias": False}
     pieces = pieces_of(gguf.GGUFReader(tmp_path / "q.gguf").tensors, config | {"num_hidden_layers": 2})
-    module._write_weights(tmp_path / "m.safetensors", pieces, config, lambda share: None)
+    module._write_weights(tmp_path / "m.safetensors", pieces, config, lambda share: None, kept=False)
     found = load_file(tmp_path / "m.safetensors")
     for layer, kind in enumerate(("Q4_1", "Q8_0")):
         wanted = gguf.dequantize(gguf.quantize(values, gguf.GGMLQuantizationType[kind]), gguf.GGMLQuantizationType[kind])
