@@ -174,10 +174,10 @@ def make(
         if options.into is not None:
             raise BadOption("--into takes one answer a row; --compare and --samples make several. Leave one of them out.")
         index = frame.cross_index(index, len(prompts), [str(r) for r in asked_of[0]], options.samples or 1)
-    known = {r: traits(r) for r in dict.fromkeys(r for several in asked_of for r in several)}
+    samplings = {r: _Samplings.of(options, traits(r)) for r in dict.fromkeys(r for several in asked_of for r in several)}
 
     def request_of(row: int, prompt: Prompt, route: Route, sample: int) -> Request | None:
-        one = request(row, prompt, route, options, sample, known=known[route])
+        one = request(row, prompt, route, options, sample, samplings=samplings[route])
         return one if one is None or held_to is None else replace(one, schema=held_to.wire)
 
     row_prompts, requests = stored_requests.crossed(prompts, asked_of, options.samples or 1, request_of)
@@ -218,17 +218,39 @@ def _routed(
     return decisions, notes, router.escalated(given)
 
 
-def request(row: int, prompt: Prompt, route: Route, options: Options, sample: int, *, known: ModelTraits) -> Request | None:
-    """The request of one row; None where its prompt is empty and so nothing is asked. `known`: of the route's model."""
+#: What a row sets for itself alone, of most rows.
+_NOTHING = Sampling()
+
+
+@dataclass(frozen=True, slots=True)
+class _Samplings:
+    """How a route is asked. `usual`: one object for all rows that set nothing for themselves, by which their keys are made in common."""
+
+    known: ModelTraits
+    run: Sampling
+    usual: Sampling
+
+    @classmethod
+    def of(cls, options: Options, known: ModelTraits) -> _Samplings:
+        run = Sampling(options.max_tokens, options.temperature, options.top_p, options.stop, options.seed, options.p, options.think)
+        return cls(known, run, _with_longest(run, known))
+
+    def over(self, own: Sampling) -> Sampling:
+        """A row's."""
+        return self.usual if own == _NOTHING else _with_longest(own.over(self.run), self.known)
+
+
+def _with_longest(sampling: Sampling, known: ModelTraits) -> Sampling:
+    return sampling if sampling.max_tokens is not None else replace(sampling, max_tokens=known.longest(sampling.think))
+
+
+def request(row: int, prompt: Prompt, route: Route, options: Options, sample: int, *, samplings: _Samplings) -> Request | None:
+    """The request of one row; None where its prompt is empty and so nothing is asked. `samplings`: of the route."""
     if prompt.empty:
         return None
     if options.embed:
         return embedding.request(row, prompt, route, options)
-    run = Sampling(options.max_tokens, options.temperature, options.top_p, options.stop, options.seed, options.p, options.think)
-    sampling = prompt.sampling.over(run)
-    unsaid = sampling.max_tokens is None
-    if unsaid:
-        sampling = replace(sampling, max_tokens=known.longest(sampling.think))
+    sampling = samplings.over(prompt.sampling)
     if sampling.extra:
         check_extra(sampling.extra, route, schema=options.schema is not None)
     return Request(
@@ -239,6 +261,6 @@ def request(row: int, prompt: Prompt, route: Route, options: Options, sample: in
         sample,
         bool(options.stream),
         tiers=options.tier,
-        default_limit=unsaid,
+        default_limit=options.max_tokens is None and prompt.sampling.max_tokens is None,
         attach_urls=options.attach_urls,
     )
