@@ -98,11 +98,14 @@ class Pools:
         self._folder = folder
         self._started: list[Pool] = []
 
-    def start(self, *flags: str, ready: bool = True, name: str = "echo", **env: str) -> Pool:
+    def start(self, *flags: str, ready: bool = True, name: str = "echo", files: int | None = None, **env: str) -> Pool:
+        """A server with these flags. `files` is the most it may have open: a limit of its own, since this process may already have more."""
         home = self._folder / f"home{len(self._started)}"
         home.mkdir()
         argv = [sys.executable, "-P", "-m", "holynb.pool.server", "--tag", f"holynb-pool:{name}", "--name", name, "--home", str(home)]
         argv += ["--model", str(byte_model(self._folder / "bytes")), "--runner", "fake_runner:Runner", *flags]
+        if files is not None:
+            argv = ["sh", "-c", f'ulimit -Sn {files} && exec "$@"', "sh", *argv]
         paths = os.pathsep.join([str(HERE), str(HERE.parent)])
         with (home / "pool.log").open("wb") as log:
             process = subprocess.Popen(argv, env={**os.environ, "PYTHONPATH": paths, **env}, stdout=log, stderr=log, start_new_session=True)

@@ -116,12 +116,7 @@ def test_a_body_of_numbers_without_end_is_refused(echo: Pool) -> None:
 
 
 def test_a_port_keeps_files_for_the_pools_owner(pools: Pools) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, soft), hard))
-    try:
-        pool = pools.start("--port", "0")
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    pool = pools.start("--port", "0", files=256)
     most = max(16, resource.prlimit(pool.process.pid, resource.RLIMIT_NOFILE)[0] // 2)
     resource.prlimit(pool.process.pid, resource.RLIMIT_NOFILE, (64, resource.prlimit(pool.process.pid, resource.RLIMIT_NOFILE)[1]))
     assert most >= 32
