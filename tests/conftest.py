@@ -61,6 +61,9 @@ def home(tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
         assembly._answered.clear()  # what answered another test is not waited for in this one
     yield folder
     end_pools(tmp_path)
+    if (current := sys.modules.get("holynb.runlog.current")) is not None:
+        for path in [path for path in current._logs if path.is_relative_to(folder)]:
+            current._logs.pop(path).close()  # its thread and three open files; thousands of tests share this process
 
 
 @pytest.fixture(autouse=True)

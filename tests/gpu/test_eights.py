@@ -19,7 +19,7 @@ from kernels_support.gpu.attention import Span, attend_reference, causal, runs  
 from kernels_support.gpu.fp8_matrix import Fp8Matrix, quantize_matrix, supports_fp8  # noqa: E402
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not supports_fp8("cuda:0"), reason="needs a GPU that multiplies FP8 numbers")]
-SPEC = Spec("Qwen3ForCausalLM", 3, 512, 1024, 8, 4, 64, 2048, 512, qk_norm=True, dtype="bfloat16")
+SPEC = Spec("Qwen3ForCausalLM", 3, 512, 1024, 8, 4, 64, 2048, 512, qk_norm="head", dtype="bfloat16")
 
 
 def in_blocks(matrix: Any) -> Any:
