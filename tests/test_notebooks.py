@@ -106,6 +106,7 @@ def test_the_file_in_the_repository_is_clean(path: Path) -> None:
     assert WIDGET not in text
     assert not [o for o in outputs(book) if o.output_type == "error"]
     assert not re.findall(r"sk-|Bearer |/(?:home|root|Users)/", text), "a key, or a path of somebody's machine"
+    assert all(c.execution_count for c in book.cells if c.cell_type == "code" and c.source.strip()), "kept without its outputs"
     assert json.loads(text)["metadata"]["kernelspec"]["name"] == "python3"
 
 
