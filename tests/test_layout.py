@@ -112,7 +112,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "embedder | group | sample | scheduler",
         "apart | pipeline",
         "eager | graphs",
-        "executor | precompile",
+        "first_steps | precompile",
+        "executor",
         "runner",
     ),
     "holynb.pool.fit": (

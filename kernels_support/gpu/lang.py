@@ -27,6 +27,7 @@ __all__ = [
     "pdl_barrier",
     "pdl_launch_dependents",
     "pdl_wait",
+    "plain_torch",
     "record_launches",
     "tl",
     "triton",
@@ -48,6 +49,15 @@ HAS_TRITON = triton is not None
 _recording = threading.local()
 
 
+class _Plain(threading.local):
+    """Whether this thread is inside `plain_torch`."""
+
+    on = False
+
+
+_plain = _Plain()
+
+
 def jit(function: Any) -> Any:
     """`triton.jit`; without Triton the undecorated function, which is never launched."""
     return triton.jit(function) if HAS_TRITON else function
@@ -55,7 +65,17 @@ def jit(function: Any) -> Any:
 
 def on_device(x: torch.Tensor) -> bool:
     """Whether Triton serves this tensor."""
-    return HAS_TRITON and (x.is_cuda or x.is_meta)
+    return HAS_TRITON and (x.is_cuda or x.is_meta) and not _plain.on
+
+
+@contextmanager
+def plain_torch() -> Iterator[None]:
+    """In this thread the plain torch side of each function serves, also on a GPU."""
+    before, _plain.on = _plain.on, True
+    try:
+        yield
+    finally:
+        _plain.on = before
 
 
 @cache

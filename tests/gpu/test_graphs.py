@@ -9,6 +9,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,13 +21,13 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton loads
 pytest.importorskip("triton")
 
+from holynb.pool.engine import first_steps, sizes  # noqa: E402
 from holynb.pool.engine import graphs as module  # noqa: E402
-from holynb.pool.engine import sizes  # noqa: E402
 from holynb.pool.engine.cache import BlockAllocator  # noqa: E402
 from holynb.pool.engine.graphs import GraphExecutor  # noqa: E402
 from holynb.pool.engine.runner import Runner  # noqa: E402
 from holynb.pool.engine.scheduler import BatchScheduler  # noqa: E402
-from holynb.pool.engine.sequence import Step  # noqa: E402
+from holynb.pool.engine.sequence import PrefillChunk, Seq, Step  # noqa: E402
 from holynb.pool.fit.limits import BatchLimits  # noqa: E402
 from holynb.pool.job import JobThinking  # noqa: E402
 from holynb.pool.protocol import Emit, Job, LogitRules  # noqa: E402
@@ -99,6 +100,54 @@ def test_the_same_tokens(folder: Path, temperature: float) -> None:
     assert fast.executor.lookahead == 1
     assert answers(fast, asked) == answers(made(folder, fast=False), asked)
     assert ("both", True) in kinds(fast), "a prompt's chunk goes along with the rows that decode"
+
+
+class Compiling:
+    """Kernels that are compiled once so many steps were asked about, or somebody waits."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps, self.waited = steps, 0
+
+    @property
+    def done(self) -> bool:
+        self.steps -= 1
+        return self.steps < 0
+
+    def wait(self) -> None:
+        self.waited += 1
+        self.steps = 0
+
+
+def test_the_first_steps_are_plain_and_the_kernels_go_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = [*jobs(2, temperature=0.8), Job(2, tuple(range(5, 35)), 4, ignore_eos=True)]
+    runner, compiling = made(folder, fast=True), Compiling(3)
+    first = runner._first = runner.executor = first_steps.FirstSteps(runner.executor, compiling)  # type: ignore[arg-type]
+    plain: list[int] = []
+    monkeypatch.setattr(first._plain, "launch", lambda step, launch=first._plain.launch: (plain.append(len(step.sampled)), launch(step))[1])
+    assert answers(runner, asked) == answers(made(folder, fast=False), asked)
+    assert runner.executor is first.kernels
+    assert plain == [2, 3, 3]
+    assert compiling.waited == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "before", "chunk", "waits"), [(1, 9, 0, 0), (0, 0, 512, 0), (9, 9, 0, 1), (1, 2049, 0, 1), (0, 0, 513, 1), (0, 2000, 60, 1)]
+)
+def test_a_step_that_is_large_waits_for_its_kernels(rows: int, before: int, chunk: int, waits: int) -> None:
+    class Kernels:
+        model = SimpleNamespace(weights=SimpleNamespace(layers=[SimpleNamespace(out=torch.empty(8, 8))]), spec=SimpleNamespace(head_dim=8))
+        kv, block = torch.empty(1, 2, 1, 16, 8), 16
+
+    def seq() -> Seq:
+        made = Seq(Job(0, (1,) * 3000, 4))
+        made.cached = before
+        return made
+
+    step = Step(decode=[seq() for _ in range(rows)], prefill=[PrefillChunk(seq(), before, chunk)] if chunk else [])
+    first, compiling = first_steps.FirstSteps(Kernels(), Compiling(1)), Compiling(1)  # type: ignore[arg-type]
+    first._compilation = compiling
+    assert first.over(step) is bool(waits)
+    assert compiling.waited == waits
 
 
 @pytest.mark.slow

@@ -1,4 +1,7 @@
-"""The step executor in plain torch, without graphs or kernels of ours: what a CPU runs. Knows tensors and steps, no schedule."""
+"""The step executor in plain torch, without graphs or kernels of ours: what a CPU runs, and a GPU until its kernels are compiled.
+
+Knows tensors and steps, no schedule. Tokens are sampled on the CPU, also where the model is elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,9 @@ from kernels_support.gpu.attention import AttentionKind, Span, attend_reference,
 __all__ = ["EagerExecutor", "forward_batch"]
 
 
-def forward_batch(rows: list[PrefillChunk], size: int, group: int, dtype: torch.dtype, windows: Sequence[int] = (0,)) -> ForwardBatch:
+def forward_batch(  # noqa: PLR0917 - what a batch is made of
+    rows: list[PrefillChunk], size: int, group: int, dtype: torch.dtype, windows: Sequence[int] = (0,), device: torch.device | str = "cpu"
+) -> ForwardBatch:
     """The tensors of these chunks. `size`: tokens of a block; `group`: query heads per KV head; `dtype`: what is computed in.
 
     `windows`: how many tokens the layers see (0: all before), each number once.
@@ -34,7 +39,7 @@ def forward_batch(rows: list[PrefillChunk], size: int, group: int, dtype: torch.
         seq, end = row.seq, row.start + row.count
         for window, mine in spans.items():
             first = max(0, row.start + 1 - window) if window else 0
-            mask = causal(row.count, end - first, group, dtype, window=window)
+            mask = causal(row.count, end - first, group, dtype, device, window=window)
             mine.append(Span(len(ids), len(ids) + row.count, runs(seq.blocks, size, end, first), mask))
         ids += seq.tokens[row.start : end]
         at = torch.arange(row.start, end)
@@ -42,8 +47,9 @@ def forward_batch(rows: list[PrefillChunk], size: int, group: int, dtype: torch.
         positions.append(at)
         slots.append(blocks[at // size - row.start // size] * size + at % size)
         last += range(len(ids) - row.logit_rows, len(ids))
-    picked = None if len(last) == len(ids) else torch.tensor(last, dtype=torch.int64)
-    return ForwardBatch(torch.tensor(ids), torch.cat(positions), torch.cat(slots), partial(_attend, spans=spans), picked)
+    picked = None if len(last) == len(ids) else torch.tensor(last, dtype=torch.int64, device=device)
+    where, written = torch.cat(positions).to(device), torch.cat(slots).to(device)
+    return ForwardBatch(torch.tensor(ids, device=device), where, written, partial(_attend, spans=spans), picked)
 
 
 def _attend(
@@ -78,16 +84,16 @@ class EagerExecutor:
         rows = [PrefillChunk(s, s.cached - 1, 1) for s in step.decode] + step.prefill
         launched = EagerStep(len(step.sampled), *(([], 0) if step.plain else score_rows(step)))
         with torch.inference_mode():
-            batch = forward_batch(rows, self.block, self._group, self.model.dtype, self.model.windows)
+            batch = forward_batch(rows, self.block, self._group, self.model.dtype, self.model.windows, self.kv.device)
             hidden = self.stage.receive_hidden(len(batch.ids))
             with self.stage.timed():
                 output = self.model.forward(batch, self.kv, hidden)
             if not self.stage.last:
                 self.stage.send_hidden(output)
             elif step.plain:
-                launched.tokens = sample_tokens(output, step.sampled) if launched.count else None
+                launched.tokens = sample_tokens(output.cpu(), step.sampled) if launched.count else None
             else:
-                self._sample(step, rows, output, launched)
+                self._sample(step, rows, output.cpu(), launched)
         return launched
 
     @staticmethod

@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from holynb.pool.engine.scores import Scores
 from holynb.pool.engine.sequence import Step
-from holynb.pool.fit import BatchLimits
+from holynb.pool.fit import BatchLimits, Mesh, Spec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from holynb.pool.engine.first_steps import Compilation, FirstSteps
     from holynb.pool.engine.model import Decoder
     from holynb.pool.engine.pipeline import SingleStage
 
-__all__ = ["StepExecutor", "executor_for"]
+__all__ = ["StepExecutor", "executor_for", "first_steps"]
 
 
 class StepExecutor(Protocol):
@@ -47,3 +48,19 @@ def executor_for(model: Decoder, kv: Tensor, block: int, limits: BatchLimits, st
     from holynb.pool.engine.eager import EagerExecutor
 
     return EagerExecutor(model, kv, block, stage)
+
+
+def first_steps(executor: StepExecutor, compilation: Compilation | None, spec: Spec, mesh: Mesh) -> FirstSteps | None:
+    """What runs while the kernels of a GPU's `executor` compile. None for a model that waits for them, once they are compiled.
+
+    Several ranks must agree on every step, and do not end to compile at the same time.
+    """
+    if compilation is None:
+        return None
+    from holynb.pool.engine.first_steps import FirstSteps, serves
+    from holynb.pool.engine.graphs import GraphExecutor
+
+    if mesh.size > 1 or not isinstance(executor, GraphExecutor) or not serves(spec):
+        compilation.wait()
+        return None
+    return FirstSteps(executor, compilation)

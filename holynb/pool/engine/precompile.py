@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import itertools
 import traceback
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
@@ -40,7 +40,7 @@ from kernels_support.gpu.rotary import Heads, rotate_and_store
 from kernels_support.gpu.sampler import sample_into
 from kernels_support.gpu.silu_mul import silu_mul
 
-__all__ = ["Precompiler", "launches"]
+__all__ = ["Precompiler", "begin", "launches"]
 
 #: Four take a little over half the time of one, for half of Triton is Python.
 _THREADS = 4
@@ -54,21 +54,47 @@ _META_BLOCKS = 1024
 class Precompiler:
     """Compiles for `device` (cuda:N) in the background: what the first token needs in several threads, then the rest in one.
 
-    `launches`: both lists, as the function of that name returns them.
+    `record` returns both lists, as `launches` does; that, too, is done in the background.
     """
 
-    def __init__(self, launches: tuple[list[Launch], list[Launch]], device: str) -> None:
-        first, later = launches
-        triton.runtime.driver.active.get_current_target()  # initialized here: several threads must not do it at a time
-        pool = ThreadPoolExecutor(min(_THREADS, cpus()), "holynb-compile", initializer=torch.cuda.set_device, initargs=(device,))
-        # All launches of a kernel in one thread: Triton creates a kernel's cache when it first compiles it.
-        self._first = [pool.submit(_compile, list(group), load=True) for _, group in groupby(sorted(first, key=_name), _name)]
-        pool.submit(_compile, later, load=False)
-        pool.shutdown(wait=False)
+    def __init__(self, record: Callable[[], tuple[list[Launch], list[Launch]]], device: str) -> None:
+        self._pool = ThreadPoolExecutor(min(_THREADS, cpus()), "holynb-compile", initializer=_use_device, initargs=(device,))
+        self._first: list[Future[None]] = []
+        self._recorded = self._pool.submit(self._begin, record)
+
+    @property
+    def done(self) -> bool:
+        """Whether the first token's kernels are compiled, or cannot be."""
+        return self._recorded.done() and all(f.done() for f in self._first)
 
     def wait(self) -> None:
         """Block until the first token's kernels are compiled, for `_MAX_WAIT_S` at most. Failures are logged; the launch raises them."""
+        wait([self._recorded], _MAX_WAIT_S)
         wait(self._first, _MAX_WAIT_S)
+
+    def _begin(self, record: Callable[[], tuple[list[Launch], list[Launch]]]) -> None:
+        try:
+            first, later = record()
+            triton.runtime.driver.active.get_current_target()  # initialized here: several threads must not do it at a time
+            # All launches of a kernel in one thread: Triton creates a kernel's cache when it first compiles it.
+            groups = [list(group) for _, group in groupby(sorted(first, key=_name), _name)]
+            self._first = [self._pool.submit(_compile, group, load=True) for group in groups]
+            self._pool.submit(_compile, later, load=False)
+        except Exception:  # noqa: BLE001 - the first launches raise it again, in the thread that can say so
+            traceback.print_exc()
+        finally:
+            self._pool.shutdown(wait=False)
+
+
+def begin(  # noqa: PLR0917 - what a rank is made of
+    spec: Spec, mesh: Mesh, limits: BatchLimits, block: int, dtype: torch.dtype, device: str
+) -> Precompiler:
+    """Start to compile what this rank will launch, in the background."""
+    return Precompiler(partial(launches, spec, mesh, limits, block, dtype), device)
+
+
+def _use_device(device: str) -> None:
+    torch.cuda.set_device(device)
 
 
 def launches(spec: Spec, mesh: Mesh, limits: BatchLimits, block: int, dtype: torch.dtype) -> tuple[list[Launch], list[Launch]]:

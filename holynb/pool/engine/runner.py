@@ -18,7 +18,7 @@ from holynb.pool.engine.cache import BlockAllocator
 from holynb.pool.engine.computetype import compute_dtype
 from holynb.pool.engine.constrained import GrammarCompiler
 from holynb.pool.engine.embedder import Embedder
-from holynb.pool.engine.executor import StepExecutor, executor_for
+from holynb.pool.engine.executor import StepExecutor, executor_for, first_steps
 from holynb.pool.engine.scheduler import BatchScheduler
 from holynb.pool.engine.sequence import Step
 from holynb.pool.fit import Mesh, cpus, device_memory, plan, read_spec
@@ -26,8 +26,6 @@ from holynb.pool.protocol import Emit, Job, JobRunner, RankStats, job_from, job_
 from kernels_support.jupyter import shortage
 
 if TYPE_CHECKING:
-    import torch
-
     from holynb.pool.engine.group import Group
     from holynb.pool.engine.load import TensorSource
     from holynb.pool.engine.precompile import Precompiler
@@ -73,9 +71,10 @@ class Runner(JobRunner):
         self.limits = plan.limits_of(self.spec, cpu=device == "cpu", max_len=max_len)
         self.before_step: Callable[[Step], None] | None = None
         """Called with each step before it is launched. Tests raise here what a device would."""
-        self._load(Path(folder), source, memory)
-        lanes = self.mesh.lanes
-        self.scheduler = BatchScheduler(self.blocks, self.limits, lanes, max_pending=self.executor.lookahead - lanes + 1)
+        kernels, compiling = self._load(Path(folder), source, memory)
+        self.scheduler = BatchScheduler(self.blocks, self.limits, self.mesh.lanes, kernels.lookahead - self.mesh.lanes + 1)
+        self._first = first_steps(kernels, compiling, self.spec, self.mesh)
+        self.executor: StepExecutor = self._first or kernels
         self.grammars = GrammarCompiler(Path(folder), self.spec.vocab)
         self._in_flight: deque[tuple[Step, Any]] = deque()
 
@@ -120,6 +119,7 @@ class Runner(JobRunner):
         """Prepare every batch size now (on a GPU: capture its graphs) instead of at its first use. Returns their number."""
         if self.group is not None:
             self.group.send_commands([["warm", None]])
+        self._use_kernels(None)
         return self.executor.warm()
 
     def follow(self, after: Callable[[], None] = lambda: None) -> None:
@@ -169,6 +169,7 @@ class Runner(JobRunner):
         emits = self._read_back(self.mesh.lanes - 1) if self.scheduler.constrained else []
         step = self.scheduler.plan()
         if step is not None:
+            self._use_kernels(step)
             try:
                 self._launch(step)
             except (RuntimeError, MemoryError) as exc:
@@ -209,6 +210,11 @@ class Runner(JobRunner):
             "busy": self.stage.busy,
         }
 
+    def _use_kernels(self, step: Step | None) -> None:
+        """From the first step on that is theirs; no other is in flight then."""
+        if self._first is not None and self._first.over(step):
+            self.executor, self._first = self._first.kernels, None
+
     def _launch(self, step: Step) -> None:
         if self.before_step is not None:
             self.before_step(step)
@@ -233,8 +239,8 @@ class Runner(JobRunner):
             torch.cuda.empty_cache()
         return self.scheduler.fail(step)
 
-    def _load(self, folder: Path, source: TensorSource | None, share: float) -> None:
-        """Load the weights, allocate the cache in what is left of `share` of the memory, and set up the executor."""
+    def _load(self, folder: Path, source: TensorSource | None, share: float) -> tuple[StepExecutor, Precompiler | None]:
+        """Load the weights, allocate the cache in what `share` of the memory leaves. Returns the executor, and what compiles for it."""
         import torch
 
         from holynb.pool.engine.cache import allocate_kv
@@ -244,12 +250,14 @@ class Runner(JobRunner):
         from holynb.pool.engine.pipeline import PipelineStage, SingleStage
 
         if self.device != "cpu":
+            from holynb.pool.engine.precompile import begin
+
             torch.cuda.set_device(self.device)
             check_fp8(self.spec, self.device)
         else:
             torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or cpus()))
         dtype = getattr(torch, self.dtype)
-        precompiler = None if self.device == "cpu" else self._precompile(dtype)
+        compiling = None if self.device == "cpu" else begin(self.spec, self.mesh, self.limits, BLOCK_TOKENS, dtype, self.device)
         self.group = self._join_group()
         with nullcontext(source) if source else open_safetensors(folder) as tensors:
             weights = load(self.spec, self.shard, tensors, self.device, dtype)
@@ -274,15 +282,7 @@ class Runner(JobRunner):
             else PipelineStage(self.group, self.spec.hidden, model.ropes[0].to(dtype))
         )
         self.embedder = Embedder(model, kv, self.limits, divided=self.group is not None)
-        self.executor: StepExecutor = executor_for(model, kv, BLOCK_TOKENS, self.limits, self.stage)
-        if precompiler is not None:
-            precompiler.wait()
-
-    def _precompile(self, dtype: torch.dtype) -> Precompiler:
-        """Start to compile the kernels, in the background."""
-        from holynb.pool.engine.precompile import Precompiler, launches
-
-        return Precompiler(launches(self.spec, self.mesh, self.limits, BLOCK_TOKENS, dtype), self.device)
+        return executor_for(model, kv, BLOCK_TOKENS, self.limits, self.stage), compiling
 
     def _join_group(self) -> Group | None:
         """Connect to the other ranks, if there are any."""
