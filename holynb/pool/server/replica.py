@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from holynb.pool.protocol import AddJob, CancelJob, Emit, Frame, Job, JobRefused, LoadModel, StepOutput, StopRank, TokenScore
+from holynb.pool.server.dispatch import Outstanding
 from holynb.pool.server.metrics import ReplicaStats
 from holynb.pool.server.rank import Rank, root_cause
 from kernels_support.jupyter import shortage
@@ -66,6 +67,11 @@ class Generation:
     _waiter: asyncio.Future[None] | None = None
 
     @property
+    def outstanding(self) -> int:
+        """Upper bound of the tokens left to compute: the prompt where nothing of it is answered, and the rest of max_new."""
+        return self.job.max_new - len(self.tokens) + (0 if self.tokens else len(self.job.ids))
+
+    @property
     def done(self) -> bool:
         return self.finish is not None or self.error is not None
 
@@ -103,6 +109,8 @@ class Replica:
     ) -> None:
         self.number = number
         self.generations: dict[int, Generation] = {}
+        self.load = Outstanding()
+        """What its generations have outstanding, kept as they change: to add up ten thousand would cost more than a row."""
         self.end_reason: str | None = None
         self.oom = False
         """It ended because the memory of one of its ranks ran out."""
@@ -132,11 +140,6 @@ class Replica:
     def processes(self) -> list[Process]:
         return [r.child.process for r in self.ranks if r.child is not None and r.child.process is not None]
 
-    @property
-    def outstanding(self) -> int:
-        """Upper bound of the tokens left to compute: prompts not yet answered, and the rest of each max_new."""
-        return sum(g.job.max_new - len(g.tokens) + (0 if g.tokens else len(g.job.ids)) for g in self.generations.values())
-
     async def start(self) -> None:
         """Start the processes and send them their loads. Raises OSError, once those that did start are gone."""
         try:
@@ -158,11 +161,13 @@ class Replica:
 
     def add(self, generation: Generation) -> None:
         self.generations[generation.job.id] = generation
+        self.load.add(generation.outstanding)
         self.ranks[0].send(AddJob(generation.job))
 
     def cancel(self, generation: Generation) -> None:
         """Its row leaves the batch at the next step. No effect where it is done."""
         if self.generations.pop(generation.job.id, None) is not None:
+            self.load.add(-generation.outstanding)
             self.ranks[0].send(CancelJob(generation.job.id))
 
     async def stop(self, grace: float = 2.0) -> None:
@@ -199,6 +204,7 @@ class Replica:
         await asyncio.gather(*(r.kill() for r in self.ranks))
         unfinished = list(self.generations.values())
         self.generations.clear()
+        self.load.add(-self.load.tokens)
         for rank in self.ranks:
             rank.ready.set()
         self._on_end(self, self.end_reason, unfinished)
@@ -229,6 +235,7 @@ class Replica:
             generation.vector = emit.vector
         if emit.tokens:
             self.on_tokens(generation, len(emit.tokens), generation.last_token_at, now)
+            self.load.add(-len(emit.tokens) if generation.tokens else -len(emit.tokens) - len(generation.job.ids))
             generation.tokens += emit.tokens
             generation.last_token_at = now
         if emit.finish == "error":
@@ -242,10 +249,12 @@ class Replica:
         if emit.finish is not None:
             generation.finish = emit.finish
             del self.generations[emit.id]
+            self.load.add(-generation.outstanding)
         generation.notify(now, always=first)
 
     def _fail_generation(self, number: int, error: GenerationLost | GenerationRefused) -> None:
         generation = self.generations.pop(number, None)
         if generation is not None:
+            self.load.add(-generation.outstanding)
             generation.error = error
             generation.notify(time.monotonic())

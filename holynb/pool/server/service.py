@@ -78,6 +78,7 @@ class Service:
         """A replica whose processes were started; `restarted`: in place of one that died, and its weights are loaded."""
         replica.on_tokens = lambda g, count, before, now: self.metrics.tokens(count, g.created_at, before, now)
         self._replicas.append(replica)
+        self._dispatcher.add(replica)
         self._restarting -= restarted
         parked, self._parked = self._parked, []
         for generation in parked:
@@ -109,6 +110,7 @@ class Service:
         """A replica died: its rows go to the others, or end as errors with the reason."""
         if replica in self._replicas:
             self._replicas.remove(replica)
+            self._dispatcher.remove(replica)
         elif self.state == "ready":
             self._restarting -= 1  # a restart that died before it was ready
         if self.state in {"ended", "failed"}:
@@ -208,4 +210,4 @@ class Service:
                 return
             raise ApiError(503, f"The pool {self.identity.name} does not run: {self.why}", code="pool_failed")
         job = generation.job
-        self._dispatcher.choose(self._replicas, job.ids, len(job.ids) + job.max_new).add(generation)
+        self._dispatcher.choose(job.ids, len(job.ids) + job.max_new).add(generation)
