@@ -1,4 +1,4 @@
-"""Names of models in what ships: README, notebooks, help, messages, routing.toml. Which of them are not known, have ended, or end soon."""
+"""Names of models in what ships: README, manual, help, messages, routing.toml. Which of them are not known, have ended, or end soon."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ def named(root: Path = ROOT) -> Iterator[tuple[str, Route]]:
     texts = [
         root / "README.md",
         *(root / "notebooks").glob("*.ipynb"),
+        *(root / "notebooks").glob("*.md"),
         *(root / "holynb").rglob("*.py"),
         *(root / "holynb").rglob("*.toml"),
     ]

@@ -1,4 +1,4 @@
-"""README, ARCHITECTURE and CONTRIBUTING name files that are there, and names that stand in them."""
+"""README, ARCHITECTURE, CONTRIBUTING and the manual's pages name files that are there, and names that stand in them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-GUIDES = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")
+PAGES = tuple(f"notebooks/{name}.md" for name in ("CELL", "MEASURED", "POOL", "PROVIDERS", "README"))
+GUIDES = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", *PAGES)
 #: A path from one of the repository's folders.
 PATH = re.compile(r"`((?:holynb|kernels_support|tests|notebooks|binder)/[\w./-]+)`")
 #: "`TABLE` and a field of the same name in `Options`, in the same place, in `holynb/config/options.py`": the names before a module.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import os
 import sys
 import time
@@ -16,9 +17,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from PIL import Image
-
 from browser.lab import CHROMIUM, FLAGS, Lab, Page, write_notebook
+from PIL import Image
 
 FILE = Path(__file__).parents[2] / "notebooks" / "pictures" / "first-cell.gif"
 SIZE, COLOURS, MOST_BYTES = (1120, 720), 64, 1_500_000
@@ -64,7 +64,7 @@ def frames(page: Page, cell: int) -> list[tuple[Image.Image, int]]:
         if ends is None and page.state()[2] == 0 and len(taken) > 3:
             ends = time.monotonic() + 1.5
         page.page.wait_for_timeout(max(0.0, PAUSE_MS - 1000 * (time.monotonic() - begin)))
-    stood = [round(1000 * (b - a)) for a, b in zip(times, times[1:], strict=False)] + [LAST_MS]
+    stood = [round(1000 * (b - a)) for a, b in itertools.pairwise(times)] + [LAST_MS]
     images = [Image.open(io.BytesIO(data)).convert("RGB") for data in taken]
     return merged(list(zip(images, stood, strict=True)))
 
