@@ -102,7 +102,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "fit | job | models | rankstats",
         "protocol",
         "advice | engine | server | worker",
-        "vllm",
+        "ray | vllm",
     ),
     "holynb.pool.engine": (
         "cache | capture | computetype | load_fp8 | pinned | rope | sizes | symmetric | thought_state",
@@ -132,6 +132,16 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "embedded",
         "weights",
     ),
+    "holynb.pool.ray": (
+        "bridge | config | node | remote | sending",
+        "placement | seat",
+        "group",
+        "replicas",
+        "scaling | view",
+        "server",
+        "cluster",
+        "__main__",
+    ),
     "holynb.pool.server": (
         "apierror | chat_template | config | control_tokens | dispatch | generation | guides | metrics | pooling | rank | special_tokens",
         "connection | grammar | http | messages | model_thinking | replica | tokenizer_files",
@@ -157,6 +167,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "info | options",
         "environment",
         "logfiles | vllm_env",
+        "on_ray",
         "client",
         "launch",
     ),

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from holynb.errors import BadRoute, closest
 from holynb.events import Gauge
-from holynb.pools import logfiles
-from holynb.pools.info import PoolInfo, read_status
+from holynb.pools import logfiles, on_ray
+from holynb.pools.info import PoolInfo, rank_logs, read_status
 from kernels_support.jupyter import rendezvous, shortage, socketdir
 from kernels_support.jupyter.rendezvous import Record
 from kernels_support.jupyter.supervisor import Child, tail
@@ -25,6 +26,13 @@ Notice = Callable[[str], None]
 
 children: dict[int, Child] = {}
 """Pools that this process started, by process id, so that their zombies are reaped. Written by `launch.start` and `reap`."""
+
+
+#: Held while pools are looked up: one that is gone is looked for once.
+_finding = threading.Lock()
+
+#: How long a pool may take to end: one on Ray gives its places back first.
+_GRACE_S, _RAY_GRACE_S = 8.0, 40.0
 
 
 @contextlib.contextmanager
@@ -41,9 +49,7 @@ def listing(notice: Notice = lambda text: None) -> list[PoolInfo]:
     """All pools, by name. Removes stale records, and reports that to `notice`."""
     reap()
     socketdir.sweep()
-    records, notes = rendezvous.listing(home() / "run")
-    for note in notes:
-        notice(note)
+    records = _records(notice)
     return [read_status(r) for r in records]
 
 
@@ -51,13 +57,26 @@ def listing(notice: Notice = lambda text: None) -> list[PoolInfo]:
 def find(name_or_model: str, notice: Notice = lambda text: None) -> Record | None:
     """The running pool of this name or model on this machine; None where there is none."""
     reap()
-    records, notes = rendezvous.listing(home() / "run")
-    for note in notes:
-        notice(note)
+    records = _records(notice)
     local = [r for r in records if r.here]
     return next((r for r in local if r.name == name_or_model), None) or next(
         (r for r in local if r.facts.get("model") == name_or_model), None
     )
+
+
+def _records(notice: Notice) -> list[Record]:
+    """The live records. A pool on Ray lives on where its process on this machine was killed: it is found again."""
+    with _finding:  # who comes while it is looked for waits, and does not take it for gone
+        gone: list[Record] = []
+        records, notes = rendezvous.listing(home() / "run", gone.append)
+        for record in gone:
+            if record.here and record.facts.get("on") and (child := on_ray.find_again(record, home())) is not None:
+                children[child.pid] = child
+                notes = [n for n in notes if not n.startswith(f"{record.name} (")]
+                records = rendezvous.listing(home() / "run")[0]
+    for note in notes:
+        notice(note)
+    return records
 
 
 def status(name: str) -> PoolInfo:
@@ -72,7 +91,7 @@ def stop(name: str) -> list[str]:
     records = [r for r in rendezvous.listing(run)[0] if r.here] if name == "all" else [_require(name, wanted=False)]
     for record in records:
         ranks = (rendezvous.find(run, record.name) or record).ranks
-        record.process.stop(grace=8.0)
+        record.process.stop(grace=_RAY_GRACE_S if record.facts.get("on") else _GRACE_S)
         for rank in ranks:
             rank.signal(getattr(signal, "SIGKILL", signal.SIGTERM), group=True)
         for rank in ranks:
@@ -87,6 +106,9 @@ def stop(name: str) -> list[str]:
 def logs(name: str, n: int = 50) -> list[str]:
     """The last `n` lines of the logs of the pool and its ranks, also after its end. Raises BadRoute where there is no log."""
     record = find(name)
+    if record is not None and record.facts.get("on"):
+        own = [f"== {logfiles.path(home(), record.name).name}", *tail(logfiles.path(home(), record.name), n)]
+        return own + [line for head, lines in rank_logs(record, n) for line in (f"== {head}", *lines)]
     files = logfiles.files(home(), record.name if record else name)
     if not files:
         raise BadRoute(f"There is no log of a pool named {name}. %infer pool list shows the running ones.")

@@ -10,7 +10,7 @@ from pathlib import Path
 from holynb.config import settings
 from holynb.pools.options import EMBEDDED
 
-__all__ = ["inherited"]
+__all__ = ["inherited", "variables"]
 
 #: What a process needs to find its files and its language, its way out and its certificates; on Windows its system; a compiler.
 _PLACES = (
@@ -55,6 +55,15 @@ def inherited(model: str) -> dict[str, str]:
     keys = {p.key for p in settings.providers().values() if p.key}
     fetch = _for_fetching(model, os.environ)
     return {name: value for name, value in os.environ.items() if name in named or name in fetch or (_allowed(name) and name not in keys)}
+
+
+def variables(model: str) -> dict[str, str]:
+    """The environment of the pool's processes: what they inherit, and PYTHONPATH where holynb is on a path of this process alone."""
+    own = inherited(model)
+    root = str(Path(__file__).resolve().parents[2])
+    if "site-packages" in root or "dist-packages" in root:
+        return own
+    return {**own, "PYTHONPATH": os.pathsep.join(dict.fromkeys([root, *filter(None, [os.environ.get("PYTHONPATH")])]))}
 
 
 def _allowed(name: str) -> bool:

@@ -14,7 +14,7 @@ from holynb.events import Gauge
 from holynb.types import Secret
 from kernels_support.jupyter.rendezvous import Record
 
-__all__ = ["PoolInfo", "read_status"]
+__all__ = ["PoolInfo", "rank_logs", "read_status"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,12 @@ class PoolInfo:
     """Per replica: running, waiting, batch (the scheduler's current limit of rows), oom (times its memory ran out)."""
     why: str | None = None
     engine: str = "native"
+    on: str | None = None
+    """The Ray cluster that it runs on; None: this machine alone."""
+    nodes: tuple[Mapping[str, Any], ...] = ()
+    """On Ray: address, alive, replicas, ranks, and of a lost one lost_at, moved (rows) and why."""
+    moves: tuple[Mapping[str, Any], ...] = ()
+    """On Ray: what became of replicas: at, replica, nodes, what, why, rows."""
 
     @property
     def progress(self) -> str:
@@ -74,7 +80,7 @@ class PoolInfo:
         memory = [{"device": g.device, "used": g.used, "total": g.total, "ours": g.ours, "parts": dict(g.parts)} for g in self.memory]
         return {
             **values,
-            "replicas": [dict(r) for r in self.replicas],
+            **{name: [dict(one) for one in getattr(self, name)] for name in ("replicas", "nodes", "moves")},
             "token": self.token.reveal() if self.token else None,
             "base_url": self.base_url,
             "memory": memory,
@@ -95,6 +101,7 @@ def read_status(record: Record) -> PoolInfo:
         "devices": tuple(record.facts.get("devices", ())),
         "ranks": tuple(r.pid for r in record.ranks),
         "engine": str(record.facts.get("engine", "native")),
+        "on": record.facts.get("on"),
         **{k: int(record.facts.get(k, 1)) for k in ("dp", "tp", "pp")},
     }
     if not record.here:
@@ -108,6 +115,7 @@ def read_status(record: Record) -> PoolInfo:
     current.update({k: _total(health, k) for k in ("kv_used", "kv_total")})
     stages = tuple(tuple(r["stages"]) for r in health.get("replicas", []) if r.get("stages"))
     current |= {"memory": _memory(health), "stages": stages, "deaths": tuple(health.get("deaths", ())), "replicas": _replicas(health)}
+    current |= {name: tuple(one for one in health.get(name, ()) if isinstance(one, dict)) for name in ("nodes", "moves")}
     return PoolInfo(**facts, **current)
 
 
@@ -145,14 +153,27 @@ class _Unix(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
+def rank_logs(record: Record, lines: int) -> list[tuple[str, list[str]]]:
+    """Of a pool on Ray, each rank with its node and the last lines of its log; empty where the pool does not answer."""
+    entries = _get(record, f"/logs?lines={lines}", 6.0)
+    if not isinstance(entries, list):
+        return []
+    return [(f"rank {e['rank']} on {e['node']}", [str(line) for line in e["lines"]]) for e in entries]
+
+
 def _health(record: Record) -> dict[str, Any] | None:
     """The body of `/health`; None without an answer within two seconds."""
-    connection = _Unix(str(record.socket), 2.0)
+    health = _get(record, "/health", 2.0)
+    return health if isinstance(health, dict) else None
+
+
+def _get(record: Record, path: str, seconds: float) -> Any:
+    """The JSON at this path of the pool; None without an answer in time."""
+    connection = _Unix(str(record.socket), seconds)
     try:
-        connection.request("GET", "/health")
-        health = json.loads(connection.getresponse().read())
+        connection.request("GET", path)
+        return json.loads(connection.getresponse().read())
     except (OSError, ValueError, http.client.HTTPException):
         return None
     finally:
         connection.close()
-    return health if isinstance(health, dict) else None

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from holynb.errors import BadOption, BadRoute
-from holynb.pools import client, environment, logfiles
+from holynb.pools import client, environment, logfiles, on_ray
 from holynb.pools.client import Notice, explain_os_errors
 from holynb.pools.info import PoolInfo, read_status
 from holynb.pools.options import EMBEDDED, PoolOptions
@@ -71,6 +71,9 @@ def _check_same(record: Record, wanted: PoolOptions) -> None:
     if wanted.port is not None and (record.port is None or wanted.port not in (0, record.port)):
         actual = "no port" if record.port is None else f"port {record.port}"
         raise BadOption(f"The pool {record.name} is already running, with {actual}. {advice}")
+    if (wanted.on is None) != (record.facts.get("on") is None):
+        there = f"on {record.facts['on']}" if record.facts.get("on") else "on this machine alone"
+        raise BadOption(f"The pool {record.name} is already running, {there}. {advice}")
     if wanted.engine != record.facts.get("engine", "native"):
         raise BadOption(f"The pool {record.name} is already running, with the engine {record.facts.get('engine', 'native')}. {advice}")
     actual_flags = {flag: record.facts.get(flag, 1) for flag in ("dp", "tp", "pp")}
@@ -82,10 +85,10 @@ def _check_same(record: Record, wanted: PoolOptions) -> None:
         ("dtype", wanted.dtype),
         ("kv", wanted.kv),
         ("max_len", wanted.max_len),
-        ("devices", wanted.devices and wanted.device_list.split(",")),
+        ("devices", wanted.devices and wanted.on is None and wanted.device_list.split(",")),
     ):
         actual_value = record.facts.get(flag)
-        if value is not None and value != actual_value:
+        if value not in (None, False) and value != actual_value:
             text = ", ".join(actual_value) if isinstance(actual_value, list) else actual_value or "the default"
             raise BadOption(f"The pool {record.name} is already running, but its --{flag.replace('_', '-')} is {text}. {advice}")
 
@@ -98,7 +101,7 @@ def plan(model: str = EMBEDDED, **options: Any) -> dict[str, Any]:
     argv = [sys.executable, "-P", "-m", "holynb.pool.advice", _recorded_model(model), "--home", str(client.home()), "--json"]
     for name, value in options.items():
         argv += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120, env=_environment(model))
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120, env=environment.variables(model))
     lines = done.stdout.strip().splitlines()
     result: dict[str, Any] = (
         json.loads(lines[-1]) if lines else {"error": (done.stderr.strip().splitlines() or ["the plan printed nothing"])[-1]}
@@ -114,12 +117,27 @@ def _launch(wanted: PoolOptions) -> Child:
         raise BadRoute(
             "The local pool needs Unix sockets, which this system's Python lacks. Hosted routes work; for pools on Windows use WSL."
         )
-    uses_vllm = wanted.engine == "vllm"
-    missing = [name for name in _REQUIRED if importlib.util.find_spec(name) is None and not (uses_vllm and name in _NATIVE_ONLY)]
-    if missing:
-        raise BadRoute(f"The local pool needs {', '.join(missing)}: pip install 'holynb[local]'")
+    uses_vllm, on = wanted.engine == "vllm", wanted.on is not None
+    needs = [name for name in _REQUIRED if name not in _NATIVE_ONLY or not (uses_vllm or on)] + ["ray"] * on
+    if missing := [name for name in needs if importlib.util.find_spec(name) is None]:
+        what = "A pool on Ray" if on else "The local pool"
+        raise BadRoute(f"{what} needs {', '.join(missing)}: pip install 'holynb[local{',ray' if on else ''}]'")
     home = client.home()
-    engine = ["holynb.pool.vllm", "--python", python_with_vllm(wanted.python)] if uses_vllm else ["holynb.pool.server"]
+    argv = on_ray.argv(wanted, _recorded_model(wanted.model), home) if on else _argv(wanted, home)
+    own = {on_ray.RUNTIME_ENV: wanted.runtime_env_json} if on else {}
+    try:
+        _check_disk(home / "run")
+        command = Command(argv, env=own, inherits=environment.variables(wanted.model), log=logfiles.create(home, wanted), cwd=home)
+        child = spawn(command, bound=False)
+    except OSError as exc:
+        raise BadRoute(f"The pool {wanted.pool_name} cannot be started: {shortage.describe(exc)}") from exc
+    client.children[child.pid] = child
+    return child
+
+
+def _argv(wanted: PoolOptions, home: Path) -> list[str]:
+    """The command of a pool of this machine."""
+    engine = ["holynb.pool.vllm", "--python", python_with_vllm(wanted.python)] if wanted.engine == "vllm" else ["holynb.pool.server"]
     argv = [sys.executable, "-P", "-m", *engine, "--tag", f"holynb-pool:{wanted.pool_name}", "--name", wanted.pool_name]
     argv += ["--model", _recorded_model(wanted.model), "--home", str(home), "--devices", wanted.device_list, "--memory", str(wanted.memory)]
     argv += ["--idle", str(wanted.idle), "--tp", str(wanted.tp), "--pp", str(wanted.pp), "--restart", str(wanted.restart)]
@@ -131,14 +149,7 @@ def _launch(wanted: PoolOptions) -> Child:
         ("--micro", wanted.micro_batches),
     ):
         argv += [] if value is None else [flag, str(value)]
-    try:
-        _check_disk(home / "run")
-        command = Command(argv, inherits=_environment(wanted.model), log=logfiles.create(home, wanted), cwd=home)
-        child = spawn(command, bound=False)
-    except OSError as exc:
-        raise BadRoute(f"The pool {wanted.pool_name} cannot be started: {shortage.describe(exc)}") from exc
-    client.children[child.pid] = child
-    return child
+    return argv
 
 
 def _check_disk(folder: Path) -> None:
@@ -195,15 +206,6 @@ def _end(name: str, child: Child) -> None:
         if child.alive:
             child.kill()
         client.reap()
-
-
-def _environment(model: str) -> dict[str, str]:
-    """The environment of the pool's processes: what they inherit, and PYTHONPATH where holynb is on a path of this process alone."""
-    variables = environment.inherited(model)
-    root = str(Path(__file__).resolve().parents[2])
-    if "site-packages" in root or "dist-packages" in root:
-        return variables
-    return {**variables, "PYTHONPATH": os.pathsep.join(dict.fromkeys([root, *filter(None, [os.environ.get("PYTHONPATH")])]))}
 
 
 def _recorded_model(model: str) -> str:

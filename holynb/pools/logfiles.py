@@ -11,7 +11,7 @@ from holynb.pools.options import EMBEDDED, PoolOptions
 from kernels_support.jupyter.files import private_folder
 from kernels_support.jupyter.supervisor import tail
 
-__all__ = ["ENDED_ON_REQUEST", "add_end", "create", "end_reason", "files", "last_line", "start_command"]
+__all__ = ["ENDED_ON_REQUEST", "add_end", "create", "end_reason", "files", "last_line", "path", "start_command"]
 
 #: In the reason of a pool that was stopped. Such a pool starts again only where somebody asks for it.
 ENDED_ON_REQUEST = "told to end"
@@ -23,14 +23,14 @@ _START_LINE = "started with: "
 def files(home: Path, name: str) -> list[Path]:
     """The pool's log and its ranks'."""
     folder = home / "logs"
-    return [p for p in [_log(home, name), *sorted(folder.glob(f"pool-{name}.rank*.log"))] if p.exists()]
+    return [p for p in [path(home, name), *sorted(folder.glob(f"pool-{name}.rank*.log"))] if p.exists()]
 
 
 def create(home: Path, options: PoolOptions) -> Path:
     """Replace the pool's old logs by a new one that has the start command. Raises OSError."""
     for old in files(home, options.pool_name):
         old.unlink(missing_ok=True)
-    log = _log(home, options.pool_name)
+    log = path(home, options.pool_name)
     private_folder(log.parent)
     with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "w", encoding="utf-8") as file:
         file.write(f"{_START_LINE}{options.start_command}\n")
@@ -39,20 +39,20 @@ def create(home: Path, options: PoolOptions) -> Path:
 
 def last_line(home: Path, name: str) -> str:
     """The last line of a pool that did not start; empty where it wrote none."""
-    lines = [line for line in tail(_log(home, name), 3) if not line.startswith(_START_LINE)]
+    lines = [line for line in tail(path(home, name), 3) if not line.startswith(_START_LINE)]
     return lines[-1].removeprefix("error: ").removeprefix(f"the pool {name} ends: ") if lines else ""
 
 
 def end_reason(home: Path, name: str) -> str:
     """Why the pool of this name ended, from its log; empty where the log does not tell."""
     prefix = f"the pool {name} ends: "
-    reasons = [line.partition(prefix)[2] for line in tail(_log(home, name), 20) if prefix in line]
+    reasons = [line.partition(prefix)[2] for line in tail(path(home, name), 20) if prefix in line]
     return reasons[-1].strip().rstrip(".") if reasons else ""
 
 
 def add_end(home: Path, name: str, why: str) -> None:
     """Add why the pool ended to its log, on behalf of a server that was killed before it could. Does nothing where it has no log."""
-    with contextlib.suppress(OSError), os.fdopen(os.open(_log(home, name), os.O_WRONLY | os.O_APPEND), "w", encoding="utf-8") as file:
+    with contextlib.suppress(OSError), os.fdopen(os.open(path(home, name), os.O_WRONLY | os.O_APPEND), "w", encoding="utf-8") as file:
         file.write(f"the pool {name} ends: {why}\n")
 
 
@@ -60,7 +60,7 @@ def start_command(home: Path, name_or_model: str) -> str:
     """The line that starts the pool of this name or model: that of its last start, where a log has it."""
     for name in (name_or_model, PoolOptions(name_or_model).pool_name):
         try:
-            with _log(home, name).open(encoding="utf-8", errors="replace") as file:
+            with path(home, name).open(encoding="utf-8", errors="replace") as file:
                 first = file.readline().strip()
         except OSError:
             continue
@@ -71,5 +71,6 @@ def start_command(home: Path, name_or_model: str) -> str:
     return PoolOptions(name_or_model).start_command if is_model else f"%infer pool start MODEL --name {name_or_model}"
 
 
-def _log(home: Path, name: str) -> Path:
+def path(home: Path, name: str) -> Path:
+    """The pool's own log."""
     return home / "logs" / f"pool-{name.replace('/', '_')}.log"

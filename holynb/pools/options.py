@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -43,6 +44,12 @@ class PoolOptions:
     engine: str = "native"
     python: str | None = None
     on: str | None = None
+    dp_most: int | None = None
+    cpus: int | None = None
+    spread: bool = False
+    lease: float | None = None
+    wait_nodes: float | None = None
+    runtime_env: str | None = None
 
     @classmethod
     def parse(cls, model: str, values: dict[str, Any]) -> PoolOptions:
@@ -51,6 +58,11 @@ class PoolOptions:
         for name in values:
             if name not in names:
                 raise BadOption(f"pool start has no option {name!r}.{closest(name, names)}")
+        if isinstance(dp := values.get("dp"), str):
+            low, _, high = dp.partition("..")
+            if not (low.isdigit() and high.isdigit() and int(low) <= int(high) <= _MAX["dp"]):
+                raise BadOption(f"--dp takes a number of replicas, or with --on ray bounds such as 2..8, not {dp}.")
+            values = {**values, "dp": int(low), "dp_most": int(high)}
         options = cls(model, **{k: v for k, v in values.items() if v is not None})
         options._check()
         return options
@@ -77,13 +89,55 @@ class PoolOptions:
         """The engine, and the options that belong to one engine only."""
         if self.engine not in ("native", "vllm"):
             raise BadOption(f"--engine takes native or vllm, not {self.engine!r}.")
-        if self.on is not None:
-            raise BadOption(f"--on {self.on} is not supported: a pool runs on this machine's devices. Leave it out.")
+        if self.on is None:
+            self._refuse_ray_only()
+        else:
+            self._check_on()
         if self.engine == "native" and self.python is not None:
             raise BadOption("--python belongs to --engine vllm: it names the Python of the environment that has vLLM.")
         for flag, value in (("--restart", self.restart), ("--micro-batches", self.micro_batches)):
             if self.engine == "vllm" and value:
                 raise BadOption(f"{flag} belongs to the native engine; leave it out with --engine vllm.")
+
+    def _refuse_ray_only(self) -> None:
+        """Raises BadOption where an option is for pools on Ray alone."""
+        for flag, value in (
+            ("--dp A..B", self.dp_most),
+            ("--cpus", self.cpus),
+            ("--spread", self.spread),
+            ("--lease", self.lease),
+            ("--wait-nodes", self.wait_nodes),
+            ("--runtime-env", self.runtime_env),
+        ):
+            if value:
+                raise BadOption(f"{flag} belongs to --on ray: a pool of this machine does without.")
+
+    def _check_on(self) -> None:
+        """Where a pool on Ray is to run, and the options that it does not have."""
+        if self.on != "ray" and not re.fullmatch(r"(ray://)?[\w.\[\]:-]+:\d{1,5}", str(self.on)):
+            raise BadOption(f"--on takes ray (the cluster of this machine), ray://HOST:PORT or HOST:PORT, not {self.on}.")
+        if self.devices not in (None, "cpu", "gpu"):
+            raise BadOption(f"--devices takes cpu or gpu with --on: Ray chooses which, so leave out {self.devices}.")
+        for flag, value in (("--port", self.port is not None), ("--engine vllm", self.engine == "vllm"), ("--restart", self.restart)):
+            if value:
+                raise BadOption(f"{flag} is of a pool of this machine; leave it out with --on.")
+        if self.cpus is not None and self.cpus < 1:
+            raise BadOption(f"--cpus takes how many CPUs a rank gets, 1 or more, not {self.cpus}.")
+        self.runtime_env_json  # noqa: B018 - raises where it cannot be read
+
+    @property
+    def runtime_env_json(self) -> str:
+        """`--runtime-env` as JSON: it is that, or a file of JSON or YAML. Raises BadOption."""
+        text = self.runtime_env or "{}"
+        try:
+            if not text.lstrip().startswith("{"):
+                text = Path(text).expanduser().read_text(encoding="utf-8")
+            value = json.loads(text) if text.lstrip().startswith("{") else _yaml(text)
+        except (OSError, ValueError) as exc:
+            raise BadOption(f"--runtime-env takes JSON or the path of a .json or .yaml file: {exc}") from exc
+        if not isinstance(value, dict):
+            raise BadOption('--runtime-env takes an object, such as \'{"pip": ["holynb[local,ray]"]}\'.')
+        return json.dumps(value)
 
     def _check_parallelism(self) -> None:
         """Numbers of replicas, slices and stages. Whether the model can be divided so is checked by the pool, which reads the model."""
@@ -119,8 +173,11 @@ class PoolOptions:
         path = Path(self.model).expanduser()
         words = [str(path.absolute()) if path.exists() and self.model != EMBEDDED else self.model]
         for field in fields(self):
-            if field.name != "model" and (value := getattr(self, field.name)) != field.default:
-                words += [f"--{field.name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)]
+            if field.name == "dp" and self.dp_most is not None:
+                words += ["--dp", f"{self.dp}..{self.dp_most}"]
+            elif field.name not in {"model", "dp_most"} and (value := getattr(self, field.name)) != field.default:
+                flag = f"--{field.name.replace('_', '-')}"
+                words += [flag] if value is True else [flag, f"{value:g}" if isinstance(value, float) else str(value)]
         return f"%infer pool start {shlex.join(words)}"
 
     @property
@@ -149,6 +206,16 @@ class PoolOptions:
                 f"{wants} needs {ranks} GPUs, but there {'is' if gpus == 1 else 'are'} {gpus} here. Set --devices, or use fewer."
             )
         return ",".join(f"cuda:{w}" for w in numbers)
+
+
+def _yaml(text: str) -> Any:
+    """YAML's value. Raises ValueError."""
+    import yaml  # Ray's own dependency
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as exc:
+        raise ValueError(str(exc).splitlines()[0]) from exc
 
 
 def _torch_is_cpu_only() -> bool:

@@ -11,7 +11,7 @@ import os
 import re
 import signal
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,10 +70,10 @@ def write(folder: Path, record: Record) -> Path:
     return path
 
 
-def listing(folder: Path) -> tuple[list[Record], list[str]]:
+def listing(folder: Path, on_stale: Callable[[Record], None] = lambda record: None) -> tuple[list[Record], list[str]]:
     """Live records, by name, and one line for each stale file that was removed. Records of other hosts are listed unchecked.
 
-    Files of other users are ignored. Raises OSError where the files cannot be read.
+    `on_stale` gets each record that was removed. Files of other users are ignored. Raises OSError where the files cannot be read.
     """
     records, notes = [], []
     for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
@@ -84,6 +84,7 @@ def listing(folder: Path) -> tuple[list[Record], list[str]]:
             records.append(record)
         elif record is not None:
             _clean(path, record)
+            on_stale(record)
             notes.append(f"{record.name} (process {record.process.pid}) is gone without a goodbye; what it left was cleaned away.")
         elif path.exists():
             path.unlink(missing_ok=True)

@@ -92,6 +92,11 @@ class Child:
             self._popen.kill()
         self._popen.wait(_KILL_TIMEOUT_S)
 
+    @property
+    def label(self) -> str:
+        """Which process it is, in words."""
+        return f"process {self.pid}"
+
     def how(self) -> str:
         """How it ended, in words."""
         code = self.code
@@ -111,9 +116,13 @@ class Child:
         return tail(self.command.log, lines)
 
 
-def spawn(command: Command, *, bound: bool) -> Child:
-    """Start it in a new session. A bound child gets a control socket and ends when we do. Raises OSError where it cannot start."""
-    ours, theirs = socket.socketpair() if bound else (None, None)
+def spawn(command: Command, *, bound: bool, control: socket.socket | None = None) -> Child:
+    """Start it in a new session. A bound child gets a control socket and ends when we do. Raises OSError where it cannot start.
+
+    `control`: a socket that the child gets as its own, and that is closed here: whoever has its other end controls the child. Without
+    one, the other end is the returned child's.
+    """
+    ours, theirs = (None, control) if control is not None else socket.socketpair() if bound else (None, None)
     env = {**(os.environ if command.inherits is None else command.inherits), **command.env}
     env.pop(_FD_VARIABLE, None)
     if theirs is not None:

@@ -20,7 +20,7 @@ from pool_fake import Pool, Pools
 from holynb.pool.protocol import Job, LoadModel
 from holynb.pool.server import config
 from holynb.pool.server.config import PoolConfig
-from holynb.pool.server.rank import Rank, root_cause
+from holynb.pool.server.rank import Pings, Rank, root_cause
 from holynb.pool.server.replica import Generation, Replica
 from kernels_support.jupyter.supervisor import Command
 
@@ -189,8 +189,7 @@ def test_what_a_rank_said_is_heard_also_where_a_row_reaches_it_too_late() -> Non
 
 def test_a_rank_that_is_stopped_is_ended_and_its_rows_hear_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """It keeps its socket open: nothing but its silence tells."""
-    monkeypatch.setattr("holynb.pool.server.rank._PING_INTERVAL_S", 0.1)
-    monkeypatch.setattr("holynb.pool.server.rank._MAX_MISSED_PINGS", 5)
+    monkeypatch.setattr("holynb.pool.server.rank.Rank.pings", Pings(0.1, 5))
     plan = PoolConfig("echo", "m", tmp_path, runner="fake_runner:Runner")
     command = replace(
         config.rank_command(plan, 0), env={"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)]), "HOLYNB_FAKE_STEP": "0.7"}

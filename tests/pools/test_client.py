@@ -403,7 +403,7 @@ def test_importing_pools_loads_nothing_heavy() -> None:
 
 
 def test_a_kernel_that_is_out_of_files_says_so_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def out(folder: Path) -> None:
+    def out(folder: Path, on_stale: Any = None) -> None:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(folder))
 
     with monkeypatch.context() as changed:

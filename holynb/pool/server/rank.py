@@ -6,18 +6,48 @@ import asyncio
 import contextlib
 import socket
 import subprocess
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol, cast
 
 from holynb.pool import protocol
 from holynb.pool.protocol import Frame, LoadModel, Ping, Pong, RankFailed, RankReady, RankStats, StatsUpdate
 from kernels_support.jupyter import wire
-from kernels_support.jupyter.supervisor import Child, Command, spawn
+from kernels_support.jupyter.process import Process
+from kernels_support.jupyter.supervisor import Command, spawn
 
-__all__ = ["Rank", "root_cause"]
+__all__ = ["Pings", "Rank", "RankProcess", "Source", "root_cause"]
 
-#: Seconds between two pings, and how many in a row may pass without any frame from the rank before it is killed.
-_PING_INTERVAL_S, _MAX_MISSED_PINGS = 2.0, 15
+
+@dataclass(frozen=True, slots=True)
+class Pings:
+    """Seconds between two pings, and how many in a row may pass without any frame from the rank before it is killed."""
+
+    interval: float = 2.0
+    missed: int = 15
+
+
+class RankProcess(Protocol):
+    """A started process of a rank, here (`supervisor.Child`) or on another machine; `control` is our end of its socket."""
+
+    control: socket.socket | None
+    process: Process | None
+    pid: int
+
+    @property
+    def label(self) -> str: ...
+    @property
+    def code(self) -> int | None: ...
+    @property
+    def alive(self) -> bool: ...
+    def wait(self, seconds: float) -> bool: ...
+    def kill(self) -> None: ...
+    def how(self) -> str: ...
+    def tail(self, lines: int = 5) -> list[str]: ...
+
+
+#: A process of this machine to start, or what starts one elsewhere (raises OSError where it cannot).
+Source = Command | Callable[[], Awaitable[RankProcess]]
 
 #: Parts of the errors of a rank whose peer died: consequences, not the cause.
 _PEER_ERRORS = ("closed by peer", "reset by peer", "broken pipe", "connection refused", "socket closed", "peer closed", "nccl", "gloo")
@@ -26,25 +56,28 @@ _PEER_ERRORS = ("closed by peer", "reset by peer", "broken pipe", "connection re
 class Rank:
     """`on_frame` is called with its frames, `on_end` once, when its socket has ended: it is dead or dying then."""
 
-    def __init__(self, command: Command, load: LoadModel, on_frame: Callable[[Rank, Frame], None], on_end: Callable[[Rank], None]) -> None:
+    pings = Pings()
+
+    def __init__(self, source: Source, load: LoadModel, on_frame: Callable[[Rank, Frame], None], on_end: Callable[[Rank], None]) -> None:
         self.stats: RankStats = {}
         self.ready = asyncio.Event()
         self.error: str | None = None
         """Its failure, from its own frame."""
         self.oom = False
         """Its failure was that memory ran out."""
-        self.child: Child | None = None
-        self._command, self._load, self._on_frame, self._on_end = command, load, on_frame, on_end
+        self.child: RankProcess | None = None
+        self._source, self._load, self._on_frame, self._on_end = source, load, on_frame, on_end
         self._connection: _Connection | None = None
-        self._pings: asyncio.Task[None] | None = None
+        self._pinging: asyncio.Task[None] | None = None
         self._responded = False
 
     async def start(self) -> None:
         """Start the process and send it its load. Raises OSError."""
-        self.child = spawn(self._command, bound=True)
+        source = self._source
+        self.child = spawn(source, bound=True) if isinstance(source, Command) else await source()
         control = cast("socket.socket", self.child.control)  # a bound child has one
         self._connection = connection = _Connection(control, self._on_message, self._on_disconnect)
-        self._pings = asyncio.create_task(self._ping())
+        self._pinging = asyncio.create_task(self._ping())
         await asyncio.get_running_loop().create_connection(lambda: connection, sock=control)
         self.send(self._load)
 
@@ -83,13 +116,13 @@ class Rank:
         if self.child is None:
             return f"a process that {self.error or 'never started'}"
         tail = " | ".join(self.child.tail(3)) if log and not self.error else ""
-        return f"process {self.child.pid} {self.error or self.child.how()}{'. Its last lines: ' + tail if tail else ''}"
+        return f"{self.child.label} {self.error or self.child.how()}{'. Its last lines: ' + tail if tail else ''}"
 
     def _on_disconnect(self, error: wire.WireError | None) -> None:
         if error is not None:
             self.error = f"sent something that is not a frame: {error}"
-        if self._pings is not None:
-            self._pings.cancel()
+        if self._pinging is not None:
+            self._pinging.cancel()
         self._on_end(self)
 
     async def _ping(self) -> None:
@@ -99,13 +132,13 @@ class Rank:
         A rank that loads is not pinged: while libraries are read from a slow disk no other thread of it runs.
         """
         await self.ready.wait()
-        missed = 0
-        while missed < _MAX_MISSED_PINGS:
+        missed, pings = 0, self.pings
+        while missed < pings.missed:
             self._responded = False
             self.send(Ping())
-            await asyncio.sleep(_PING_INTERVAL_S)
+            await asyncio.sleep(pings.interval)
             missed = 0 if self._responded else missed + 1
-        self.error = f"did not respond for {_PING_INTERVAL_S * _MAX_MISSED_PINGS:g} s (stopped or hung), and is ended"
+        self.error = f"did not respond for {pings.interval * pings.missed:g} s (stopped or hung), and is ended"
         await self.kill()
         self.close()
 

@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from holynb.pool.protocol import AddJob, CancelJob, Emit, Frame, Job, JobRefused, LoadModel, StepOutput, StopRank, TokenScore
 from holynb.pool.server.dispatch import Outstanding
 from holynb.pool.server.metrics import ReplicaStats
-from holynb.pool.server.rank import Rank, root_cause
+from holynb.pool.server.rank import Rank, Source, root_cause
 from kernels_support.jupyter import shortage
 from kernels_support.jupyter.process import Process
-from kernels_support.jupyter.supervisor import Command
 
 __all__ = ["Generation", "GenerationLost", "GenerationRefused", "Replica"]
 
@@ -105,7 +104,7 @@ class Replica:
     """
 
     def __init__(
-        self, ranks: Sequence[tuple[Command, LoadModel]], on_end: Callable[[Replica, str, list[Generation]], None], number: int = 0
+        self, ranks: Sequence[tuple[Source, LoadModel]], on_end: Callable[[Replica, str, list[Generation]], None], number: int = 0
     ) -> None:
         self.number = number
         self.generations: dict[int, Generation] = {}
@@ -115,7 +114,7 @@ class Replica:
         self.oom = False
         """It ended because the memory of one of its ranks ran out."""
         self.on_tokens: Callable[[Generation, int, float, float], None] = lambda generation, tokens, before, now: None
-        self.ranks = [Rank(command, load, self._on_frame, self._on_rank_end) for command, load in ranks]
+        self.ranks = [Rank(source, load, self._on_frame, self._on_rank_end) for source, load in ranks]
         self._on_end = on_end
         self._shutdown: asyncio.Task[None] | None = None
         self._stopping = False
@@ -139,6 +138,11 @@ class Replica:
     @property
     def processes(self) -> list[Process]:
         return [r.child.process for r in self.ranks if r.child is not None and r.child.process is not None]
+
+    @property
+    def waiting(self) -> int:
+        """Rows that are in no batch yet."""
+        return sum(not g.admitted for g in self.generations.values())
 
     async def start(self) -> None:
         """Start the processes and send them their loads. Raises OSError, once those that did start are gone."""

@@ -63,7 +63,11 @@ class Service:
         self._settled = asyncio.Event()
         self.restart_replica: Callable[[Replica], bool] = lambda replica: False
         """Called where a replica of a ready pool died; returns whether it is restarted. `add_replica` or `on_replica_end` follows then."""
+        self.more_health: Callable[[], dict[str, Any]] = dict
+        """What else `/health` says: of nodes, where a pool has several."""
         self._replicas: list[Replica] = []
+        self._leaving: list[Replica] = []
+        """Get no further rows, and end when they have none."""
         self._restarting = 0
         self._job_ids = itertools.count(1)
         self._parked: list[Generation] = []
@@ -83,6 +87,21 @@ class Service:
         parked, self._parked = self._parked, []
         for generation in parked:
             self._dispatch(generation)
+
+    @property
+    def replicas(self) -> tuple[Replica, ...]:
+        """Those that get rows."""
+        return tuple(self._replicas)
+
+    def expect_replica(self) -> None:
+        """A further one comes: `add_replica(…, restarted=True)` follows, or its end."""
+        self._restarting += 1
+
+    def retire(self, replica: Replica) -> None:
+        """This replica gets no further rows; those it has go on."""
+        self._replicas.remove(replica)
+        self._dispatcher.remove(replica)
+        self._leaving.append(replica)
 
     def set_ready(self, tokenizer: ChatTokenizer) -> None:
         """From now on requests are answered."""
@@ -108,16 +127,19 @@ class Service:
 
     def on_replica_end(self, replica: Replica, reason: str, unfinished: list[Generation]) -> None:
         """A replica died: its rows go to the others, or end as errors with the reason."""
-        if replica in self._replicas:
+        retired = replica in self._leaving
+        if retired:
+            self._leaving.remove(replica)
+        elif replica in self._replicas:
             self._replicas.remove(replica)
             self._dispatcher.remove(replica)
         elif self.state == "ready":
             self._restarting -= 1  # a restart that died before it was ready
         if self.state in {"ended", "failed"}:
             reason = f"{reason}. {self.why}" if self.why else reason
-        else:
+        elif not retired or unfinished:
             self.deaths.append(reason)
-            if self.state == "ready" and self.restart_replica(replica):
+            if self.state == "ready" and not retired and self.restart_replica(replica):
                 self._restarting += 1
         retried = [g for g in unfinished if (self._replicas or self._restarting) and not g.streamed and g.attempts < _MAX_ATTEMPTS]
         code = "oom" if replica.oom else "replica_died"
@@ -178,7 +200,7 @@ class Service:
     def cancel(self, generation: Generation) -> None:
         if generation in self._parked:
             self._parked.remove(generation)
-        for replica in self._replicas:
+        for replica in (*self._replicas, *self._leaving):
             replica.cancel(generation)
 
     def health(self) -> dict[str, Any]:
@@ -198,7 +220,13 @@ class Service:
             "deaths": self.deaths[-5:],
             "replicas": [dict(s) for s in self.stats()],
             "devices": [parts for s in self.stats() for rank in s.get("ranks", ()) if (parts := device_memory(rank)) is not None],
+            **self.more_health(),
         }
+
+    @property
+    def queued(self) -> int:
+        """Rows that wait: in no batch yet, or without a replica."""
+        return len(self._parked) + sum(r.waiting for r in self._replicas)
 
     def stats(self) -> list[ReplicaStats]:
         return [r.stats for r in self._replicas]

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,10 @@ from starlette.types import ASGIApp
 from holynb.pool.server.connection import BoundedConnection, PortConnection
 from holynb.pool.server.http import require_token
 
-__all__ = ["PoolSockets", "PortTaken", "bind", "serving"]
+__all__ = ["Listener", "PoolSockets", "PortTaken", "bind", "serving", "serving_on"]
+
+#: An application, the bound socket that it is served on, and what a connection to it is.
+Listener = tuple[ASGIApp, socket.socket, type[BoundedConnection]]
 
 #: As uvicorn's.
 _BACKLOG = 2048
@@ -53,9 +56,16 @@ def bind(folder: Path, port: int | None) -> PoolSockets:
 @contextlib.asynccontextmanager
 async def serving(app: ASGIApp, sockets: PoolSockets) -> AsyncIterator[None]:
     """Serve `app` on both sockets; on exit, open requests get two seconds."""
-    listeners: list[tuple[ASGIApp, socket.socket, type[BoundedConnection]]] = [(app, sockets.unix, BoundedConnection)]
+    listeners: list[Listener] = [(app, sockets.unix, BoundedConnection)]
     if sockets.tcp is not None:
         listeners.append((require_token(app, str(sockets.token)), sockets.tcp, PortConnection))
+    async with serving_on(listeners):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def serving_on(listeners: Sequence[Listener]) -> AsyncIterator[None]:
+    """Serve on these sockets, which are closed on exit; open requests get two seconds then."""
     servers = []
     for served, sock, connection in listeners:
         config = uvicorn.Config(

@@ -23,10 +23,16 @@ __all__ = ["HELP", "PLAN_OPTIONS", "START_OPTIONS", "answer", "run", "stages"]
 
 Notice = Callable[[str], None]
 
+
+def bounds(word: str) -> int | str:
+    """A whole number, or two with `..` between them, as `holynb.pools` takes them. Raises ValueError."""
+    return word if ".." in word else int(word)
+
+
 #: The options of `pool start`. `holynb.pools` refuses those that this version does not support, and explains why.
 START_OPTIONS: tuple[Option, ...] = (
     Option("name", ("--name",), "N", "its name in pool/NAME (default: the last word of MODEL)"),
-    Option("dp", ("--dp",), "D", "replicas", int),
+    Option("dp", ("--dp",), "D", "replicas; with --on ray also bounds such as 2..8, within which it follows its queue", bounds),
     Option("tp", ("--tp",), "T", "devices a layer is spread over", int),
     Option("pp", ("--pp",), "P", "stages the layers are spread over", int),
     Option("micro_batches", ("--micro-batches",), "M", "batches in flight in a pipeline (as many as stages)", int),
@@ -40,7 +46,12 @@ START_OPTIONS: tuple[Option, ...] = (
     Option("restart", ("--restart",), "N", "restart a replica that dies, up to N times (0)", int),
     Option("engine", ("--engine",), "native|vllm", "native (holynb's own engine), or a vLLM installed in another environment"),
     Option("python", ("--python",), "PATH", "with --engine vllm: the Python of that environment, or its folder"),
-    Option("on", ("--on",), "WHERE", "more than this machine: not supported"),
+    Option("on", ("--on",), "ray[://HOST:PORT]", "on a Ray cluster: this machine's (ray), or ray://HOST:10001"),
+    Option("cpus", ("--cpus",), "N", "with --on ray: CPUs of each rank (1)", int),
+    Option("spread", ("--spread",), None, "with --on ray: stages on many nodes (SPREAD); else on as few as hold them (PACK)"),
+    Option("wait_nodes", ("--wait-nodes",), "DURATION", "with --on ray: wait so long for nodes that are not free (refuse)", duration),
+    Option("lease", ("--lease",), "DURATION", "with --on ray: it ends after this long without any client (10m)", duration),
+    Option("runtime_env", ("--runtime-env",), "JSON|FILE", "with --on ray: Ray's runtime_env of its nodes"),
     Option("bg", ("--bg",), None, "return at once; requests to a starting pool wait"),
 )
 
@@ -217,7 +228,7 @@ def _convert(name: str, value: Any) -> Any:
     try:
         return option.convert(value)
     except ValueError as exc:
-        wanted = {int: "a whole number", float: "a number"}.get(option.convert, str(exc))  # type: ignore[call-overload]
+        wanted = {int: "a whole number", bounds: "a whole number, or bounds such as 2..8", float: "a number"}.get(option.convert, str(exc))
         raise BadOption(f"{option.flags[-1]} takes {wanted}, not {value!r}.") from exc
 
 

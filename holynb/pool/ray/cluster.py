@@ -1,0 +1,135 @@
+"""The cluster as a client meets it: connected, its versions, its nodes, the pool's server there. Every way it can refuse is one line."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from holynb.pool.ray import placement
+from holynb.pool.ray.config import NAMESPACE, RayConfig
+from holynb.pool.ray.placement import ClusterNode
+from holynb.pool.ray.seat import folder_key
+
+__all__ = ["ClusterRefusal", "cluster", "connect", "obtain", "with_devices"]
+
+#: How long an address may take to answer at all.
+_ANSWER_S = 5.0
+#: Ray's resource that its head node alone has.
+_HEAD = "node:__internal_head__"
+
+
+class ClusterRefusal(Exception):
+    """The pool cannot be started or reached; one line that says what to do."""
+
+
+def connect(address: str) -> None:
+    """Connect this process to the cluster. Raises ClusterRefusal."""
+    if address != "auto":
+        _check_answers(address)
+    try:
+        ray.init(address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
+    except (RuntimeError, ConnectionError, ValueError, RayError, OSError) as exc:
+        raise ClusterRefusal(_why_not(address, exc)) from exc
+
+
+def _check_answers(address: str) -> None:
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        raise ClusterRefusal(f"--on takes ray, ray://HOST:PORT (Ray's client port, 10001 as a rule) or HOST:PORT, not {address}.")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _ANSWER_S).close()
+    except OSError as exc:
+        raise ClusterRefusal(
+            f"No Ray cluster answers at {address} ({exc.strerror or 'no answer'}). Is it running, and reached from here?"
+        ) from exc
+
+
+def _why_not(address: str, exc: Exception) -> str:
+    text = " ".join(str(exc).split())
+    if "ersion" in text and ("mismatch" in text.lower() or "different" in text.lower()):
+        return f"The cluster at {address} is of another version: {text[:300]} Install the same Ray and Python minor as the cluster has."
+    if address == "auto":
+        return "No Ray cluster runs on this machine. Start one (ray start --head), or name one: --on ray://HOST:10001."
+    return f"The Ray cluster at {address} cannot be used: {text[:300]}"
+
+
+def cluster() -> list[ClusterNode]:
+    """The nodes that are alive."""
+    return placement.nodes(ray.nodes())
+
+
+def obtain(config: RayConfig) -> tuple[RayConfig, Any]:
+    """The pool's server: that which runs already, where it is the same pool, or a new one. Raises ClusterRefusal."""
+    try:
+        server = ray.get_actor(config.server, NAMESPACE)
+    except ValueError:
+        if config.attach:
+            raise ClusterRefusal(f"there is no pool {config.name} in the cluster at {config.address} any more.") from None
+        return _create(config)
+    there = ray.get(server.renew.remote(), timeout=30)["config"]
+    if there.same[:1] != config.same[:1]:
+        raise ClusterRefusal(f"a pool named {config.name} is already running there, {there.model}. Choose another --name.")
+    # What this machine was not told is as it is there: another machine finds the pool by its name.
+    if (there.dp, there.tp, there.pp) != (config.dp, config.tp, config.pp) and (config.dp, config.tp, config.pp) != ((1, 1), 1, 1):
+        raise ClusterRefusal(f"the pool {config.name} is already running there, as {there.flags}. Choose another --name, or stop it first.")
+    return there, server
+
+
+def _create(config: RayConfig) -> tuple[RayConfig, Any]:
+    nodes = cluster()
+    if not config.wait and (why := placement.refusal(config, nodes)) is not None:
+        raise ClusterRefusal(why)
+    print(placement.where(config, nodes), flush=True)
+    head = next((n["NodeID"] for n in ray.nodes() if n["Alive"] and _HEAD in n["Resources"]), None)
+    from holynb.pool.ray.server import PoolServer
+
+    folder = Path(config.model)
+    key = folder_key(folder) if folder.is_absolute() and folder.is_dir() else ""
+    options: dict[str, Any] = {"runtime_env": dict(config.runtime_env)} if config.runtime_env else {}
+    if head is not None:  # the node without which there is no cluster: the server goes with no other
+        options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(head, soft=True)
+    server = (
+        ray.remote(PoolServer)
+        .options(
+            name=config.server,
+            namespace=NAMESPACE,
+            lifetime="detached",
+            get_if_exists=True,  # two clients may start it at once
+            max_restarts=-1,
+            max_concurrency=16,
+            num_cpus=0,
+            **options,
+        )
+        .remote(config, key)
+    )
+    try:
+        return ray.get(server.renew.remote(), timeout=120)["config"], server
+    except (RayError, TimeoutError) as exc:
+        raise ClusterRefusal(f"the pool's server does not start on the cluster: {_module(exc)}") from exc
+
+
+def _module(exc: BaseException) -> str:
+    text = str(exc)
+    if named := re.search(r"No module named '([\w.]+)'", text):
+        name = named[1].partition(".")[0]
+        pip = "holynb[local,ray]" if name == "holynb" else name
+        return f'its nodes lack {name}. Install {pip} there, or: --runtime-env \'{{"pip": ["{pip}"]}}\''
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return (lines[-1] if lines else type(exc).__name__)[:300]
+
+
+def with_devices(config: RayConfig, word: str) -> RayConfig:
+    """The config on CPUs or GPUs: as `word` says, or where the cluster has a GPU."""
+    return replace(config, gpu=word == "gpu" or (word == "auto" and any(n.gpus for n in cluster())))
+
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

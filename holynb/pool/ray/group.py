@@ -1,0 +1,99 @@
+"""One replica's place in the cluster: a detached placement group, and in it a seat for each rank. Knows Ray; no frames, no HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+from ray.util.placement_group import PlacementGroup, placement_group, placement_group_table, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from holynb.pool.ray.config import NAMESPACE, RayConfig
+from holynb.pool.ray.placement import bundles, strategy
+from holynb.pool.ray.seat import Seat
+
+__all__ = ["NoPlace", "Placement", "sweep"]
+
+#: All GPUs of a node are visible to each rank, as on one machine: ranks of one tensor group read each other's memory.
+_SEES_ALL_GPUS = {"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1"}
+#: Seconds between two looks whether Ray has found a place.
+_LOOK_S = 1.0
+
+
+class NoPlace(Exception):
+    """Ray found no place for a replica; the message says what it needs."""
+
+
+class Placement:
+    """A replica's placement group and seats. `number`: of the replica. Made anew for each start: what is left of an old one is removed."""
+
+    def __init__(self, config: RayConfig, number: int) -> None:
+        self.config, self.number = config, number
+        self.facts: list[dict[str, Any]] = []
+        self.seats: list[Any] = []
+        self.folders: list[str] = []
+        self._mark = secrets.token_hex(3)
+        self._placed: PlacementGroup | None = None
+
+    @property
+    def nodes(self) -> list[str]:
+        """The addresses of its nodes, the first rank's first."""
+        return list(dict.fromkeys(f["address"] for f in self.facts))
+
+    async def place(self, seconds: float | None, tell: Callable[[str], None] = lambda text: None) -> None:
+        """Wait until Ray has placed it, and its seats answer. Raises NoPlace after `seconds` (None: never), RayError."""
+        config = self.config
+        name = f"{config.name}/replica-{self.number}.{self._mark}"
+        group = await asyncio.to_thread(placement_group, bundles(config), strategy=strategy(config), name=name, lifetime="detached")
+        self._placed = group
+        waited = 0.0
+        while not await asyncio.to_thread(group.wait, _LOOK_S):
+            waited += _LOOK_S
+            need = " + ".join(", ".join(f"{n:g} {k}" for k, n in b.items()) for b in bundles(config))
+            if seconds is not None and waited >= seconds:
+                raise NoPlace(f"replica {self.number} needs {need}, and the cluster has no such place free")
+            tell(f"replica {self.number} waits for a place: {need} ({waited:.0f} s)")
+        remote = ray.remote(Seat)
+        for rank in range(config.size):
+            number = self.number * config.size + rank
+            self.seats.append(
+                remote.options(
+                    name=f"{config.name}/rank-{number}.{self._mark}",
+                    namespace=NAMESPACE,
+                    lifetime="detached",
+                    max_restarts=0,  # a rank's end is its replica's, and a new group is asked for
+                    max_concurrency=64,
+                    num_cpus=config.cpus,
+                    num_gpus=1 if config.gpu else 0,
+                    scheduling_strategy=PlacementGroupSchedulingStrategy(group, rank // config.tp),
+                    runtime_env=_runtime_env(config),
+                ).remote(config, number)
+            )
+        self.facts = list(await asyncio.gather(*(seat.facts.remote() for seat in self.seats)))
+        for number, facts in enumerate(self.facts, self.number * config.size):
+            facts["name"] = f"{config.name}/rank-{number}.{self._mark}"
+
+    def remove(self) -> None:
+        """Give its resources back: Ray ends whatever runs in it, also a process that is stopped."""
+        if self._placed is not None:
+            with contextlib.suppress(RayError):
+                remove_placement_group(self._placed)
+
+
+def _runtime_env(config: RayConfig) -> dict[str, Any]:
+    given = dict(config.runtime_env)
+    return {**given, "env_vars": {**_SEES_ALL_GPUS, **given.get("env_vars", {})}}
+
+
+def sweep(name: str) -> int:
+    """Remove every group that a pool of this name has. Returns how many were there."""
+    alive = [g["name"] for g in placement_group_table().values() if g["name"].startswith(f"{name}/replica-") and g["state"] != "REMOVED"]
+    for group in alive:
+        with contextlib.suppress(ValueError, RayError):  # gone meanwhile
+            remove_placement_group(ray.util.get_placement_group(group))
+    return len(alive)

@@ -1,0 +1,74 @@
+"""What a pool on Ray shows of itself beyond a local one: nodes, who lies where, what moved, the logs of its ranks. Knows seats and ASGI."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+from ray.exceptions import RayError
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+if TYPE_CHECKING:
+    from holynb.pool.ray.replicas import RayReplicas
+
+__all__ = ["health_of", "rank_logs"]
+
+#: How long a node may take to answer with a log.
+_LOG_S = 3.0
+
+
+def health_of(replicas: RayReplicas) -> dict[str, Any]:
+    """For `/health`: nodes of the pool, now and before, each with its replicas and ranks, and when it was lost."""
+    nodes: dict[str, dict[str, Any]] = {}
+    for group in replicas.groups.values():
+        for facts in group.facts:
+            node = nodes.setdefault(facts["address"], {"address": facts["address"], "alive": True, "replicas": [], "ranks": 0})
+            node["ranks"] += 1
+            if group.number not in node["replicas"]:
+                node["replicas"].append(group.number)
+    for move in replicas.moves:
+        for address in move["nodes"]:
+            node = nodes.setdefault(address, {"address": address, "alive": False, "replicas": [], "ranks": 0})
+            if move["what"] == "lost":
+                node |= {"lost_at": move["at"], "moved": move["rows"], "why": move["why"]}
+    for number, replica in replicas.replicas.items():
+        if replica.end_reason is not None and number in replicas.groups:
+            for address in replicas.groups[number].nodes:
+                nodes[address]["alive"] = any(
+                    r.end_reason is None and n in nodes[address]["replicas"] for n, r in replicas.replicas.items()
+                )
+    return {"nodes": sorted(nodes.values(), key=lambda n: str(n["address"])), "moves": replicas.moves[-20:], "now": time.time()}
+
+
+def rank_logs(app: ASGIApp, replicas: RayReplicas) -> ASGIApp:
+    """The application, with the last lines of every rank's log at `/logs?lines=N`."""
+
+    async def with_logs(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == "/logs":
+            word = Request(scope).query_params.get("lines", "50")
+            answer = JSONResponse(await _logs(replicas, min(int(word), 10_000) if word.isdigit() else 50))
+            await answer(scope, receive, send)
+        else:
+            await app(scope, receive, send)
+
+    return with_logs
+
+
+async def _logs(replicas: RayReplicas, lines: int) -> list[dict[str, Any]]:
+    async def read(number: int, seat: Any, address: str) -> dict[str, Any]:
+        try:
+            async with asyncio.timeout(_LOG_S):
+                tail = await seat.log.remote(lines)
+        except (RayError, TimeoutError) as exc:
+            tail = [f"(its node does not answer: {type(exc).__name__})"]
+        return {"rank": number, "node": address, "lines": tail}
+
+    wanted = [
+        read(group.number * group.config.size + n, seat, facts["address"])
+        for group in replicas.groups.values()
+        for n, (seat, facts) in enumerate(zip(group.seats, group.facts, strict=False))
+    ]
+    return sorted(await asyncio.gather(*wanted), key=lambda entry: int(entry["rank"]))

@@ -1,0 +1,142 @@
+"""A Ray cluster of several raylets on this machine, on loopback, in a process of its own: a test talks with it in lines of JSON.
+
+`RayCluster(nodes)` starts it: node 0 is the head, without CPUs. Its processes end with it, also where the test is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+ROOT = Path(__file__).resolve().parent.parent
+#: The head's address and those of its nodes: Ray takes 127.0.0.1 for the machine's outer address, and others of loopback as they are.
+ADDRESS = "127.0.0.{}"
+
+
+def have_ray() -> bool:
+    return importlib.util.find_spec("ray") is not None and importlib.util.find_spec("grpc") is not None
+
+
+class RayCluster:
+    """A cluster and its client port. `home`: HOLYNB_HOME of its nodes; `env`: what they have besides."""
+
+    def __init__(self, nodes: int = 2, cpus: int = 2, home: Path | None = None, **env: str) -> None:
+        self._place = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # socket paths are short
+        self.home = home or self._place / "home"
+        self.home.mkdir(parents=True, exist_ok=True)
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            self.port: int = sock.getsockname()[1]
+        paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+        own = {"PYTHONPATH": paths, "HOLYNB_HOME": str(self.home), "RAY_TMPDIR": str(self._place), "RAY_USAGE_STATS_ENABLED": "0"}
+        # A machine with other work takes longer than Ray waits.
+        own |= {"RAY_raylet_start_wait_time_s": "120", "RAY_DEDUP_LOGS": "0", "OMP_NUM_THREADS": "1", **env}
+        command = [sys.executable, "-W", "ignore", __file__, str(nodes), str(cpus), str(self.port)]
+        self._log = (self._place / "log").open("wb")
+        self._process = subprocess.Popen(
+            command, env={**os.environ, **own}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, start_new_session=True
+        )
+        self.raylets: list[int] = self._answer()["raylets"]
+
+    @property
+    def on(self) -> str:
+        return f"ray://{ADDRESS.format(2)}:{self.port}"
+
+    def do(self, word: str, **more: Any) -> Any:
+        """Have it do something, and its answer."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"do": word, **more}).encode() + b"\n")
+        self._process.stdin.flush()
+        answer = self._answer()
+        self.raylets = answer["raylets"]
+        return answer.get("value")
+
+    def _answer(self) -> Any:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith(b"{"):
+                return json.loads(line)
+        raise RuntimeError((self._place / "log").read_text("utf-8", "replace")[-3000:])
+
+    def processes(self) -> list[psutil.Process]:
+        """Everything that the cluster runs, raylets and workers."""
+        out = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("RAY_TMPDIR") == str(self._place):
+                    out.append(process)
+        return out
+
+    def named(self, word: str) -> list[psutil.Process]:
+        """Of these, those whose command line has this word."""
+        out = []
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                if word in " ".join(process.cmdline()):
+                    out.append(process)
+        return out
+
+    def wait_gone(self, word: str, seconds: float = 20.0) -> None:
+        """Wait until no process has this word."""
+        until = time.monotonic() + seconds
+        while left := self.named(word):
+            assert time.monotonic() < until, [p.cmdline() for p in left]
+            time.sleep(0.1)
+
+    def end(self) -> None:
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                process.send_signal(signal.SIGCONT)
+        for process in (self._process, *self.processes()):
+            with contextlib.suppress(ProcessLookupError, psutil.Error):
+                process.kill()
+        self._process.wait(20)
+        for stream in (self._process.stdin, self._process.stdout, self._log):
+            with contextlib.suppress(OSError):
+                if stream is not None:
+                    stream.close()
+        shutil.rmtree(self._place, ignore_errors=True)
+
+
+def main(count: int, cpus: int, port: int) -> None:
+    """The cluster's own process."""
+    from ray.cluster_utils import Cluster
+
+    def sizes(number: int) -> dict[str, Any]:
+        return {"object_store_memory": 80 * 2**20, "include_dashboard": False, "node_ip_address": ADDRESS.format(number + 2)}
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "ray_client_server_port": port, **sizes(0)})
+    nodes: list[Any] = [cluster.head_node]
+    nodes += [cluster.add_node(wait=False, num_cpus=cpus, **sizes(number + 1)) for number in range(count)]
+    cluster.wait_for_nodes(120)
+
+    def tell(value: Any = None) -> None:
+        raylets = [n.all_processes["raylet"][0].process.pid if n is not None and "raylet" in n.all_processes else 0 for n in nodes]
+        print(json.dumps({"raylets": raylets, "value": value}), flush=True)
+
+    tell()
+    for line in sys.stdin:
+        wish = json.loads(line)
+        if wish["do"] == "add":
+            nodes.append(cluster.add_node(num_cpus=cpus, **sizes(len(nodes))))
+        elif wish["do"] == "remove":
+            node, nodes[wish["node"]] = nodes[wish["node"]], None
+            cluster.remove_node(node, allow_graceful=False)
+        tell()
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
