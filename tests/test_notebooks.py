@@ -20,13 +20,32 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 #: Of a notebook that asks the same thing of many rows, what asks it of fewer: the embedded model takes a minute for them. Whole by `-m slow`.
-SHORTENED = {"01-first-run": ("sources = demo.rows()", "sources = demo.rows(10)")}
+SHORTENED = {
+    "01-first-run": ("sources = demo.rows()", "sources = demo.rows(10)"),
+    "08-how-good-is-it": ("random_state=3, ignore_index=True)", "random_state=3, ignore_index=True).head(12)"),
+}
+#: Notebooks in Korean, whose code is that of the English ones, and then cells of their own: these alone run here, and all of them by `-m slow`.
+TWINS = {p: p.with_stem(p.stem.removesuffix("-ko")) for p in NOTEBOOKS if p.stem.endswith("-ko")}
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")  # of nbclient and its sockets
 
 
 def by_name(path: Path) -> str:
     return path.stem
+
+
+def code(path: Path) -> list[tuple[str, str]]:
+    """The id and the source of each code cell."""
+    return [(c["id"], "".join(c["source"])) for c in json.loads(path.read_text("utf-8"))["cells"] if c["cell_type"] == "code"]
+
+
+def own(twin: Path) -> list[tuple[str, str]]:
+    """The code cells that a notebook in Korean has beside those of the English one."""
+    return code(twin)[len(code(TWINS[twin])) :]
+
+
+#: What there is to run in each.
+RUNNING = [p for p in NOTEBOOKS if p not in TWINS or own(p)]
 
 
 def outputs(book: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
@@ -40,10 +59,10 @@ Books = dict[Path, Future[nbformat.NotebookNode]]
 def books(request: pytest.FixtureRequest, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Books]:
     """The notebooks that this module's chosen tests ask for, by path, as they are run: three at a time, for most of a run is waiting for its servers."""
     mine = [i for i in request.session.items if i.path == request.path and "books" in i.fixturenames]
-    chosen = {p for p in NOTEBOOKS if any(getattr(i, "callspec", None) is None or i.callspec.params["path"] == p for i in mine)}
+    chosen = {p for p in RUNNING if any(getattr(i, "callspec", None) is None or i.callspec.params["path"] == p for i in mine)}
     place = tmp_path_factory.mktemp("books")
     with ThreadPoolExecutor(3) as threads:
-        yield {p: threads.submit(executed, p, home_in(place / p.stem, models)) for p in NOTEBOOKS if p in chosen}
+        yield {p: threads.submit(executed, p, home_in(place / p.stem, models)) for p in RUNNING if p in chosen}
     end_pools(place)
 
 
@@ -62,6 +81,9 @@ def executed(path: Path, home: Path, *, whole: bool = False) -> nbformat.Noteboo
         assert sum(long in cell.source for cell in book.cells) == 1
         for cell in book.cells:
             cell.source = cell.source.replace(long, short)
+    if path in TWINS and not whole:
+        kept = {code(path)[0], *own(path)}
+        book.cells = [c for c in book.cells if c.cell_type == "code" and (c["id"], c.source) in kept]
     client = NotebookClient(book, timeout=240, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}, allow_errors=True)
     done: nbformat.NotebookNode = asyncio.run(client.async_execute(env={**os.environ, "HOLYNB_HOME": str(home)}))
     return done
@@ -72,7 +94,7 @@ def test_there_are_notebooks() -> None:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=by_name)
+@pytest.mark.parametrize("path", RUNNING, ids=by_name)
 def test_it_runs(path: Path, books: Books) -> None:
     book = books[path].result()
     assert not [f"{o.ename}: {o.evalue}" for o in outputs(book) if o.output_type == "error"]
@@ -80,7 +102,7 @@ def test_it_runs(path: Path, books: Books) -> None:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=by_name)
+@pytest.mark.parametrize("path", RUNNING, ids=by_name)
 def test_what_it_leaves_reads_without_a_kernel(path: Path, books: Books) -> None:
     book = books[path].result()
     shown = [o.data for o in outputs(book) if "data" in o]
@@ -92,10 +114,25 @@ def test_what_it_leaves_reads_without_a_kernel(path: Path, books: Books) -> None
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("path", [p for p in NOTEBOOKS if p.stem in SHORTENED], ids=by_name)
+@pytest.mark.parametrize("path", [p for p in NOTEBOOKS if p.stem in SHORTENED or p in TWINS], ids=by_name)
 def test_it_runs_over_all_of_its_rows(path: Path, models: Path, tmp_path: Path) -> None:
     book = executed(path, home_in(tmp_path / "whole", models), whole=True)
     assert not [f"{o.ename}: {o.evalue}" for o in outputs(book) if o.output_type == "error"]
+
+
+@pytest.mark.parametrize("path", TWINS, ids=by_name)
+def test_a_notebook_in_korean_has_the_code_of_the_english_one(path: Path) -> None:
+    assert code(path)[: len(code(TWINS[path]))] == code(TWINS[path])
+    assert all(name.startswith("ko-") for name, _ in own(path))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=by_name)
+def test_every_chapter_says_who_it_is_for_and_is_in_the_index(path: Path) -> None:
+    first = nbformat.read(path, as_version=4).cells[0].source
+    assert re.search(
+        r"^\*For whoever .*Afterwards you |^\*.*(분을 위한 장입니다|쓸 줄 알면 됩니다)\.\*", first, re.MULTILINE | re.DOTALL
+    ), first
+    assert f"]({path.name})" in (ROOT / "notebooks" / "README.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=by_name)
