@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
@@ -82,7 +83,8 @@ def _running_loop() -> asyncio.AbstractEventLoop:
     global _loop, _thread  # noqa: PLW0603 - as above
     with _lock:
         if _loop is None or _thread is None or not _thread.is_alive():
-            _loop = asyncio.new_event_loop()
+            # asyncio's own, whatever policy a program or Ray's workers set: uvloop's connections do not take all that ours are asked for.
+            _loop = asyncio.ProactorEventLoop() if sys.platform == "win32" else asyncio.SelectorEventLoop()
             _thread = threading.Thread(target=_serve, args=(_loop,), name="holynb-io", daemon=True)
             _thread.start()
         return _loop

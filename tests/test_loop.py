@@ -51,3 +51,18 @@ def test_a_call_without_a_loop_does_nothing():
     ran: list[int] = []
     loop.call(ran.append, 1)
     assert ran == []
+
+
+def test_it_is_asyncios_own_whatever_policy_the_program_has_set():
+    """uvloop's, which Ray's workers have, refuses what our connections ask for."""
+
+    class Foreign(asyncio.DefaultEventLoopPolicy):
+        def new_event_loop(self) -> asyncio.AbstractEventLoop:
+            raise AssertionError("a loop of the program's policy")
+
+    before = asyncio.get_event_loop_policy()
+    asyncio.set_event_loop_policy(Foreign())
+    try:
+        assert loop.submit(asyncio.sleep(0, "ours")).result(5) == "ours"
+    finally:
+        asyncio.set_event_loop_policy(before)

@@ -71,7 +71,9 @@ def request_for(item: WorkItem, endpoint: EndpointState, validator: ResponseVali
     """An item's request as sent to this endpoint."""
     request = item.request
     if request.default_limit and request.route != endpoint.route:  # moved: what is the default there may be more than this one takes
-        request = replace(request, sampling=replace(request.sampling, max_tokens=endpoint.traits.longest(request.sampling.think)))
+        longest = endpoint.traits.longest(request.sampling.think)
+        if longest != request.sampling.max_tokens:  # mostly they are the same, and a copy costs more than the question
+            request = replace(request, sampling=replace(request.sampling, max_tokens=longest))
     if request.tiers:
         request = service_order.at_its_tier(request, item, endpoint)
     if validator is not None:
