@@ -29,7 +29,8 @@ def displayed(here: Kernel, sent: str, seconds: float = 20) -> list[dict[str, st
     end = time.monotonic() + seconds
     while time.monotonic() < end and not (bundles and "ok" in bundles[-1].get("text/plain", "")):
         message = here.client.get_iopub_msg(timeout=seconds)
-        if message["msg_type"] in ("display_data", "update_display_data", "execute_result"):
+        of_ours = message["parent_header"].get("msg_id") == sent  # a table of a cell before may still be put in its place
+        if of_ours and message["msg_type"] in ("display_data", "update_display_data", "execute_result"):
             bundles.append(message["content"]["data"])
     return bundles
 
