@@ -28,6 +28,7 @@ CALLED = {
     "IPython": "ipython",
     "PIL": "pillow",
     "dotenv": "python-dotenv",
+    "yaml": "pyyaml",
     "pynvml": "nvidia-ml-py",
     "google": "google-auth",
     "markdown_it": "markdown-it-py",
@@ -155,7 +156,7 @@ def declared(*extras: str) -> set[str]:
 
 def test_what_is_imported_is_declared() -> None:
     """Everything the packages import comes with Python, from the project, or from a declared dependency."""
-    distributions = declared("lab", "local", "aws", "google", "files", "images")
+    distributions = declared("lab", "local", "aws", "google", "files", "images", "ray")
     used = {(m.name, i.name.partition(".")[0]) for m in modules() for i in m.imports}
     foreign = {(m, n) for m, n in used if n and n not in sys.stdlib_module_names and n not in ("holynb", "kernels_support", *OPTIONAL)}
     assert not {(m, n) for m, n in foreign if canonicalize_name(CALLED.get(n, n)) not in distributions}
