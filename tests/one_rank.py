@@ -22,9 +22,11 @@ def bytes_model(path: Path) -> Path:
 
 
 def runner(folder: Path, *, blocks: int | None = None, share: bool = True, **limits: int) -> Runner:
-    """A runner with another cache and other limits than the machine would give it."""
+    """A runner with another cache and other limits than the machine would give it. `blocks`: for each group of layers."""
     made = Runner(folder)
-    made.blocks = BlockAllocator(blocks or made.blocks.total, made.blocks.size, share=share, window=made.blocks.window)
+    made.blocks = BlockAllocator(
+        blocks * made.blocks.groups if blocks else made.blocks.total, made.blocks.size, share=share, windows=made.blocks.windows
+    )
     made.scheduler = BatchScheduler(made.blocks, BatchLimits(**{"batch": 64, "chunk": 512, "max_len": 512} | limits))
     return made
 

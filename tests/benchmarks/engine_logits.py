@@ -92,6 +92,7 @@ def ours(spec: Spec, weights: Weights, ids: Any) -> Any:
     if device.type == "cpu":
         seq = Seq(Job(0, tuple(ids.tolist()), 1))
         seq.blocks = list(range(blocks))
+        seq.tables = [seq.blocks]
         part = forward_batch([PrefillChunk(seq, 0, LENGTH)], PAGE, spec.heads // spec.kv_heads, kv.dtype)
         part.last = last
     else:

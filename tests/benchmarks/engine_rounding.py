@@ -46,6 +46,7 @@ def logits(folder: Path, pieces: list[list[int]], dtype: str, kv_dtype: str | No
         for ids in pieces:
             seq = Seq(Job(0, tuple(ids), 1))
             seq.blocks = list(range(-(-len(ids) // PAGE)))
+            seq.tables = [seq.blocks]
             batch = forward_batch([PrefillChunk(seq, 0, len(ids))], PAGE, spec.heads // spec.kv_heads, kind)
             batch.last = None
             found.append(model.forward(batch, kv)[:-1].float())

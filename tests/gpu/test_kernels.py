@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ from kernels_support.gpu import (  # noqa: E402
 from kernels_support.gpu import quantize_fp8 as eight  # noqa: E402
 from kernels_support.gpu.attention import AttentionKind, Span, attend_reference, causal, runs  # noqa: E402
 from kernels_support.gpu.feeding import DecodeInputs, feed, feed_reference  # noqa: E402
+from kernels_support.gpu.feeding_groups import GroupInputs, feed_groups, feed_groups_reference  # noqa: E402
 from kernels_support.gpu.fp8_matrix import Fp8Matrix, dequantize, quantize_matrix  # noqa: E402
 from kernels_support.gpu.paged import PREFILL_TILE_QUERIES, Decode, Prefill, fills_device, splits  # noqa: E402
 from kernels_support.gpu.sampling import (  # noqa: E402
@@ -529,6 +531,24 @@ def test_feeding() -> None:
         assert torch.equal(ours, plain)
     assert made[0][1].tolist()[:3] == [12, 55, 10]
     assert made[0][3].tolist() == [7 * 16, 3 * 16 + 5, 6 * 16 + 15, -1]
+
+
+def test_feeding_of_further_groups() -> None:
+    """Rows with and without a new block, an empty one, and rows behind the batch, which stay as they are."""
+    ints = partial(torch.tensor, dtype=torch.int32, device=DEVICE)
+    made = []
+    for run in (feed_groups, feed_groups_reference):
+        tables, slots = torch.arange(36, dtype=torch.int32, device=DEVICE).view(3, 4, 3).contiguous(), ints([[99] * 4] * 3)
+        run(
+            GroupInputs(
+                ints([[9, 9, 9], [9, 9, 9], [16, 5, -1], [9, 9, 9]]), ints([[7, -1, -1], [40, -1, -1], [2, -1, 6]]), tables, slots, 16
+            )
+        )
+        made.append((tables, slots))
+    for ours, plain in zip(*made, strict=True):
+        assert torch.equal(ours, plain)
+    assert made[0][1].tolist() == [[112, 53, -1, 99], [640, 245, -1, 99], [32, 437, -1, 99]]
+    assert made[0][0][:, 0, 1].tolist() == [7, 40, 2]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -24,7 +24,7 @@ from holynb.pool.engine.model import Collectives, Decoder  # noqa: E402
 from holynb.pool.engine.pipeline import SingleStage  # noqa: E402
 from holynb.pool.engine.precompile import launches  # noqa: E402
 from holynb.pool.engine.runner import Runner  # noqa: E402
-from holynb.pool.fit import plan  # noqa: E402
+from holynb.pool.fit import cache_groups, plan  # noqa: E402
 from holynb.pool.fit.four_bits import FourBits  # noqa: E402
 from holynb.pool.fit.limits import BatchLimits  # noqa: E402
 from holynb.pool.fit.mesh import Mesh  # noqa: E402
@@ -74,12 +74,14 @@ def started(folder: Path, spec: Spec, mesh: Mesh) -> set[Any]:
     """What the engine starts over two layers of a model, of which only the shapes are there, at every size."""
     shard = mesh.shard(spec)
     shard = replace(shard, layers=(shard.layers[0], shard.layers[0] + 2))
+    groups = cache_groups(spec, mesh, LIMITS.max_len)
+    groups = replace(groups, places=groups.places[:2])
     with lang.record_launches() as noted, torch.inference_mode(), open_safetensors(folder) as source:
         weights = load(spec, shard, source, "meta", torch.bfloat16)
         kv = allocate_kv(
             (2, shard.kv_heads[1] - shard.kv_heads[0], 1024, spec.head_dim), torch.float8_e4m3fn if spec.kv_fp8 else torch.bfloat16, "meta"
         )
-        model = Decoder(spec, weights, LIMITS.max_len, Unmet(mesh) if mesh.tensor > 1 else None)
+        model = Decoder(spec, weights, LIMITS.max_len, Unmet(mesh) if mesh.tensor > 1 else None, groups)
         engine = GraphExecutor(model, kv, 16, LIMITS, capture=False, stage=Place(mesh))
         for rows, chunk in [(b, 0) for b in engine.batches] + [(b, c) for b in (0, *engine.mixed_batches) for c in engine.chunks]:
             engine._work(rows, chunk)

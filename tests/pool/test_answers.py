@@ -107,6 +107,7 @@ def test_a_trained_model_says_nearly_the_same_from_a_cache_of_eight_bits(home: P
         model = Decoder(spec, load(spec, Mesh().shard(spec), source, "cpu", torch.float32), 160)
         seq = Seq(Job(0, tuple(ids), 1))
         seq.blocks = list(range(10))
+        seq.tables = [seq.blocks]
         batch = forward_batch([PrefillChunk(seq, 0, 160)], 16, spec.heads // spec.kv_heads, torch.float32)
         batch.last, shape = None, (spec.layers, 2, spec.kv_heads, 160, spec.head_dim)
         plain, eight = (model.forward(batch, torch.zeros(shape, dtype=dtype))[:-1] for dtype in (torch.float32, torch.float8_e4m3fn))

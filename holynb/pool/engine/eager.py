@@ -24,32 +24,41 @@ __all__ = ["EagerExecutor", "forward_batch"]
 
 
 def forward_batch(  # noqa: PLR0917 - what a batch is made of
-    rows: list[PrefillChunk], size: int, group: int, dtype: torch.dtype, windows: Sequence[int] = (0,), device: torch.device | str = "cpu"
+    rows: list[PrefillChunk],
+    size: int,
+    group: int,
+    dtype: torch.dtype,
+    windows: Sequence[Sequence[int]] = ((0,),),
+    device: torch.device | str = "cpu",
 ) -> ForwardBatch:
     """The tensors of these chunks. `size`: tokens of a block; `group`: query heads per KV head; `dtype`: what is computed in.
 
-    `windows`: how many tokens the layers see (0: all before), each number once.
+    `windows`: of each of the cache's groups, how many tokens the layers see (0: all before), each number once.
     """
     ids: list[int] = []
     positions: list[Tensor] = []
-    slots: list[Tensor] = []
-    spans: dict[int, list[Span]] = {window: [] for window in windows}
+    slots: list[list[Tensor]] = [[] for _ in windows]
+    spans: list[dict[int, list[Span]]] = [{window: [] for window in mine} for mine in windows]
     last: list[int] = []
     for row in rows:
         seq, end = row.seq, row.start + row.count
-        for window, mine in spans.items():
-            first = max(0, row.start + 1 - window) if window else 0
-            mask = causal(row.count, end - first, group, dtype, device, window=window)
-            mine.append(Span(len(ids), len(ids) + row.count, runs(seq.blocks, size, end, first), mask))
-        ids += seq.tokens[row.start : end]
         at = torch.arange(row.start, end)
-        blocks = torch.tensor(seq.blocks[row.start // size : (end - 1) // size + 1])
+        masks: dict[int, Tensor | None] = {}
+        for table, by_window, places in zip(seq.tables, spans, slots, strict=True):
+            for window, mine in by_window.items():
+                first = max(0, row.start + 1 - window) if window else 0
+                if window not in masks:
+                    masks[window] = causal(row.count, end - first, group, dtype, device, window=window)
+                mine.append(Span(len(ids), len(ids) + row.count, runs(table, size, end, first), masks[window]))
+            blocks = torch.tensor(table[row.start // size : (end - 1) // size + 1])
+            places.append(blocks[at // size - row.start // size] * size + at % size)
+        ids += seq.tokens[row.start : end]
         positions.append(at)
-        slots.append(blocks[at // size - row.start // size] * size + at % size)
         last += range(len(ids) - row.logit_rows, len(ids))
     picked = None if len(last) == len(ids) else torch.tensor(last, dtype=torch.int64, device=device)
-    where, written = torch.cat(positions).to(device), torch.cat(slots).to(device)
-    return ForwardBatch(torch.tensor(ids, device=device), where, written, partial(_attend, spans=spans), picked)
+    groups = [(torch.cat(places).to(device), partial(_attend, spans=mine)) for places, mine in zip(slots, spans, strict=True)]
+    where = torch.cat(positions).to(device)
+    return ForwardBatch(torch.tensor(ids, device=device), where, *groups[0], picked, others=groups[1:])
 
 
 def _attend(
@@ -75,6 +84,7 @@ class EagerExecutor:
 
     def __init__(self, model: Decoder, kv: Tensor, block: int, stage: SingleStage | None = None) -> None:
         self.model, self.kv, self.block, self.stage = model, kv, block, stage or SingleStage()
+        self._cache = model.cache_of(kv)
         self.lookahead = self.stage.lookahead
         layer = model.weights.layers[0]
         self._group = layer.out.shape[1] // model.spec.head_dim // kv.shape[2]
@@ -87,7 +97,7 @@ class EagerExecutor:
             batch = forward_batch(rows, self.block, self._group, self.model.dtype, self.model.windows, self.kv.device)
             hidden = self.stage.receive_hidden(len(batch.ids))
             with self.stage.timed():
-                output = self.model.forward(batch, self.kv, hidden)
+                output = self.model.forward(batch, self._cache, hidden)
             if not self.stage.last:
                 self.stage.send_hidden(output)
             elif step.plain:

@@ -97,7 +97,9 @@ class Embedder:
         slots = torch.arange(total, device=like.device, dtype=torch.int32 if like.is_cuda else torch.int64)
         _, _, heads, _, size = like.shape
         keys, values = (torch.empty(heads, total, size, dtype=self._model.dtype, device=like.device) for _ in range(2))
-        batch = ForwardBatch(ids, positions, slots, partial(_attend, spans=spans), hidden=True)
+        attend = partial(_attend, spans=spans)
+        others = [(slots, attend)] * (len(self._model.windows) - 1)
+        batch = ForwardBatch(ids, positions, slots, attend, hidden=True, others=others)
         with torch.inference_mode():
             states = self._model.forward(batch, [(keys, values)] * len(self._model.weights.layers)).float()
             pooled = [states[b - 1] if job.pooling == "last" else states[a:b].mean(0) for job, (a, b) in zip(jobs, spans, strict=True)]

@@ -23,7 +23,9 @@ from torch import Tensor
 from holynb.pool.engine.apart import StepScores, device_of, sample_decode, sample_prefill
 from holynb.pool.engine.capture import Capture
 from holynb.pool.engine.inputs import SAMPLING_FIELDS, DecodeBatch, pack_prefill, pad_last, pair_seeds
+from holynb.pool.engine.mixed_batch import mixed_forward_batch
 from holynb.pool.engine.model import Decoder, ForwardBatch
+from holynb.pool.engine.more_groups import MoreGroups
 from holynb.pool.engine.pinned import PinnedBuffers
 from holynb.pool.engine.pipeline import SingleStage
 from holynb.pool.engine.scores import Scores
@@ -31,7 +33,7 @@ from holynb.pool.engine.sequence import PrefillChunk, Step
 from holynb.pool.engine.sizes import BATCH_SIZES, CHUNK_SIZES, MIXED_BATCH_SIZES, sizes_up_to
 from holynb.pool.fit import BatchLimits
 from kernels_support.gpu.feeding import DecodeInputs, feed
-from kernels_support.gpu.paged import PREFILL_TILE_QUERIES, Decode, MixedBatch, Prefill, splits
+from kernels_support.gpu.paged import PREFILL_TILE_QUERIES, Decode, Prefill, splits
 from kernels_support.gpu.sampler import sample_into
 from kernels_support.gpu.sampling import SamplingParams
 
@@ -64,14 +66,14 @@ class GraphExecutor:
     ) -> None:
         self.stage = stage or SingleStage()
         self.lookahead = self.stage.lookahead + 1
-        self.model, self.kv, self.block = model, kv, block
+        self.model, self.kv, self.block, self._cache, groups = model, kv, block, model.cache_of(kv), len(model.windows)
         self.batches, self.chunks = sizes_up_to(BATCH_SIZES, limits.batch), sizes_up_to(CHUNK_SIZES, limits.chunk)
         self.mixed_batches = sizes_up_to(MIXED_BATCH_SIZES, limits.batch)
         self.rows, self.width = limits.batch, -(-limits.max_len // block)
-        self.lanes = [DecodeBatch(limits.batch, self.width, block, token_offset=2 * limits.batch * i) for i in range(self.lookahead)]
+        self.lanes = [DecodeBatch(limits.batch, self.width, block, 2 * limits.batch * i, groups) for i in range(self.lookahead)]
         self._allocate(limits)
         blank = {self.decode_inputs: -1, self.order: 0, self.prompt_tokens: -1, self.tiles: -1, self.last: 0, self.tokens: 0}
-        self._capture = Capture(blank) if capture and kv.is_cuda else None
+        self._capture = Capture(blank | self._more.blank) if capture and kv.is_cuda else None
         self._graphs: dict[tuple[int, int, bool], Callable[[], None]] = {}
         self._logits: Tensor | None = None
         self._device = device_of(kv)
@@ -80,6 +82,7 @@ class GraphExecutor:
     def _allocate(self, limits: BatchLimits) -> None:
         """Buffers that graphs read and write, and the pinned memory that they are filled from."""
         rows, chunk, width = self.rows, limits.chunk, self.width
+        self._more = MoreGroups(len(self.model.windows) - 1, rows, width, chunk, self.kv)
         ints = partial(torch.zeros, dtype=torch.int32, device=self.kv.device)
         # Sampled tokens of a step: decode rows', then prompts'.
         self.tokens = ints(2 * rows)
@@ -96,7 +99,13 @@ class GraphExecutor:
         hidden_rows = 0 if self.stage.first and self.stage.last else rows + chunk
         self.hidden_in = torch.zeros(hidden_rows, self.model.spec.hidden, dtype=self.model.dtype, device=self.kv.device)
         self.hidden_out = torch.zeros_like(self.hidden_in)
-        size = rows * (4 + 2 * SAMPLING_FIELDS + 5) + 3 * chunk + 2 * (chunk // PREFILL_TILE_QUERIES + rows) + 2 * rows * width
+        size = (
+            rows * (4 + 2 * SAMPLING_FIELDS + 5)
+            + 3 * chunk
+            + 2 * (chunk // PREFILL_TILE_QUERIES + rows)
+            + 2 * rows * width
+            + self._more.size
+        )
         self._pinned = PinnedBuffers(size, 2 * rows, max(MIN_HOST_BUFFERS, 2 * self.lookahead + 2), self.kv)
 
     def launch(self, step: Step) -> StepInFlight:
@@ -177,10 +186,12 @@ class GraphExecutor:
         if batch.fill(step.decode, mixed=step.mixed) or self.lookahead > 1:
             batch.sampling[:3, n:] = 0
             self._pinned.send_table(batch.table[:n, : batch.columns], self.decode_table)
+            self._more.send_tables(self._pinned, batch, n)
             self._pinned.send(pair_seeds(batch.sampling), self.decode_sampling)
             self._pinned.send(batch.order, self.order)
         batch.inputs[:, n:size] = -1
         self._pinned.send(batch.inputs[:, :size], self.decode_inputs)
+        self._more.send_blocks(self._pinned, batch, size)
         return size
 
     def _send_prefill(self, chunks: list[PrefillChunk]) -> int:
@@ -195,6 +206,7 @@ class GraphExecutor:
         self._pinned.send(pad_last(batch.last[None], prompts, 0), self.last)
         self._pinned.send(pair_seeds(pad_last(batch.sampling, self.rows, 0)), self.prefill_sampling)
         self._pinned.send_table(batch.table, self.prefill_table)
+        self._more.send_prefill(self._pinned, batch, size)
         return size
 
     def _run(self, rows: int, chunk: int, step: Step, scores: StepScores | None) -> None:
@@ -243,7 +255,7 @@ class GraphExecutor:
             batch = mixed_forward_batch(self._decode_pass(rows), self._prefill_pass(chunk))
         else:
             batch = self._decode_pass(rows) if rows else self._prefill_pass(chunk)
-        output = self.model.forward(batch, self.kv, self.hidden_in[: rows + chunk])
+        output = self.model.forward(batch, self._cache, self.hidden_in[: rows + chunk])
         if not self.stage.last:
             self.hidden_out[: rows + chunk].copy_(output)
         elif sample:
@@ -259,8 +271,8 @@ class GraphExecutor:
         inputs, table = self.decode_inputs[: 4 * rows].view(4, rows), self.decode_table[:rows]
         ids, positions, slots, lengths, next_positions = (row[:rows] for row in self.decode_rows)
         feed(DecodeInputs(inputs, self.lane_tokens.view(-1), table, ids, positions, slots, lengths, next_positions, self.block))
-        kv_splits = splits(rows, self.kv.shape[2])
-        return ForwardBatch(ids, positions, slots, Decode(table, lengths, self.block, kv_splits, self.order[:rows]))
+        attend = Decode(table, lengths, self.block, splits(rows, self.kv.shape[2]), self.order[:rows])
+        return ForwardBatch(ids, positions, slots, attend, others=self._more.decode(inputs, attend))
 
     def _prefill_pass(self, chunk: int) -> ForwardBatch:
         """Prompt tokens; those at `last` are sampled."""
@@ -269,23 +281,8 @@ class GraphExecutor:
         tiles = self.tiles[: 2 * (chunk // PREFILL_TILE_QUERIES + prompts)].view(-1, 2)
         attend = Prefill(self.prefill_table[:prompts], tiles, self.spans.view(-1, 3), self.block)
         # Padding has the id and position -1: clamped, because only its slot (-1: not written) tells it apart.
-        return ForwardBatch(ids.clamp(min=0), positions.clamp(min=0), slots, attend, self.last[:prompts])
-
-
-def mixed_forward_batch(decode: ForwardBatch, prefill: ForwardBatch) -> ForwardBatch:
-    """Both as one forward pass. Sampled are all decode rows, then the prefill's `last`."""
-    assert isinstance(decode.attend, Decode)  # noqa: S101 - for the type checker
-    assert isinstance(prefill.attend, Prefill)  # noqa: S101 - for the type checker
-    assert prefill.last is not None  # noqa: S101 - for the type checker
-    rows = decode.ids.shape[0]
-    decode_rows = torch.arange(rows, dtype=torch.int32, device=decode.ids.device)
-    return ForwardBatch(
-        torch.cat((decode.ids, prefill.ids)),
-        torch.cat((decode.positions, prefill.positions)),
-        torch.cat((decode.slots, prefill.slots)),
-        MixedBatch(decode.attend, prefill.attend),
-        torch.cat((decode_rows, prefill.last + rows)),
-    )
+        others = self._more.prefill(chunk, attend)
+        return ForwardBatch(ids.clamp(min=0), positions.clamp(min=0), slots, attend, self.last[:prompts], others=others)
 
 
 def sampling_params(sampling: Tensor, position: Tensor, rows: int) -> SamplingParams:

@@ -41,11 +41,14 @@ class DecodeBatch:
     `inputs` (4, rows): token index, token id, position, new block, as in `kernels_support.gpu.feeding.DecodeInputs.host`.
     `table` (rows, width): block tables, of which the first `columns` are in use. `sampling`: as `sampling_fields`.
     `order` (rows): the rows by length, longest first, which stays valid until rows come or go: all grow by one a step.
-    `token_offset`: where this lane's tokens begin among the last tokens of all lanes on the device.
+    `token_offset`: where this lane's tokens begin among the last tokens of all lanes on the device. `more_tables` (groups, rows, width)
+    and `more_blocks` (groups, rows): block tables and new blocks of the cache's groups behind the first.
     """
 
-    def __init__(self, rows: int, width: int, page: int, token_offset: int = 0) -> None:
-        self.page, self.token_offset = page, token_offset
+    def __init__(self, rows: int, width: int, page: int, token_offset: int = 0, groups: int = 1) -> None:
+        self.page, self.token_offset, self.groups = page, token_offset, groups
+        self.more_tables = np.zeros((groups - 1, rows, width), np.int32)
+        self.more_blocks = np.full((groups - 1, rows), -1, np.int32)
         self.inputs = np.full((4, rows), -1, np.int32)
         self.table = np.zeros((rows, width), np.int32)
         self.sampling = np.zeros((SAMPLING_FIELDS, rows), np.int32)
@@ -76,11 +79,15 @@ class DecodeBatch:
         inputs[0] = self._token_indices[:n]
         inputs[2] += 1
         inputs[3] = -1
+        if self.groups > 1:
+            self.more_blocks[:, :n] = -1
         for i in np.flatnonzero(inputs[2] % self.page == 0).tolist():
             block = seqs[i].blocks[-1]
             column = int(inputs[2, i]) // self.page
             inputs[3, i] = self.table[i, column] = block
             self.columns = max(self.columns, column + 1)
+            if self.groups > 1:
+                self.more_blocks[:, i] = self.more_tables[:, i, column] = [table[-1] for table in seqs[i].tables[1:]]
         return False
 
     def _rebuild(self, seqs: list[Seq]) -> None:
@@ -88,6 +95,8 @@ class DecodeBatch:
         old = [before.get(s, -1) for s in seqs]
         source = np.array(old, np.int64)
         self.table[:n], self.sampling[:, :n] = self.table[source], self.sampling[:, source]
+        if self.groups > 1:
+            self._rebuild_more(seqs, old)
         fresh = [i for i, k in enumerate(old) if k < 0]
         if fresh:
             self.sampling[:, fresh] = sampling_fields([seqs[i] for i in fresh])
@@ -107,6 +116,15 @@ class DecodeBatch:
         self.columns = max(len(s.blocks) for s in seqs)
         self._seqs, self._rows_changed = list(seqs), True
 
+    def _rebuild_more(self, seqs: list[Seq], old: list[int]) -> None:
+        """The tables of further groups; `old`: where each row was, -1: nowhere."""
+        n = len(seqs)
+        self.more_tables[:, :n], self.more_blocks[:, :n] = self.more_tables[:, old], -1
+        for i, seq in enumerate(seqs):
+            for table, blocks in zip(self.more_tables, seq.tables[1:], strict=True):
+                first = 0 if old[i] < 0 else len(blocks) - 1
+                table[i, first : len(blocks)] = blocks[first:]
+
     def record_sampled(self, decode: list[Seq], prefilled: list[Seq], offset: int) -> list[int]:
         """Record where this step's tokens lie: decode rows' at their own index, prompts' from `offset` on. Returns the indices."""
         indices = [*range(len(decode)), *range(offset, offset + len(prefilled))]
@@ -123,7 +141,8 @@ class PrefillBatch:
     """A step's prompt chunks, one after the other. `tokens` (3, tokens): ids, positions, slots.
 
     `tiles` (n, 2), `spans` (rows, 3) and `table` (rows, blocks) are as in `kernels_support.gpu.paged.Prefill`. `last`: indices of the
-    tokens whose logits are wanted; `sampling`: the parameters of those that are sampled, as `sampling_fields`.
+    tokens whose logits are wanted; `sampling`: the parameters of those that are sampled, as `sampling_fields`. `more_slots` (groups,
+    tokens) and `more_tables` (groups, rows, blocks) are of the cache's groups behind the first.
     """
 
     tokens: Ints
@@ -132,31 +151,43 @@ class PrefillBatch:
     last: Ints
     table: Ints
     sampling: Ints
+    more_slots: Ints
+    more_tables: Ints
 
 
 def pack_prefill(rows: list[PrefillChunk], page: int, queries: int) -> PrefillBatch:
     """The arrays of these chunks; `queries` is the size of the attention kernel's tile."""
     total = sum(r.count for r in rows)
-    tokens = np.empty((3, total), np.int32)
-    tables = [np.array(r.seq.blocks[: -(-(r.start + r.count) // page)], np.int32) for r in rows]
-    table = np.zeros((len(rows), max(map(len, tables))), np.int32)
+    tokens = np.empty((2, total), np.int32)
+    slots = np.empty((len(rows[0].seq.tables), total), np.int32)
+    tables = np.zeros((len(slots), len(rows), max(-(-(r.start + r.count) // page) for r in rows)), np.int32)
     tiles: list[tuple[int, int]] = []
     spans: list[tuple[int, int, int]] = []
     at = 0
     for i, row in enumerate(rows):
         end = row.start + row.count
-        positions = np.arange(row.start, end, dtype=np.int32)
+        positions, blocks = np.arange(row.start, end, dtype=np.int32), -(-end // page)
         tokens[0, at : at + row.count] = row.seq.tokens[row.start : end]
         tokens[1, at : at + row.count] = positions
-        tokens[2, at : at + row.count] = tables[i][positions // page] * page + positions % page
-        table[i, : len(tables[i])] = tables[i]
+        for table, its, mine in zip(tables, slots, row.seq.tables, strict=True):
+            table[i, :blocks] = mine[:blocks]
+            its[at : at + row.count] = table[i, positions // page] * page + positions % page
         tiles += [(i, q) for q in range(0, row.count, queries)]
         spans.append((at, row.count, end))
         at += row.count
     ends = [(start + count, r.logit_rows) for (start, count, _), r in zip(spans, rows, strict=True)]
     last = np.array([i for end, wanted in ends for i in range(end - wanted, end)], np.int32)
     sampling = sampling_fields([r.seq for r in rows if r.samples])
-    return PrefillBatch(tokens, np.array(tiles, np.int32), np.array(spans, np.int32), last, table, sampling)
+    return PrefillBatch(
+        np.concatenate((tokens, slots[:1])),
+        np.array(tiles, np.int32),
+        np.array(spans, np.int32),
+        last,
+        tables[0],
+        sampling,
+        slots[1:],
+        tables[1:],
+    )
 
 
 def pair_seeds(sampling: Ints) -> Ints:

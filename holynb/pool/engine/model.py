@@ -6,7 +6,7 @@ stage without embedding or head takes or returns hidden states.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import embedding
 
 from holynb.pool.engine.rope import rope_tables
-from holynb.pool.fit import Spec
+from holynb.pool.fit import CacheGroups, Spec
 from kernels_support.gpu.attention import AttentionKind
 from kernels_support.gpu.dense import head_logits, linear, linear_split_k, lookup, pack_onednn, plain, swiglu
 from kernels_support.gpu.experts import Experts, experts_mlp, fresh_counts
@@ -93,7 +93,7 @@ def pack(weights: Weights) -> Weights:
 class ForwardBatch:
     """The tokens of one forward pass: ids, positions and KV cache slots. `last`: indices of those whose logits are needed; None: all.
 
-    `hidden`: not their logits are wanted, but what the head would be given.
+    `hidden`: not their logits are wanted, but what the head would be given. `others`: slots and attention of the cache's further groups.
     """
 
     ids: Tensor
@@ -102,6 +102,7 @@ class ForwardBatch:
     attend: Attend
     last: Tensor | None = None
     hidden: bool = False
+    others: Sequence[tuple[Tensor, Attend]] = ()
 
 
 class Collectives:
@@ -163,18 +164,25 @@ class _Traits:
     wide_norms: tuple[Tensor, Tensor] | None
     out_way: Joining
     down_way: Joining
+    group: int
 
 
 class Decoder:
-    """The forward pass over a rank's weights."""
+    """The forward pass over a rank's weights. `groups`: where its layers lie in the KV cache; None: one group, each at its own place."""
 
-    def __init__(self, spec: Spec, weights: Weights, max_len: int, collectives: Collectives | None = None) -> None:
+    def __init__(
+        self, spec: Spec, weights: Weights, max_len: int, collectives: Collectives | None = None, groups: CacheGroups | None = None
+    ) -> None:
         self.spec, self.weights, self.collectives = spec, weights, collectives or Collectives()
         norms = (weights.layers[0].norm, weights.layers[0].out_norm)
         device = next(norm.device for norm in norms if norm is not None)
         self.ropes = [table.to(device) for table in rope_tables(spec, max_len)]
+        self._places = tuple((0, i) for i in range(len(weights.layers))) if groups is None else groups.places
         self._traits = [self._traits_of(layer, weights.first + i, max_len) for i, layer in enumerate(weights.layers)]
-        self.windows = sorted({traits.attention.window for traits in self._traits})
+        # Of each of the cache's groups, how many tokens its layers see (0: all), each number once.
+        self.windows = [
+            sorted({t.attention.window for t in self._traits if t.group == g}) for g in range(1 if groups is None else len(groups.windows))
+        ]
         # As rounded to the stream's dtype, in which the reference keeps it.
         self._embed_scale = spec.embed_scale if weights.embed is None else float(torch.tensor(spec.embed_scale, dtype=weights.embed.dtype))
 
@@ -198,7 +206,12 @@ class Decoder:
             wide,
             Joining(layer.out_norm, spec.residual_scale),
             Joining(layer.down_norm, spec.residual_scale),
+            self._places[i - self.weights.first][0],
         )
+
+    def cache_of(self, kv: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Each layer's keys and values in the memory of the cache."""
+        return [(kv[place, 0], kv[place, 1]) for _, place in self._places]
 
     def _counts(self, x: Tensor) -> Iterator[Tensor | None]:
         """For each layer with experts, what they are counted in. All of a pass are zeroed at once."""
@@ -218,15 +231,16 @@ class Decoder:
         ropes, residual, collectives, way = [embedding(batch.positions, table) for table in self.ropes], None, self.collectives, PLAIN
         # Another stage's output is a whole sum; from then on everything that is added to the stream is a partial sum.
         add_norm = norm_for if w.embed is None else collectives.add_norm
-        counts = self._counts(x)
+        counts, groups = self._counts(x), ((batch.slots, batch.attend), *batch.others)
         for layer, traits, (keys, values) in zip(w.layers, self._traits, kv, strict=True):
             normed, residual = add_norm(x, residual, layer.norm, eps, layer.qkv, way)
             add_norm, way = collectives.add_norm, traits.down_way
             qkv = linear(normed, layer.qkv, layer.qkv_bias)
             if traits.wide_norms is not None:
                 qkv = self._normed_widely(qkv, traits.heads, *traits.wide_norms)
-            q = rotate_and_store(qkv, traits.heads, ropes[traits.rope], batch.slots, keys, values)
-            attended = batch.attend(q, keys, values, layer.kv_scales, traits.attention).reshape(q.shape[0], -1)
+            slots, attend = groups[traits.group]
+            q = rotate_and_store(qkv, traits.heads, ropes[traits.rope], slots, keys, values)
+            attended = attend(q, keys, values, layer.kv_scales, traits.attention).reshape(q.shape[0], -1)
             x = collectives.row_parallel_linear(1, attended, layer.out, layer.out_bias)
             normed, residual = add_norm(x, residual, layer.mlp_norm, eps, layer.gate_up, traits.out_way)
             if layer.gate_up is not None and layer.down is not None:

@@ -21,7 +21,7 @@ from holynb.pool.engine.graphs import sampling_params
 from holynb.pool.engine.inputs import SAMPLING_FIELDS
 from holynb.pool.engine.model import Attend, norm_for
 from holynb.pool.engine.sizes import BATCH_SIZES, CHUNK_SIZES, MIXED_BATCH_SIZES, sizes_up_to
-from holynb.pool.fit import BatchLimits, Mesh, Shard, Spec, cpus
+from holynb.pool.fit import BatchLimits, Mesh, Shard, Spec, cache_groups, cpus
 from holynb.pool.fit.experts import ExpertLayers
 from holynb.pool.fit.four_bits import FourBits
 from holynb.pool.fit.quantization import Quantization
@@ -29,6 +29,7 @@ from kernels_support.gpu import dense, experts, fp8, gemm_small_m, gemv, int4
 from kernels_support.gpu.allreduce_norm import FLAG_COUNT, Peers, allreduce_rms_norm
 from kernels_support.gpu.attention import AttentionKind
 from kernels_support.gpu.feeding import DecodeInputs, feed
+from kernels_support.gpu.feeding_groups import GroupInputs, feed_groups
 from kernels_support.gpu.fp8_matrix import BLOCK, Fp8Matrix
 from kernels_support.gpu.gelu_mul import gelu_mul
 from kernels_support.gpu.int4_matrix import Int4Matrix
@@ -145,7 +146,7 @@ class _MetaModel:
         self._kinds = _attention_kinds(spec, self._shard, limits.max_len)
         shape = 2, kv_heads, _META_BLOCKS * block, spec.head_dim
         self._kv = torch.empty(shape, dtype=FP8 if spec.kv_fp8 else dtype, device="meta")
-        self._columns = -(-limits.max_len // block)
+        self._columns, self._more = -(-limits.max_len // block), len(cache_groups(spec, mesh, limits.max_len).windows) - 1
 
     def step(self, rows: int, chunk: int) -> None:
         """Launch the kernels of a batch of `rows`, a `chunk` of prompt tokens, or both (0: none)."""
@@ -165,6 +166,16 @@ class _MetaModel:
         ints, table = self._ints, self._ints(rows, self._columns)
         ids, positions, slots, lengths, next_positions = (row[:rows] for row in ints(5, self._limits.batch))
         feed(DecodeInputs(ints(4, rows), ints(2 * self._limits.batch), table, ids, positions, slots, lengths, next_positions, self._block))
+        if more := self._more:
+            feed_groups(
+                GroupInputs(
+                    ints(4, rows),
+                    ints(more, rows),
+                    ints(more, self._limits.batch, self._columns),
+                    ints(more, self._limits.batch),
+                    self._block,
+                )
+            )
         return slots, Decode(table, lengths, self._block, splits(rows, self._heads.kv), ints(rows))
 
     def _layers(self, rows: int, slots: Tensor, attend: Attend) -> Tensor:

@@ -21,7 +21,7 @@ from holynb.pool.engine.embedder import Embedder
 from holynb.pool.engine.executor import StepExecutor, executor_for, first_steps
 from holynb.pool.engine.scheduler import BatchScheduler
 from holynb.pool.engine.sequence import Step
-from holynb.pool.fit import Mesh, cpus, device_memory, plan, read_spec
+from holynb.pool.fit import BLOCK_TOKENS, Mesh, cache_groups, cpus, device_memory, plan, read_spec
 from holynb.pool.protocol import Emit, Job, JobRunner, RankStats, job_from, job_values
 from kernels_support.jupyter import shortage
 
@@ -34,9 +34,6 @@ __all__ = ["Runner"]
 
 #: How long a step with nothing else to do waits for a grammar.
 _GRAMMAR_WAIT_S = 0.05
-
-#: Small enough that rows of one template share most of their prefix.
-BLOCK_TOKENS = 16
 
 
 class Runner(JobRunner):
@@ -192,8 +189,9 @@ class Runner(JobRunner):
             "batch": scheduler.batch_cap,
             "oom": scheduler.ooms,
             "preempted": scheduler.preempted,
-            "kv_used": used * self.blocks.size,
-            "kv_total": self.blocks.total * self.blocks.size,
+            # As if nothing slid: a token has a place in each group.
+            "kv_used": used * self.blocks.size // self.blocks.groups,
+            "kv_total": self.blocks.total * self.blocks.size // self.blocks.groups,
             "tokens_in": scheduler.tokens_in,
             "tokens_out": scheduler.tokens_out,
             "tokens_shared": scheduler.tokens_shared,
@@ -264,18 +262,17 @@ class Runner(JobRunner):
         if self.device == "cpu":
             weights = pack(weights)
         self.weights_bytes = plan.weights_bytes(self.spec, self.shard, dtype.itemsize, cpu=self.device == "cpu")
-        layers, heads = self.shard.layers[1] - self.shard.layers[0], self.shard.kv_heads[1] - self.shard.kv_heads[0]
-        token_bytes = plan.kv_bytes(self.spec, self.shard, dtype.itemsize)
-        blocks = plan.block_count(self._cache_bytes(share, dtype.itemsize), token_bytes * BLOCK_TOKENS, self.limits, BLOCK_TOKENS)
+        groups = cache_groups(self.spec, self.mesh, self.limits.max_len)
+        block_bytes = BLOCK_TOKENS * plan.kv_bytes(self.spec, self.shard, dtype.itemsize, groups.layers)
+        blocks = groups.block_count(self._cache_bytes(share, dtype.itemsize), block_bytes, self.limits)
         blocks = blocks if self.group is None else self.group.minimum(blocks)
-        self.kv_bytes = blocks * BLOCK_TOKENS * token_bytes
-        self.blocks = BlockAllocator(blocks, BLOCK_TOKENS, window=self.spec.widest_window(self.limits.max_len))
+        self.kv_bytes, self.blocks = blocks * block_bytes, BlockAllocator(blocks, BLOCK_TOKENS, windows=groups.windows)
         # A request without a token limit gets all that one sequence can have; more than the cache would be refused.
-        self.limits = replace(self.limits, max_len=min(self.limits.max_len, blocks * BLOCK_TOKENS))
-        shape = layers, heads, blocks * BLOCK_TOKENS, self.spec.head_dim
+        self.limits = replace(self.limits, max_len=min(self.limits.max_len, self.blocks.capacity))
+        shape = groups.layers, self.shard.kv_heads[1] - self.shard.kv_heads[0], blocks * BLOCK_TOKENS, self.spec.head_dim
         kv = allocate_kv(shape, torch.float8_e4m3fn if self.spec.kv_fp8 else dtype, self.device)
         collectives = None if self.group is None else self.group.collectives(self.spec, self.shard, self.limits.batch, dtype)
-        model = Decoder(self.spec, weights, self.limits.max_len, collectives)
+        model = Decoder(self.spec, weights, self.limits.max_len, collectives, groups)
         self.stage = (
             SingleStage()
             if self.group is None or self.mesh.pipe == 1

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 
+from holynb.pool.engine import blocktables
 from holynb.pool.engine.cache import BlockAllocator, block_keys
 from holynb.pool.engine.scores import Scores
 from holynb.pool.engine.sequence import PrefillChunk, Seq, Step, check_room
@@ -46,7 +47,7 @@ class BatchScheduler:
 
     def check(self, job: Job) -> None:
         """Raises ValueError, with the sizes, if the job can never fit."""
-        check_room(job, self.limits.max_len, self.blocks.total * self.blocks.size)
+        check_room(job, self.limits.max_len, self.blocks.capacity)
         if job.id in self._jobs:
             raise ValueError(f"job {job.id} is here already")
 
@@ -186,29 +187,33 @@ class BatchScheduler:
             seq.cached += 1
 
     def _grow(self, seq: Seq, step: Step) -> bool:
-        """Allocate a block for a sequence, preempting the youngest if need be. Returns False if the sequence itself was preempted."""
-        self._publish(seq, seq.cached, None)
-        seq.slide(self.blocks)
-        while not self.blocks.free:
-            # A step in flight may still write to these blocks; it does so before any later step reads them.
-            victim = self.running[-1]
-            if victim in step.decode:
-                step.decode.remove(victim)
-            self._preempt(victim)
-            if victim is seq:
+        """Allocate a sequence's next blocks, preempting the youngest if need be. Returns False if the sequence itself was preempted."""
+        blocktables.publish(self.blocks, seq, seq.cached)
+        if self.blocks.slides:
+            blocktables.slide(self.blocks, seq)
+        while self.blocks.free < self.blocks.groups:
+            if self._preempt_youngest(step) is seq:
                 return False
-        seq.blocks.append(self.blocks.allocate(seq.blocks[-1] + 1))
+        blocktables.grow(self.blocks, seq)
         return True
+
+    def _preempt_youngest(self, step: Step) -> Seq:
+        # A step in flight may still write to its blocks; it does so before any later step reads them.
+        victim = self.running[-1]
+        if victim in step.decode:
+            step.decode.remove(victim)
+        self._preempt(victim)
+        return victim
 
     def _plan_prefill(self, step: Step) -> None:
         """Add prompt chunks of running sequences, then of newly admitted ones, up to the token budget."""
         # A pipeline's stages wait for the first chunk, one after the other, so that half of a lane's share is filled sooner.
         budget, most = max(self.blocks.size, self.chunk_cap // (2 * self.lanes if self.lanes > 1 else 1)), self.limits.batch
-        for seq in self.running:
-            if budget and not seq.prefilled and step.logit_rows < most:
+        for seq in [s for s in self.running if not s.prefilled]:
+            if budget and step.logit_rows < most and seq in self.running:
                 budget -= self._plan_chunk(seq, budget, step)
         while budget and self.waiting and not self.waiting[0].pending and len(self.running) < self.batch_cap and step.logit_rows < most:
-            if not self._admit(self.waiting[0]):
+            if not self._admit(self.waiting[0], budget):
                 break
             seq = self.waiting.popleft()
             self.running.append(seq)
@@ -217,54 +222,47 @@ class BatchScheduler:
 
     def _plan_chunk(self, seq: Seq, budget: int, step: Step) -> int:
         """Add the next tokens of a prompt, `budget` at most. Returns their number."""
-        seq.slide(self.blocks)
         count, scored = min(budget, seq.size - seq.cached), seq.scores_prompt
         if scored:  # no more than the device has logits for
             count = min(count, self.limits.batch - step.logit_rows)
+        if self.blocks.slides and not (count := self._slide_on(seq, count, step)):
+            return 0
         last = seq.cached + count == seq.size
         step.prefill.append(PrefillChunk(seq, seq.cached, count, last, scored))
         step.logit_rows += step.prefill[-1].logit_rows
         seq.cached += count
         if last:
             seq.prefilled = True
-        self._publish(seq, seq.cached, step)
+        step.published += blocktables.publish(self.blocks, seq, seq.cached)  # to be unpublished if it fails
         return count
 
-    def _admit(self, seq: Seq) -> bool:
-        """Allocate blocks for all tokens of a waiting sequence, the cached prefix shared. Returns False if too few are free."""
+    def _slide_on(self, seq: Seq, count: int, step: Step) -> int:
+        """Room for the next tokens of a prompt in the groups that slide. Returns how many have it; older rows take it from the youngest."""
+        blocks = self.blocks
+        blocktables.slide(blocks, seq)
+        # As for admission: the youngest leaves each other row a block to grow.
+        kept = (len(self.running) - 1) * blocks.groups
+        while not (fits := blocktables.room(blocks, seq, kept if self.running[-1] is seq else 0)) and self.running[-1] is not seq:
+            self._preempt_youngest(step)
+            kept = (len(self.running) - 1) * blocks.groups
+        count = min(count, fits)
+        blocktables.extend(blocks, seq, seq.cached + count)
+        return count
+
+    def _admit(self, seq: Seq, budget: int) -> bool:
+        """Allocate blocks for a waiting sequence, the cached prefix shared. Returns False if too few are free for `budget` tokens of it."""
         blocks, size = self.blocks, self.blocks.size
         # Not in `add`: thousands of jobs may come at once, and the device waits for the first of them.
         seq.keys = seq.keys or block_keys(seq.job.ids, size)
         # Log probabilities of a prompt need all of it to go through the model.
-        prefix = [] if seq.scores_prompt else blocks.find(seq.keys[: (seq.size - 1) // size])
-        need = -(-seq.size // size) - len(prefix)
-        idle = sum(not blocks.refs[b] for b in prefix)
+        prefix = blocktables.shared(blocks, [] if seq.scores_prompt else seq.keys[: (seq.size - 1) // size])
         # One block of growth for each running sequence: without it a full cache admits, preempts and admits again.
-        if need + idle + len(self.running) > blocks.free and self.running:
+        if blocktables.need(blocks, seq, prefix, budget) + len(self.running) * blocks.groups > blocks.free and self.running:
             return False
-        for block in prefix:
-            blocks.retain(block)
-        seq.blocks = prefix
-        seq.cached, seq.published = len(prefix) * size, len(prefix)
+        blocktables.start(blocks, seq, prefix)
         self.tokens_shared += seq.cached
         seq.prefix_hits = min(seq.cached, len(seq.job.ids))
-        near = blocks.next_start(-(-(len(seq.job.ids) + seq.job.max_new) // size) - len(prefix))
-        for _ in range(need):
-            seq.blocks.append(blocks.allocate(near))
-            near = seq.blocks[-1] + 1
         return True
-
-    def _publish(self, seq: Seq, cached: int, step: Step | None) -> None:
-        """Publish the full blocks of the first `cached` tokens for prefix caching; those of `step` may be unpublished again."""
-        size = self.blocks.size
-        full = min(cached, len(seq.tokens)) // size
-        if full > len(seq.keys):
-            start = len(seq.keys) * size
-            seq.keys += block_keys(seq.tokens[start : full * size], size, seq.keys[-1] if seq.keys else b"")
-        for i in range(max(seq.published, seq.unseen), full):
-            if self.blocks.publish(seq.blocks[i], seq.keys[i]) and step is not None:
-                step.published.append(seq.blocks[i])
-        seq.published = max(full, seq.published)
 
     def _preempt(self, seq: Seq) -> None:
         """Return a sequence to the head of the queue with all its tokens, and release its blocks; they are recomputed."""
@@ -287,7 +285,7 @@ class BatchScheduler:
         self.constrained, self.special = self.constrained + by * seq.sequential, self.special + by * (not seq.plain)
 
     def _release(self, seq: Seq) -> None:
-        seq.release(self.blocks)
+        blocktables.release(self.blocks, seq)
         self._unbalanced = True
 
     def _grow_caps(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from holynb.pool.engine.cache import BlockAllocator
 from holynb.pool.engine.thought_state import ThoughtState
 from holynb.pool.protocol import Job, TokenScore
 
@@ -21,12 +20,12 @@ class Constraint(Protocol):
 class Seq:
     """A job and its progress. Written by its scheduler alone.
 
-    Of its tokens, `tokens` are known to the host, `pending` more are sampled but not read back, and the first `cached` are in (or on
-    their way to) the KV cache; `prefilled`: the whole prompt is. `blocks` is its block table, `keys` the prefix-cache keys of its full
-    blocks (computed when it is first admitted); the first `published` blocks can be found under their keys, and the first `unseen` are
-    no longer its own: no token to come sees them. `prefix_hits`: prompt tokens
-    that were in the cache when it was admitted. `lane`: the batch in flight that it decodes with; `last_step`: number of the step that
-    sampled it last. `constraint` restricts the next token; None: unconstrained. `plain` and `sequential`: as its job is, or no more or
+    Of its tokens, `tokens` are known to the host, `pending` more are sampled but not read back, and the first `cached` are in (or on their
+    way to) the KV cache; `prefilled`: the whole prompt is. `tables` are its block tables, one for each group of layers, of which `blocks`
+    is the first; `keys` are the prefix-cache keys of its full blocks (computed when it is first admitted). The first `published` blocks can
+    be found under their keys, and the first `unseen` of each table are no longer its own: no token to come sees them. `prefix_hits`: prompt
+    tokens that were in the cache when it was admitted. `lane`: the batch in flight that it decodes with; `last_step`: number of the step
+    that sampled it last. `constraint` restricts the next token; None: unconstrained. `plain` and `sequential`: as its job is, or no more or
     so where its thinking may have to be ended soon (`thought`). `counts`: of its tokens, where penalties need them. `prompt_scores`: log
     probabilities of the prompt's tokens so far, where asked for. `finished`: it ended or was cancelled.
     """
@@ -48,6 +47,7 @@ class Seq:
         "prompt_scores",
         "published",
         "sequential",
+        "tables",
         "thought",
         "tokens",
         "unseen",
@@ -58,7 +58,8 @@ class Seq:
         self.tokens = list(job.ids)
         self.keys: list[bytes] = []
         self.blocks: list[int] = []
-        self.pending = self.cached = self.published = self.unseen = self.prefix_hits = self.lane = self.last_step = 0
+        self.tables, self.unseen = [self.blocks], [0]
+        self.pending = self.cached = self.published = self.prefix_hits = self.lane = self.last_step = 0
         self.finished = False
         self.prefilled = False
         self.constraint: Constraint | None = None
@@ -85,21 +86,6 @@ class Seq:
             return self.tokens[len(self.job.ids) :]
         inside = self.thought.thinking or self.thought.begins is not None
         return [] if inside else self.tokens[len(self.job.ids) + self.thought.thought :]
-
-    def slide(self, blocks: BlockAllocator) -> None:
-        """Release what the model's window has left, but for one token: a step that fails is planned again."""
-        if blocks.window:
-            before, self.unseen = self.unseen, max(self.unseen, (self.cached - blocks.window) // blocks.size)
-            for block in self.blocks[before : self.unseen]:
-                blocks.release(block)
-
-    def release(self, blocks: BlockAllocator) -> None:
-        """Give all blocks back: nothing of it is in the cache."""
-        for block in self.blocks[self.unseen :]:
-            blocks.release(block)
-        self.blocks = []
-        self.cached = self.published = self.unseen = 0
-        self.prefilled = False
 
     @property
     def size(self) -> int:

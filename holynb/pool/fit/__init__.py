@@ -1,5 +1,6 @@
 """Whether a model fits: its spec, the device mesh, the plan and the memory. Imports no torch at module level."""
 
+from holynb.pool.fit.cache_groups import BLOCK_TOKENS, CacheGroups, cache_groups
 from holynb.pool.fit.families import decoder_of
 from holynb.pool.fit.limits import BatchLimits
 from holynb.pool.fit.memory import bf16_is_fast, cpus, device_memory
@@ -10,7 +11,9 @@ from holynb.pool.fit.shapes import check_shapes
 from holynb.pool.fit.spec import Spec, parse_spec, read_spec
 
 __all__ = [
+    "BLOCK_TOKENS",
     "BatchLimits",
+    "CacheGroups",
     "Device",
     "Fit",
     "Forecast",
@@ -19,6 +22,7 @@ __all__ = [
     "Spec",
     "best_dtype",
     "bf16_is_fast",
+    "cache_groups",
     "check_divisible",
     "check_shapes",
     "cpus",

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from math import log
 from typing import Any
 
-from holynb import units
 from holynb.errors import UserError
+from holynb.pool.fit.cache_groups import BLOCK_TOKENS, cache_groups, row_blocks
 from holynb.pool.fit.four_bits import FourBits
 from holynb.pool.fit.groups import GROUP, INT8_AT_LOAD, GroupQuantization, int4_is_fast
 from holynb.pool.fit.limits import BatchLimits
@@ -22,7 +22,6 @@ __all__ = [
     "Fit",
     "all_fits",
     "best_fit",
-    "block_count",
     "cache_bytes",
     "fit",
     "kv_bytes",
@@ -160,9 +159,11 @@ def _matrix_item(spec: Spec, itemsize: int) -> float:
     return itemsize if spec.quantization is None or spec.quantization.widened else spec.quantization.item_bytes
 
 
-def kv_bytes(spec: Spec, shard: Shard, itemsize: int) -> int:
-    """Bytes that one token takes in this rank's cache."""
-    numbers = (shard.layers[1] - shard.layers[0]) * 2 * (shard.kv_heads[1] - shard.kv_heads[0]) * spec.head_dim
+def kv_bytes(spec: Spec, shard: Shard, itemsize: int, layers: int | None = None) -> int:
+    """Bytes that one token takes in this rank's cache, or in so many of its layers."""
+    numbers = (
+        (shard.layers[1] - shard.layers[0] if layers is None else layers) * 2 * (shard.kv_heads[1] - shard.kv_heads[0]) * spec.head_dim
+    )
     return numbers * (1 if spec.kv_fp8 else itemsize)
 
 
@@ -191,17 +192,6 @@ def cache_bytes(total: int, free: int, share: float, work: int, *, cpu: bool = F
     return int(total * share) - (total - free) - work
 
 
-def block_count(space: int, block: int, limits: BatchLimits, size: int) -> int:
-    """How many blocks of `block` bytes and `size` tokens go into `space`; never more than the batch can fill. Raises UserError."""
-    count = min(space // block, limits.batch * -(-limits.max_len // size))
-    if count < 2:
-        raise UserError(
-            f"After the weights {units.memory(max(space, 0))} are left for the KV cache, and {size} tokens take {units.memory(block)}. "
-            "Take a smaller model or --max-len, a larger --memory, or divide the model with --tp or --pp."
-        )
-    return count
-
-
 @dataclass(frozen=True, slots=True)
 class Device:
     """Devices of one kind: how many, and bytes each."""
@@ -224,7 +214,10 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """One way to run a model. Bytes are of the fullest device; `kv_tokens` and `start_s` (an estimate) are of one replica."""
+    """One way to run a model. Bytes are of the fullest device; `kv_tokens` and `start_s` (an estimate) are of one replica.
+
+    `kv_saves`: how many times less cache the longest rows take than if every layer kept all of their tokens.
+    """
 
     dp: int
     tp: int
@@ -236,6 +229,7 @@ class Fit:
     kv_tokens: int
     start_s: float
     fits: bool
+    kv_saves: float = 1.0
 
 
 def _overhead(device: Device) -> int:
@@ -249,16 +243,19 @@ def fit(spec: Spec, device: Device, mesh: Mesh, dtype: str, limits: BatchLimits,
     cuts = [Mesh(mesh.tensor, mesh.pipe, preference).shard(spec) for preference in range(0, mesh.size, mesh.tensor)]
     weights = max(weights_bytes(spec, shard, item, cpu=device.cpu) for shard in cuts)
     work = max(work_bytes(spec, shard, limits, item) for shard in cuts) + _overhead(device)
-    tokens, most = limits.batch * limits.max_len, 0
-    for shard in cuts:
+    tokens, most, saves = limits.batch * limits.max_len, 0, 2.0**31
+    for stage, shard in enumerate(cuts):
+        groups = cache_groups(spec, Mesh(mesh.tensor, mesh.pipe, stage * mesh.tensor), limits.max_len)
+        row = row_blocks(groups.windows, limits.max_len, BLOCK_TOKENS) * BLOCK_TOKENS * kv_bytes(spec, shard, item, groups.layers)
         free = device.memory - weights_bytes(spec, shard, item, cpu=device.cpu)
         space = cache_bytes(device.memory, free, share, work_bytes(spec, shard, limits, item) + _overhead(device), cpu=device.cpu)
-        tokens = max(0, min(tokens, space // kv_bytes(spec, shard, item)))
-        most = max(most, kv_bytes(spec, shard, item))
+        tokens = max(0, min(tokens, space * limits.max_len // row))
+        most, saves = max(most, row), min(saves, groups.saves(limits.max_len))
     kind = "cpu" if device.cpu else "gpu"
     start = STARTUP_S[kind] + weights / LOAD_BYTES_PER_S[kind]
     enough = tokens >= min(MIN_KV_TOKENS, limits.max_len)
-    return Fit(device.count // mesh.size, mesh.tensor, mesh.pipe, dtype, weights, work, tokens * most, tokens, round(start, 1), enough)
+    ways, kv = (device.count // mesh.size, mesh.tensor, mesh.pipe), tokens * most // limits.max_len
+    return Fit(*ways, dtype, weights, work, kv, tokens, round(start, 1), enough, round(saves, 2))
 
 
 def all_fits(spec: Spec, device: Device, dtype: str, limits: BatchLimits, share: float = 0.9) -> list[Fit]:

@@ -80,9 +80,10 @@ def describe_fit(spec: Spec, device: plan.Device, result: plan.Fit | None, dtype
         share = "" if spec.experts is None else f" ({units.memory(int(result.weights * spec.active_weights / spec.weights))} for a token)"
         weights = f"{units.memory(result.weights)} of weights per device{share}"
         kind = "its own four to eight bits" if isinstance(spec.quantization, GroupQuantization) and dtype == "int8" else dtype
+        slides = f" (windows: {result.kv_saves:.1f} times less than all layers would keep)" if result.kv_saves > 1 else ""
         return (
             f"fits on {device}{' as' * bool(flags(result))}{flags(result)} in {kind}: {weights}, "
-            f"{result.kv_tokens:,} tokens of KV cache per replica, ready in about {result.start_s:.0f} s"
+            f"{result.kv_tokens:,} tokens of KV cache per replica{slides}, ready in about {result.start_s:.0f} s"
         )
     total = plan.weights_bytes(plan.started(spec, dtype, cpu=device.cpu), Mesh().shard(spec), plan.ITEMSIZE[dtype])
     line = f"does not fit on {device} in {dtype}: the weights alone are {units.memory(total)}"

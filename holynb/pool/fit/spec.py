@@ -115,11 +115,6 @@ class Spec:
         biases = (q + 2 * kv) * self.qkv_bias + self.hidden * self.out_bias + (2 * self.inner + self.hidden) * self.mlp_bias
         return self.layer_matrices + biases + len(self.layer_norms) * self.hidden + sum(self.qk_norm_sizes)
 
-    def widest_window(self, length: int) -> int:
-        """How many tokens of a context of this length any layer sees at most; 0: one sees all."""
-        widest = max(self.windows) if self.windows and all(self.windows) else 0
-        return widest if widest < length else 0
-
     def experts_of(self, layer: int) -> ExpertLayers | None:
         """The experts of a layer; None where it has an MLP that is whole."""
         return None if self.experts is None or layer in self.experts.dense else self.experts

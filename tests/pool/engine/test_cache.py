@@ -7,6 +7,7 @@ import random
 import pytest
 
 from holynb.pool.engine.cache import BlockAllocator, OutOfBlocks, block_keys
+from holynb.pool.fit.cache_groups import row_blocks
 
 
 def test_chain_covers_everything_before() -> None:
@@ -105,3 +106,31 @@ def test_any_order_of_operations_loses_nothing(seed: int) -> None:
                 held.append(block)
         assert blocks.free == 12 - len(set(held))
         assert [blocks.refs[b] for b in range(12)] == [held.count(b) for b in range(12)]
+
+
+@pytest.mark.parametrize("window", [1, 2, 5, 8, 100])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_prefix_of_a_group_that_slides_needs_its_end_alone(window: int, seed: int) -> None:
+    """The longest one of which every block is there that the next token sees."""
+    dice = random.Random(seed)
+    blocks, keys = BlockAllocator(24, 4, windows=(0, window)), block_keys(list(range(96)), 4)
+    for key in keys:
+        if dice.random() < 0.6:
+            blocks.publish(blocks.allocate(), key, 1)
+    assert blocks.find(keys) == [], "another group's blocks are others"
+    there = [bool(blocks.find([key], 1)) for key in keys]
+    for count in range(len(keys) + 1):
+        fits = [n for n in range(count + 1) if all(there[max(0, (4 * n - window) // 4) : n])]
+        table = blocks.find_end(keys[:count], 1)
+        assert len(table) == max(fits)
+        first = max(0, (4 * len(table) - window) // 4)
+        assert table[first:] == [blocks.find([key], 1)[0] for key in keys[first : len(table)]]
+    assert BlockAllocator(24, 4, share=False, windows=(window,)).find_end(keys, 0) == []
+
+
+@pytest.mark.parametrize("windows", [(0,), (6,), (0, 6), (0, 9, 9)])
+def test_what_one_sequence_can_have_fits_and_one_block_more_does_not(windows: tuple[int, ...]) -> None:
+    for total in range(len(windows), 40):
+        held = BlockAllocator(total, 4, windows=windows).capacity
+        assert row_blocks(windows, held, 4) <= total
+        assert row_blocks(windows, held + 1, 4) > total or held > 10**9

@@ -118,7 +118,7 @@ def divided(folder: Path, ids: list[int], tensor: int, pipe: int, monkeypatch: p
             made, kv_heads = Decoder(spec, weights, len(ids), together), shard.kv_heads[1] - shard.kv_heads[0]
             kv = allocate_kv((len(weights.layers), kv_heads, 160, spec.head_dim), torch.float32, "cpu")
             seq = Seq(Job(0, tuple(ids), 1))
-            seq.blocks = list(range(9, -1, -1))
+            seq.tables = [list(range(9, -1, -1))]
             group = (shard.heads[1] - shard.heads[0]) // kv_heads
             batch = forward_batch([PrefillChunk(seq, 0, len(ids), scored=True)], BLOCK, group, torch.float32, made.windows)
             work.append(partial(made.forward, batch, kv, hidden[rank]))
@@ -137,12 +137,14 @@ def test_logits_of_divided_models(model: tuple[Path, Any], tensor: int, pipe: in
 @pytest.mark.parametrize("family", WITH_WINDOWS)
 def test_chunks_shared_heads_and_a_full_cache_change_nothing(family: str, tmp_path: Path) -> None:
     theirs = tiny.make(family, tmp_path)
-    head = (PROMPTS[1] * 2)[:100]
-    asked = [Job(i, (*head, 3 + i, 9), NEW, ignore_eos=True) for i in range(4)]
-    for limits in ({"chunk": 7}, {"blocks": 10, "chunk": 20}, {"blocks": 17}):
+    head = (PROMPTS[1] * 2)[:100]  # four windows
+    for limits, new in (({"blocks": 10, "chunk": 20}, 60), ({"chunk": 7}, NEW), ({"blocks": 17}, NEW)):
+        asked = [Job(i, (*head, 3 + i, 9), new, ignore_eos=True) for i in range(4)]
         made = runner(tmp_path, **limits)
         said = answers(made, asked)
         assert made.blocks.free == made.blocks.total
+        assert made.scheduler.preempted or new == NEW or all(made.blocks.windows)
+        assert made.scheduler.tokens_shared >= 3 * 96
         for job in asked:
             assert said[job.id] == likeliest(theirs, list(job.ids), said[job.id]), (limits, job.id)
     assert answers(runner(tmp_path, share=False), asked) == said

@@ -99,7 +99,7 @@ def test_how_a_row_is_sampled_survives_the_journey_as_bits() -> None:
 
 def test_chunks_lie_one_after_the_other_with_their_tiles_and_spans() -> None:
     a, b = Seq(Job(1, tuple(range(100, 110)), 9)), Seq(Job(2, (7, 8, 9), 9))
-    a.blocks, b.blocks = [5, 2, 8], [1]
+    a.tables, b.tables = [[5, 2, 8]], [[1]]
     chunk = pack_prefill([PrefillChunk(a, 4, 6), PrefillChunk(b, 0, 3, samples=False)], PAGE, 4)
     assert chunk.tokens[0].tolist() == [*range(104, 110), 7, 8, 9]
     assert chunk.tokens[1].tolist() == [*range(4, 10), 0, 1, 2]
@@ -108,13 +108,19 @@ def test_chunks_lie_one_after_the_other_with_their_tiles_and_spans() -> None:
     assert chunk.spans.tolist() == [[0, 6, 10], [6, 3, 3]]
     assert chunk.last.tolist() == [5], "only the row that samples"
     assert chunk.table.tolist() == [[5, 2, 8], [1, 0, 0]]
+    assert (chunk.more_slots.shape, chunk.more_tables.shape) == ((0, 9), (0, 2, 3))
+    a.tables, b.tables = [[5, 2, 8], [6, 7, 9]], [[1], [4]]
+    chunk = pack_prefill([PrefillChunk(a, 4, 6), PrefillChunk(b, 0, 3, samples=False)], PAGE, 4)
+    assert chunk.tokens[2].tolist() == [8, 9, 10, 11, 32, 33, 4, 5, 6]
+    assert chunk.more_slots.tolist() == [[28, 29, 30, 31, 36, 37, 16, 17, 18]]
+    assert chunk.more_tables.tolist() == [[[6, 7, 9], [4, 0, 0]]]
 
 
 class Device:
     """What a pipeline's first stage does with the integers, over a model that answers with arithmetic: it keeps each lane's last tokens, and reads them from there."""
 
-    def __init__(self, lanes: int, rows: int, width: int) -> None:
-        self.lanes = [DecodeBatch(rows, width, PAGE, token_offset=2 * rows * i) for i in range(lanes)]
+    def __init__(self, lanes: int, rows: int, width: int, groups: int = 1) -> None:
+        self.lanes = [DecodeBatch(rows, width, PAGE, 2 * rows * i, groups) for i in range(lanes)]
         self.kept = np.full((lanes, 2 * rows), -7)
         self.rows = rows
         self.from_device = 0
@@ -127,6 +133,12 @@ class Device:
             source, known, position, _ = decode_batch.inputs[:, i].tolist()
             assert position == one.cached - 1
             assert decode_batch.table[i, : len(one.blocks)].tolist() == one.blocks
+            for table, its, new, first in zip(
+                decode_batch.more_tables, one.tables[1:], decode_batch.more_blocks, one.unseen[1:], strict=True
+            ):
+                assert table[i, first : len(its)].tolist() == its[first:]
+                assert new[i] in (-1, its[-1])
+                assert new[i] >= 0 or decode_batch.inputs[3, i] < 0, "they come to a block's end together"
             assert decode_batch.columns >= len(one.blocks)
             assert (self.kept.reshape(-1)[source] if source >= 0 else known) == self.token(one, position)
             assert decode_batch.sampling[0, i] == sampling_fields([one])[0, 0]
@@ -149,9 +161,11 @@ class Device:
 @pytest.mark.parametrize("seed", range(6))
 def test_every_row_of_every_lane_reads_its_own_token(lanes: int, ahead: int, seed: int) -> None:
     dice = random.Random(seed)
-    blocks = BlockAllocator(16 if seed % 2 else 400, PAGE)  # few: rows are put back and come again with other blocks
+    windows = (0, 9, 5) if seed > 3 else (0,)
+    # few: rows are put back and come again with other blocks
+    blocks = BlockAllocator((16 if seed % 2 else 400) * len(windows), PAGE, windows=windows)
     batch = BatchScheduler(blocks, BatchLimits(batch=12, chunk=24, max_len=80), lanes, ahead - lanes + 1)
-    device, under_way, decoded, steps = Device(lanes, 12, 20), deque[tuple[Step, list[int]]](), 0, 0
+    device, under_way, decoded, steps = Device(lanes, 12, 20, len(windows)), deque[tuple[Step, list[int]]](), 0, 0
     left = [
         Job(i, tuple(dice.randrange(3, 90) for _ in range(dice.randrange(1, 20))), dice.randrange(1, 40), dice.random(), seed=i)
         for i in range(50)

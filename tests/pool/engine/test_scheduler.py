@@ -20,10 +20,17 @@ def job(n: int, prompt: int = 5, new: int = 4, **more: object) -> Job:
 
 
 def scheduler(
-    blocks: int = 64, size: int = 4, *, share: bool = True, window: int = 0, lanes: int = 1, max_pending: int = 1, **limits: int
+    blocks: int = 64,
+    size: int = 4,
+    *,
+    share: bool = True,
+    windows: tuple[int, ...] = (0,),
+    lanes: int = 1,
+    max_pending: int = 1,
+    **limits: int,
 ) -> BatchScheduler:
     return BatchScheduler(
-        BlockAllocator(blocks, size, share=share, window=window),
+        BlockAllocator(blocks, size, share=share, windows=windows),
         replace(BatchLimits(batch=8, chunk=16, max_len=200), **limits),
         lanes,
         max_pending,
@@ -40,21 +47,24 @@ class Model:
 
     def __init__(self, batch: BatchScheduler) -> None:
         self.batch = batch
-        self.slots: dict[int, tuple[int, int]] = {}
+        self.slots: dict[int, tuple[int, int, int]] = {}
 
     def tokens(self, step: Step) -> list[int]:
-        size = self.batch.blocks.size
+        blocks = self.batch.blocks
+        size = blocks.size
         rows = [(s, s.cached - 1, 1) for s in step.decode] + [(r.seq, r.start, r.count) for r in step.prefill]
         for seq, start, count in rows:
             for at in range(start, start + count):
                 value = seq.tokens[at] if at < len(seq.tokens) else truth(seq, at)
-                self.slots[seq.blocks[at // size] * size + at % size] = (at, value)
+                for group, table in enumerate(seq.tables):
+                    self.slots[table[at // size] * size + at % size] = (group, at, value)
         for seq, start, count in rows:
-            window = self.batch.blocks.window
-            for at in range(max(0, start + 1 - window) if window else 0, start + count):
-                value = seq.tokens[at] if at < len(seq.tokens) else truth(seq, at)
-                assert self.slots[seq.blocks[at // size] * size + at % size] == (at, value)
-                assert self.batch.blocks.refs[seq.blocks[at // size]], "what is read is held"
+            for group, window in enumerate(blocks.windows):
+                table = seq.tables[group]
+                for at in range(max(0, start + 1 - window) if window else 0, start + count):
+                    value = seq.tokens[at] if at < len(seq.tokens) else truth(seq, at)
+                    assert self.slots[table[at // size] * size + at % size] == (group, at, value)
+                    assert blocks.refs[table[at // size]], "what is read is held"
         return [truth(s, s.size - 1) for s in step.sampled]
 
 
@@ -137,12 +147,12 @@ def test_rows_of_one_template_share_their_head() -> None:
 
 @pytest.mark.parametrize("ahead", [0, 1])
 def test_what_a_window_has_left_is_free_for_others(ahead: int) -> None:
-    batch, jobs = scheduler(blocks=24, window=8, max_pending=1 + ahead), [job(i, prompt=6, new=60) for i in range(6)]
+    batch, jobs = scheduler(blocks=24, windows=(8,), max_pending=1 + ahead), [job(i, prompt=6, new=60) for i in range(6)]
     for j in jobs:
         batch.add(j)
     check(jobs, run(batch, ahead))
     assert batch.preempted == 0, "without windows six rows of 66 tokens take 102 blocks"
-    alone = scheduler(window=8)
+    alone = scheduler(windows=(8,))
     alone.add(job(0, prompt=50, new=30))
     model, held = Model(alone), []
     while (step := alone.plan()) is not None:
@@ -153,7 +163,7 @@ def test_what_a_window_has_left_is_free_for_others(ahead: int) -> None:
 
 
 def test_a_beginning_that_a_window_has_left_is_shared_until_it_is_used_again() -> None:
-    batch, head = scheduler(window=8, blocks=40), tuple(range(900, 932))
+    batch, head = scheduler(windows=(8,), blocks=40), tuple(range(900, 932))
     model = Model(batch)
     for n, shared in ((0, 0), (1, 32), (2, 64)):
         batch.add(Job(n, (*head, n), 12))
@@ -164,6 +174,42 @@ def test_a_beginning_that_a_window_has_left_is_shared_until_it_is_used_again() -
     batch.add(Job(4, (*head, 4), 12))
     run(batch, model=model)
     assert batch.tokens_shared == 64
+
+
+def test_groups_that_slide_give_back_what_their_windows_left_and_those_that_see_all_keep_it() -> None:
+    """A long prompt beside others never holds more than its windows and a chunk where they slide."""
+    batch = scheduler(windows=(0, 8, 8), blocks=200, chunk=16)
+    model, held = Model(batch), []
+    batch.add(job(0, prompt=120, new=30))
+    while (step := batch.plan()) is not None:
+        batch.commit(step, model.tokens(step))
+        held.append(batch.blocks.total - batch.blocks.free)
+    assert max(held[:8]) <= 30 + 2 * (16 // 4 + 8 // 4 + 1), "all of the prompt once, twice a chunk and a window"
+    assert max(held[8:-1]) <= -(-150 // 4) + 2 * (8 // 4 + 2)
+    assert held[-1] == 0
+
+
+def test_a_beginning_longer_than_the_windows_is_shared_by_all_groups() -> None:
+    batch, head = scheduler(windows=(0, 8, 8), blocks=90), tuple(range(900, 940))
+    model = Model(batch)
+    for n, shared in ((0, 0), (1, 40), (2, 80)):
+        batch.add(Job(n, (*head, n), 12))
+        check([Job(n, (*head, n), 12)], run(batch, model=model))
+        assert batch.tokens_shared == shared
+    longer = (*head, *(batch_token(2, i) for i in range(41, 53)))
+    batch.add(Job(2, (*longer[:40], 2, *longer[40:], 7), 4))
+    run(batch, model=model)
+    assert batch.tokens_shared > 120, "an answer is a beginning, too"
+
+
+def batch_token(job_id: int, index: int) -> int:
+    return truth(Seq(Job(job_id, (0,), 1)), index)
+
+
+def test_a_row_that_fits_its_windows_is_taken_although_its_tokens_are_more_than_the_blocks() -> None:
+    batch, long = scheduler(windows=(8,), blocks=6), job(0, prompt=100, new=50)
+    batch.add(long)
+    check([long], run(batch))
 
 
 def test_the_end_token_stops_and_is_not_said() -> None:
@@ -246,14 +292,15 @@ def test_one_row_that_never_fits_ends_as_an_error() -> None:
     assert batch.blocks.free == batch.blocks.total
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("windows", [(0,), (3,), (9,), (17,), (0, 9), (0, 3, 17), (5, 5)], ids=str)
 @pytest.mark.parametrize(("lanes", "ahead"), [(1, 0), (1, 1), (2, 1), (2, 2), (4, 3), (4, 4)])
-def test_any_traffic_comes_out_whole(seed: int, lanes: int, ahead: int) -> None:
+@pytest.mark.parametrize("seed", range(2))
+def test_any_traffic_comes_out_whole(seed: int, lanes: int, ahead: int, windows: tuple[int, ...]) -> None:
     """Arrivals, cancels, shared heads, full caches and failures in any order; on a pipeline the tokens are read as they come, or a step later."""
     dice = random.Random(seed)
     batch = scheduler(
-        window=(0, 3, 9, 17)[seed % 4],
-        blocks=dice.choice([12, 20, 60]),
+        windows=windows,
+        blocks=len(windows) * dice.choice([12, 20, 60]),
         chunk=dice.choice([3, 16, 64]),
         batch=dice.choice([1, 4, 8]),
         lanes=lanes,
