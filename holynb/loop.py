@@ -83,11 +83,17 @@ def _running_loop() -> asyncio.AbstractEventLoop:
     global _loop, _thread  # noqa: PLW0603 - as above
     with _lock:
         if _loop is None or _thread is None or not _thread.is_alive():
-            # asyncio's own, whatever policy a program or Ray's workers set: uvloop's connections do not take all that ours are asked for.
-            _loop = asyncio.ProactorEventLoop() if sys.platform == "win32" else asyncio.SelectorEventLoop()
+            _loop = _new_loop()
             _thread = threading.Thread(target=_serve, args=(_loop,), name="holynb-io", daemon=True)
             _thread.start()
         return _loop
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    """Of asyncio itself, whatever policy a program or Ray's workers set: uvloop's connections do not take all that ours are asked for."""
+    if sys.platform == "win32":
+        return asyncio.ProactorEventLoop()
+    return asyncio.SelectorEventLoop()
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:

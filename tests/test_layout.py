@@ -32,7 +32,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "doctor | engines | pricing",
         "batches | results",
         "run",
-        "ui",
+        "shards | ui",
         "demo",
         "cli",
         "__main__",
@@ -102,7 +102,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "fit | job | models | rankstats",
         "protocol",
         "advice | engine | server | worker",
-        "ray | vllm",
+        "ray | serve | vllm",
     ),
     "holynb.pool.engine": (
         "cache | capture | computetype | load_fp8 | pinned | rope | sizes | symmetric | thought_state",
@@ -156,6 +156,11 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "app | prepare",
         "__main__",
     ),
+    "holynb.pool.serve": (
+        "deploying",
+        "deployment",
+        "__main__",
+    ),
     "holynb.pool.vllm": (
         "apart | output | reaper | upstream",
         "relay",
@@ -172,6 +177,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "on_ray",
         "client",
         "launch",
+        "deploy",
     ),
     "holynb.pricing": (
         "price_entries",
@@ -262,7 +268,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "pending | rundisplay | said | shown",
     ),
     "holynb.ui.commands": (
-        "active | bench_report | history | model_lines | pool | roi_report | routing | table_diff | trust",
+        "active | bench_report | deploying | history | model_lines | roi_report | routing | table_diff | trust",
+        "pool",
         "bench | preview | roi | updates",
         "models | money",
         "key",

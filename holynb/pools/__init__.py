@@ -1,6 +1,7 @@
 """The client's side of local pools: start, find, status, logs. Reaches a pool through its socket alone."""
 
 from holynb.pools.client import end_reason, find, find_status, gauges, listing, logs, start_command, status, stop
+from holynb.pools.deploy import deploy
 from holynb.pools.info import PoolInfo
 from holynb.pools.launch import plan, start
 from holynb.pools.logfiles import ENDED_ON_REQUEST
@@ -10,6 +11,7 @@ __all__ = [
     "EMBEDDED",
     "ENDED_ON_REQUEST",
     "PoolInfo",
+    "deploy",
     "end_reason",
     "find",
     "find_status",

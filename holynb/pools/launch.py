@@ -25,7 +25,7 @@ from kernels_support.jupyter.files import private_folder
 from kernels_support.jupyter.rendezvous import Record
 from kernels_support.jupyter.supervisor import Child, Command, spawn
 
-__all__ = ["plan", "start"]
+__all__ = ["plan", "recorded_model", "start"]
 
 #: What the pool needs beyond holynb's own dependencies (the extra `local`).
 _REQUIRED = ("torch", "tokenizers", "safetensors", "starlette", "uvicorn", "gguf")
@@ -66,7 +66,7 @@ def start(model: str = EMBEDDED, *, notice: Notice = lambda text: None, wait: bo
 def _check_same(record: Record, wanted: PoolOptions) -> None:
     """Raises BadOption where the pool that runs under this name has other options."""
     advice = f"Choose another --name, or: %infer pool stop {record.name}"
-    if record.facts.get("model") != _recorded_model(wanted.model):
+    if record.facts.get("model") != recorded_model(wanted.model):
         raise BadOption(f"A pool named {record.name} is already running {record.facts.get('model')}. {advice}")
     if wanted.port is not None and (record.port is None or wanted.port not in (0, record.port)):
         actual = "no port" if record.port is None else f"port {record.port}"
@@ -98,7 +98,7 @@ def plan(model: str = EMBEDDED, **options: Any) -> dict[str, Any]:
 
     Options: gpus (`4x24GB`; else this machine's devices), devices, dp, tp, pp, dtype, kv, max_len, memory. Raises BadOption.
     """
-    argv = [sys.executable, "-P", "-m", "holynb.pool.advice", _recorded_model(model), "--home", str(client.home()), "--json"]
+    argv = [sys.executable, "-P", "-m", "holynb.pool.advice", recorded_model(model), "--home", str(client.home()), "--json"]
     for name, value in options.items():
         argv += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120, env=environment.variables(model))
@@ -108,7 +108,7 @@ def plan(model: str = EMBEDDED, **options: Any) -> dict[str, Any]:
     )
     if "error" in result:
         raise BadOption(str(result["error"]))
-    return {**result, "model": model, "says": result["says"].replace(_recorded_model(model), model)}
+    return {**result, "model": model, "says": result["says"].replace(recorded_model(model), model)}
 
 
 def _launch(wanted: PoolOptions) -> Child:
@@ -123,7 +123,7 @@ def _launch(wanted: PoolOptions) -> Child:
         what = "A pool on Ray" if on else "The local pool"
         raise BadRoute(f"{what} needs {', '.join(missing)}: pip install 'holynb[local{',ray' if on else ''}]'")
     home = client.home()
-    argv = on_ray.argv(wanted, _recorded_model(wanted.model), home) if on else _argv(wanted, home)
+    argv = on_ray.argv(wanted, recorded_model(wanted.model), home) if on else _argv(wanted, home)
     own = {on_ray.RUNTIME_ENV: wanted.runtime_env_json} if on else {}
     try:
         _check_disk(home / "run")
@@ -139,7 +139,7 @@ def _argv(wanted: PoolOptions, home: Path) -> list[str]:
     """The command of a pool of this machine."""
     engine = ["holynb.pool.vllm", "--python", python_with_vllm(wanted.python)] if wanted.engine == "vllm" else ["holynb.pool.server"]
     argv = [sys.executable, "-P", "-m", *engine, "--tag", f"holynb-pool:{wanted.pool_name}", "--name", wanted.pool_name]
-    argv += ["--model", _recorded_model(wanted.model), "--home", str(home), "--devices", wanted.device_list, "--memory", str(wanted.memory)]
+    argv += ["--model", recorded_model(wanted.model), "--home", str(home), "--devices", wanted.device_list, "--memory", str(wanted.memory)]
     argv += ["--idle", str(wanted.idle), "--tp", str(wanted.tp), "--pp", str(wanted.pp), "--restart", str(wanted.restart)]
     for flag, value in (
         ("--dtype", wanted.dtype),
@@ -208,7 +208,7 @@ def _end(name: str, child: Child) -> None:
         client.reap()
 
 
-def _recorded_model(model: str) -> str:
+def recorded_model(model: str) -> str:
     """The MODEL as the pool records it: a path is made absolute, so that it means the same from every folder."""
     path = Path(model).expanduser()
     return str(path.resolve()) if path.exists() and model != EMBEDDED else model

@@ -11,6 +11,7 @@ from holynb import units
 from holynb.config import Option, duration
 from holynb.errors import BadOption, UserError, closest
 from holynb.ui.cell import grammar
+from holynb.ui.commands.deploying import DEPLOY_HELP, DEPLOY_OPTIONS, deploy
 from holynb.ui.output import ago, clean, count, listing
 from holynb.ui.output.helplines import entry, wrapped
 from holynb.ui.output.listing import Listing
@@ -79,6 +80,7 @@ HELP: Mapping[str, str] = {
     "status": "status NAME: one pool in full.",
     "stop": "stop NAME|--all: stop one pool or all of them, and free their memory.",
     "logs": "logs NAME [N]: the last N lines (50) that it wrote.",
+    "deploy": DEPLOY_HELP,
 }
 
 
@@ -98,7 +100,7 @@ def answer(words: Sequence[str], notice: Notice, *, command: str = "%infer pool"
     if args and args[0] in ("help", "--help", "-h"):
         return [_help(command, word)], HELP[word]
     handlers: Mapping[str, Callable[[Sequence[str], Notice], tuple[str | list[Part], Any]]]
-    handlers = {"plan": _plan, "start": _start, "list": _list, "status": _status, "stop": _stop, "logs": _logs}
+    handlers = {"plan": _plan, "start": _start, "list": _list, "status": _status, "stop": _stop, "logs": _logs, "deploy": _deploy}
     handler = handlers[word]
 
     def localise(text: str) -> str:
@@ -208,12 +210,18 @@ def _logs(args: Sequence[str], _: Notice) -> tuple[str, Any]:
     return "\n".join(lines), lines
 
 
+def _deploy(args: Sequence[str], notice: Notice) -> tuple[str, Any]:
+    return deploy(args, notice, _converted)
+
+
 def _help(command: str, word: str | None = None) -> str:
     lines = [wrapped(f"{command} {line}", "", "    ") for line in ([HELP[word]] if word else HELP.values())]
     if word in (None, "start"):
         lines += ["", "Options of start:", *map(_option_help, START_OPTIONS)]
     if word == "plan":
         lines += ["", "Options of plan:", *map(_option_help, PLAN_OPTIONS)]
+    if word == "deploy":
+        lines += ["", "Options of deploy:", *map(_option_help, DEPLOY_OPTIONS)]
     return "\n".join(lines)
 
 
@@ -222,7 +230,10 @@ def _option_help(option: Option) -> str:
 
 
 def _convert(name: str, value: Any) -> Any:
-    option = next(o for o in (*PLAN_OPTIONS, *START_OPTIONS) if o.name == name)
+    return _converted(next(o for o in (*PLAN_OPTIONS, *START_OPTIONS) if o.name == name), value)
+
+
+def _converted(option: Option, value: Any) -> Any:
     if option.convert is None:
         return value
     try:

@@ -1,0 +1,1 @@
+"""A pool behind Ray Serve: Serve starts, replaces and scales its replicas, and our application answers in each."""

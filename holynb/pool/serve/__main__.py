@@ -1,0 +1,65 @@
+"""`python -m holynb.pool.serve`: deploys a pool on a running Ray cluster, or writes the file that `serve deploy` takes. Prints JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from holynb.pool.serve.deploying import Deployed, parsed, schema
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line. The last line printed is JSON; `error` in it says in one line what is wrong."""
+    try:
+        deployed, args = parsed(argv)
+        facts = _written(deployed, args.port, Path(args.write)) if args.write else _run(deployed, args.address, args.port)
+    except (ValueError, OSError) as exc:
+        facts = {"error": str(exc)}
+    print(json.dumps(facts), flush=True)
+    return int("error" in facts)
+
+
+def _written(deployed: Deployed, port: int, path: Path) -> dict[str, Any]:
+    import yaml
+
+    text = yaml.safe_dump(schema(deployed, port), sort_keys=False)
+    path.write_text(f"# serve deploy {path.name}   (nodes need holynb; addresses beyond this machine: http_options.host)\n{text}", "utf-8")
+    return {"file": str(path)}
+
+
+def _run(deployed: Deployed, address: str, port: int) -> dict[str, Any]:
+    """Deploy, and wait until it answers. Raises ValueError where no cluster runs there."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+    from ray import serve
+
+    from holynb.pool.serve.deployment import build
+
+    try:
+        ray.init(address=address, log_to_driver=False, configure_logging=False, namespace="holynb")
+    except ConnectionError as exc:
+        raise ValueError(f"No Ray cluster answers at {address}. Start one: ray start --head") from exc
+    try:
+        serve.start(proxy_location="EveryNode", http_options={"host": "127.0.0.1", "port": port})
+        serve.run(build(_args(deployed)), name=deployed.name, route_prefix="/")
+    except RuntimeError as exc:
+        raise ValueError(f"{deployed.name} was not deployed: {exc}") from exc
+    finally:
+        ray.shutdown()
+    return {"name": deployed.name, "url": f"http://127.0.0.1:{port}/v1", "replicas": deployed.replicas}
+
+
+def _args(deployed: Deployed) -> dict[str, Any]:
+    application: dict[str, Any] = schema(deployed, 0)["applications"][0]
+    args: dict[str, Any] = application["args"]
+    return args
+
+
+if __name__ == "__main__":
+    sys.exit(main())

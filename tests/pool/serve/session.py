@@ -1,0 +1,198 @@
+"""What one Ray cluster on this machine is asked, for the tests beside it: a pool behind Serve, and a data set in shards. Prints JSON.
+
+A process of its own, since Ray's warnings, threads and signal handlers are no business of the tests'. `python session.py FOLDER`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+TESTS = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(TESTS.parent), str(TESTS), str(TESTS / "benchmarks")]
+
+import pool_fake  # noqa: E402 - the path comes first
+import shards as counting  # noqa: E402 - as above
+
+PROMPT = "a stream of some length that is on its way while its replica is replaced"
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Client:
+    """Asks the deployed pool over HTTP."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def ask(self, path: str, body: Any = None) -> tuple[int, Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        with contextlib.closing(connection):
+            connection.request("GET" if body is None else "POST", path, None if body is None else json.dumps(body))
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+
+    def stream(self, prompt: str) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+        body = {"model": "bytes", "messages": [{"role": "user", "content": prompt}], "stream": True, "max_tokens": 200}
+        connection.request("POST", "/v1/chat/completions", json.dumps(body))
+        return connection, connection.getresponse()
+
+
+def said(raw: bytes) -> str:
+    """The text of a stream's events."""
+    events = [json.loads(block[6:]) for block in raw.decode().split("\n\n") if block.startswith("data: {")]
+    return "".join(c["delta"].get("content") or "" for e in events for c in e["choices"])
+
+
+def until(what: Any, seconds: float = 60.0) -> Any:
+    end = time.monotonic() + seconds
+    while not (value := what()):
+        if time.monotonic() > end:
+            raise TimeoutError(what)
+        time.sleep(0.05)
+    return value
+
+
+def deploy(folder: Path, port: int, *more: str) -> dict[str, Any]:
+    model = folder / "bytes"
+    argv = [sys.executable, "-m", "holynb.pool.serve", "--model", str(model), "--name", "bytes", "--port", str(port), "--cpus", "0.2"]
+    done = subprocess.run([*argv, *more], capture_output=True, text=True, check=False)
+    if not done.stdout.strip():
+        raise RuntimeError(done.stderr)
+    facts: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return facts
+
+
+def served(folder: Path) -> dict[str, Any]:
+    """A pool deployed, asked, streamed, left by a client, and replaced while a stream is on its way."""
+    import holynb
+
+    port, facts = free_port(), {}
+    facts["deployed"] = deploy(folder, port, "--replicas", "1..2")
+    client = Client(port)
+    facts["health"] = client.ask("/health")
+    facts["models"] = client.ask("/v1/models")
+    run = holynb.infer(["by a notebook"], "ray/bytes", api_base=f"http://127.0.0.1:{port}/v1", max_tokens=50, cache=False).wait()
+    facts["notebook"] = run.frame()["text"].tolist()
+    facts["refused"] = client.ask("/v1/chat/completions", {"model": "another", "messages": [{"role": "user", "content": "x"}]})
+    # A client that leaves: its row ends at the next step.
+    connection, answer = client.stream("x" * 190)
+    answer.read(1)
+    facts["under_way"] = client.ask("/health")[1]["requests"]
+    answer.close()
+    connection.close()
+    facts["left"] = until(lambda: client.ask("/health")[1]["replicas"][0]["running"] == 0)
+    # A rolling update: what is on its way on the old replica comes to its end there.
+    connection, answer = client.stream(PROMPT)
+    first = answer.read(1)
+    before = client.ask("/health")[1]["idle_s"], replica_processes(folder)
+    rolled = threading.Thread(target=lambda: facts.update(rolled=deploy(folder, port, "--replicas", "1..2", "--version", "2")))
+    rolled.start()
+    facts["streamed"] = said(first + answer.read())
+    rolled.join()
+    facts["replaced"] = bool(before[1]) and not set(before[1]) & set(until(lambda: replica_processes(folder) - before[1]) - before[1])
+    facts["answers_after"] = client.ask("/v1/completions", {"model": "bytes", "prompt": "again", "max_tokens": 5})[1]["choices"][0]["text"]
+    return facts
+
+
+def divided(folder: Path) -> dict[str, Any]:
+    """A data set in shards, whose task is killed in the middle; and the same again."""
+    import psutil
+    import ray
+
+    from holynb.errors import UserError
+    from holynb.shards import Shards, infer
+
+    rows, asked, killed = 400, Counter[int](), []
+    base = counting.serve(asked)
+    shards = Shards("id", 3, "many", folder / "logs")
+
+    def has_log(process: Any) -> bool:
+        with contextlib.suppress(psutil.Error):
+            return any("/logs/many/" in f.path for f in process.open_files())
+        return False
+
+    def kill() -> None:
+        until(lambda: len(asked) > rows // 4)
+        victim = until(lambda: [p for p in psutil.process_iter() if p.pid != os.getpid() and has_log(p)])[0]
+        killed.append(victim.pid)
+        victim.kill()
+
+    def run() -> list[dict[str, Any]]:
+        options = {"api_base": base, "concurrency": 8, "max_tokens": 16}
+        answered: list[dict[str, Any]] = infer(ray.data.range(rows), "Row {{ id }} of many", "vllm/m", shards, **options).take_all()
+        return answered
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    answers = run()
+    killer.join(60)
+    before = asked.total()
+    again = run()
+    paid = counting.payments(folder / "logs")
+    with contextlib.suppress(UserError):
+        infer(ray.data.range(rows), "x", "vllm/m", Shards("id", 4, "many", folder / "logs"))
+        raise AssertionError("another number of shards was taken")
+    return {
+        "killed": len(killed),
+        "right": sorted(a["id"] for a in answers) == list(range(rows)) and all(a["answer"] == f"row {a['id']}" for a in answers),
+        "asked_twice": sum(times > 1 for times in asked.values()),
+        "paid_more_than_asked": sum(paid[row] > asked[row] for row in paid),
+        "again": [len(again), asked.total() - before],
+        "logs": sorted(p.name for p in (folder / "logs" / "many").iterdir()),
+    }
+
+
+def replica_processes(folder: Path) -> set[int]:
+    """The ranks' processes."""
+    import psutil
+
+    return {p.pid for p in psutil.process_iter(["cmdline"]) if "holynb-pool:bytes-serve-" in " ".join(p.info["cmdline"] or ())}
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    os.environ |= {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_raylet_start_wait_time_s": "300",
+        "RAY_agent_register_timeout_ms": "300000",
+        "RAY_TMPDIR": str(folder / "r"),
+    }
+    os.environ |= {"HOLYNB_HOME": str(folder / "home"), "HOLYNB_POOL_RUNNER": "fake_runner:Runner", "HOLYNB_FAKE_STEP": "0.03"}
+    os.environ["PYTHONPATH"] = f"{TESTS.parent}:{TESTS}"
+    import ray
+
+    pool_fake.byte_model(folder / "bytes")
+    context = ray.init(num_cpus=4, object_store_memory=100_000_000, include_dashboard=False, log_to_driver=False)
+    os.environ["RAY_ADDRESS"] = context.address_info["gcs_address"]
+    try:
+        facts = {"served": served(folder), "divided": divided(folder)}
+    finally:
+        from ray import serve
+
+        serve.shutdown()
+        ray.shutdown()
+    facts["left_behind"] = len(until(lambda: replica_processes(folder) or [0]) - {0}) if replica_processes(folder) else 0
+    print(json.dumps(facts))
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    main()

@@ -1,0 +1,122 @@
+"""A pool behind Ray Serve, and a data set in shards: asked of one cluster on this machine, in a process of its own (`session.py`)."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holynb.errors import BadOption
+from holynb.pool.serve import deploying
+from holynb.pool.serve.deploying import Deployed
+from holynb.shards import Shards, infer, shard_of
+from holynb.ui.commands import pool
+
+DEADLINE_S = 300
+
+
+@pytest.fixture(scope="module")
+def facts() -> Iterator[dict[str, Any]]:
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("Ray is not installed: pip install 'holynb[ray]'")
+    folder = Path(tempfile.mkdtemp(prefix="h-", dir="/tmp"))  # short: Ray's sockets lie under it
+    try:
+        session = Path(__file__).with_name("session.py")
+        done = subprocess.run([sys.executable, session, folder], capture_output=True, text=True, check=False, timeout=DEADLINE_S)
+        assert done.returncode == 0, done.stderr[-3000:]
+        yield json.loads(done.stdout.strip().splitlines()[-1])
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_a_deployed_pool_answers_a_notebook_as_a_provider_does(facts: dict[str, Any]) -> None:
+    served = facts["served"]
+    assert served["deployed"]["name"] == "bytes"
+    assert served["health"][1]["state"] == "ready"
+    assert served["models"][1]["data"][0]["id"] == "bytes"
+    assert served["notebook"] == ["by a notebook"]
+    assert served["refused"][0] == 404
+
+
+def test_a_client_that_leaves_ends_its_row(facts: dict[str, Any]) -> None:
+    assert facts["served"]["under_way"] == 1
+    assert facts["served"]["left"]
+
+
+def test_a_rolling_update_drops_no_stream_and_leaves_no_process(facts: dict[str, Any]) -> None:
+    served = facts["served"]
+    assert served["streamed"] == "a stream of some length that is on its way while its replica is replaced"
+    assert served["replaced"]
+    assert served["answers_after"] == "again"
+    assert facts["left_behind"] == 0
+
+
+def test_a_task_that_is_killed_goes_on_with_its_shard(facts: dict[str, Any]) -> None:
+    """What was under way at the kill is asked again; nothing that a log has."""
+    divided = facts["divided"]
+    assert divided["killed"] == 1
+    assert divided["right"]
+    assert divided["asked_twice"] <= 16
+    assert divided["paid_more_than_asked"] == 0
+    assert divided["again"] == [400, 0]
+    assert set(divided["logs"]) == {"shards.json", "shard-0", "shard-1", "shard-2"}
+
+
+def test_a_key_has_one_shard_everywhere() -> None:
+    assert shard_of(7, 16) == shard_of("7", 16) == 2, "answers lie where they were put"
+    counts = [0] * 8
+    for key in range(4000):
+        counts[shard_of(key, 8)] += 1
+    assert max(counts) < 1.2 * min(counts)
+
+
+@pytest.mark.parametrize(
+    ("shards", "options", "said"),
+    [
+        (Shards("id", 0, "n"), {}, "count=0"),
+        (Shards("id", 4, "a/b"), {}, "becomes a folder"),
+        (Shards("id", 4, ".."), {}, "becomes a folder"),
+        (Shards("id", 4, "n"), {"df": 1}, "df cannot be given"),
+        (Shards("id", 4, "n"), {"temprature": 1}, "temprature"),
+    ],
+)
+def test_what_cannot_be_divided_is_said_before_anything_runs(shards: Shards, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(BadOption, match=said):
+        infer(None, "x", "sim/echo", shards, **options)
+
+
+@pytest.mark.parametrize("replicas", ["0", "8..1", "1..", "a", "1..0", "-1"])
+def test_bounds_that_are_none_are_refused(replicas: str) -> None:
+    with pytest.raises(ValueError, match="--replicas"):
+        deploying.bounds(replicas)
+
+
+def test_the_file_says_what_serve_is_told() -> None:
+    deployed = Deployed.of({"model": "m", "name": "n", "replicas": "1..8", "tp": 2, "gpus": True, "max_len": 4096})
+    (application,) = deploying.schema(deployed, 9000)["applications"]
+    assert Deployed.of(application["args"]) == deployed
+    (deployment,) = application["deployments"]
+    assert deployment["autoscaling_config"] == {"min_replicas": 1, "max_replicas": 8, "target_ongoing_requests": 32.0}
+    assert deployment["ray_actor_options"] == {"num_cpus": 2.0, "num_gpus": 2}
+    assert deployed.pool_args[:2] == ["--devices", "cuda:0,cuda:1"]
+    with pytest.raises(ValueError, match="modle"):
+        Deployed.of({"modle": "m"})
+
+
+def test_the_command_writes_the_file_that_serve_takes(tmp_path: Path) -> None:
+    schema = pytest.importorskip("ray.serve.schema")
+    yaml = pytest.importorskip("yaml")
+    text, _ = pool.run(["deploy", "smollm2-135m", "--replicas", "2..4", "--write", str(tmp_path / "p.yaml")], lambda line: None)
+    assert text.endswith(f"serve deploy {tmp_path / 'p.yaml'}")
+    read = schema.ServeDeploySchema.model_validate(yaml.safe_load((tmp_path / "p.yaml").read_text()))
+    assert read.applications[0].import_path == "holynb.pool.serve.deployment:build"
+    with pytest.raises(BadOption, match="--replicas takes a number"):
+        pool.run(["deploy", "smollm2-135m", "--replicas", "4..2", "--write", str(tmp_path / "q.yaml")], lambda line: None)
