@@ -25,7 +25,6 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 #: Import name → distribution, where they differ.
 CALLED = {
-    "yaml": "pyyaml",
     "IPython": "ipython",
     "PIL": "pillow",
     "dotenv": "python-dotenv",
