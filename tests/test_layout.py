@@ -20,7 +20,7 @@ from layout import ROOT, Function, Module, containers, cycles, imports_of_all_ki
 #: beside it in one layer it may not. Imports inside functions and for types alone count too. A new module needs a place here.
 LAYERS: dict[str, tuple[str, ...]] = {
     "holynb": (
-        "attached | bounded | cache_mark | efforts | identity | loop | no_proxy | quality | secret | spool | thoughts | timeouts | translation | units | usage | words",
+        "attached | bounded | cache_mark | efforts | identity | loop | no_proxy | port_tokens | quality | secret | spool | thoughts | timeouts | translation | units | usage | words",
         "faults",
         "errors",
         "poolfields",
@@ -146,7 +146,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "holynb.pool.server": (
         "apierror | chat_template | config | control_tokens | dispatch | generation | guides | metrics | pooling | rank | special_tokens",
-        "connection | grammar | http | messages | model_thinking | replica | tokenizer_files",
+        "clients | connection | grammar | http | messages | model_thinking | replica | tokenizer_files",
         "api | sockets | tokenizer",
         "answertext | effort",
         "answers | detokenize | jobs | prompts",
@@ -268,7 +268,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "pending | rundisplay | said | shown",
     ),
     "holynb.ui.commands": (
-        "active | bench_report | deploying | history | model_lines | roi_report | routing | table_diff | trust",
+        "active | bench_report | deploying | history | model_lines | pool_token | roi_report | routing | table_diff | trust",
         "pool",
         "bench | preview | roi | updates",
         "models | money",
@@ -463,7 +463,7 @@ def test_what_decides_in_the_pool_needs_no_torch() -> None:
 
 def test_the_pool_stands_on_the_ground() -> None:
     """Its processes share with the rest only the nouns and what starts them: everything else goes through a socket."""
-    ground = ("bounded", "efforts", "errors", "no_proxy", "poolfields", "thoughts", "types", "units")
+    ground = ("bounded", "efforts", "errors", "no_proxy", "poolfields", "port_tokens", "thoughts", "types", "units")
     allowed = ("holynb.pool", "kernels_support", *(f"holynb.{name}" for name in ground))
     inside = [m for m in modules() if under(m.name, "holynb.pool")]
     assert not [

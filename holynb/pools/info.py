@@ -50,6 +50,8 @@ class PoolInfo:
     deaths: tuple[str, ...] = ()
     replicas: tuple[Mapping[str, int], ...] = ()
     """Per replica: running, waiting, batch (the scheduler's current limit of rows), oom (times its memory ran out)."""
+    clients: tuple[Mapping[str, Any], ...] = ()
+    """Per named token: name, used (tokens of today, of all pools of this machine) and per_day (None: without a limit)."""
     why: str | None = None
     engine: str = "native"
     on: str | None = None
@@ -80,7 +82,7 @@ class PoolInfo:
         memory = [{"device": g.device, "used": g.used, "total": g.total, "ours": g.ours, "parts": dict(g.parts)} for g in self.memory]
         return {
             **values,
-            **{name: [dict(one) for one in getattr(self, name)] for name in ("replicas", "nodes", "moves")},
+            **{name: [dict(one) for one in getattr(self, name)] for name in ("replicas", "clients", "nodes", "moves")},
             "token": self.token.reveal() if self.token else None,
             "base_url": self.base_url,
             "memory": memory,
@@ -115,7 +117,7 @@ def read_status(record: Record) -> PoolInfo:
     current.update({k: _total(health, k) for k in ("kv_used", "kv_total")})
     stages = tuple(tuple(r["stages"]) for r in health.get("replicas", []) if r.get("stages"))
     current |= {"memory": _memory(health), "stages": stages, "deaths": tuple(health.get("deaths", ())), "replicas": _replicas(health)}
-    current |= {name: tuple(one for one in health.get(name, ()) if isinstance(one, dict)) for name in ("nodes", "moves")}
+    current |= {name: tuple(one for one in health.get(name, ()) if isinstance(one, dict)) for name in ("clients", "nodes", "moves")}
     return PoolInfo(**facts, **current)
 
 

@@ -25,11 +25,12 @@ from holynb.pool.server import answers
 from holynb.pool.server.answers import Choice
 from holynb.pool.server.api import ApiRequest, parse_request
 from holynb.pool.server.apierror import ApiError, error_body
+from holynb.pool.server.clients import Hold
 from holynb.pool.server.detokenize import TextReader, merged
 from holynb.pool.server.effort import with_thinking
 from holynb.pool.server.embeddings import EmbeddingRoutes, lost_error
 from holynb.pool.server.grammar import GrammarCache, GrammarError
-from holynb.pool.server.http import ClientDisconnected, Events, read_json, run_until_disconnect, sse_event
+from holynb.pool.server.http import ClientDisconnected, Events, client_of, read_json, run_until_disconnect, sse_event
 from holynb.pool.server.jobs import completed
 from holynb.pool.server.logprobs import LogprobWriter
 from holynb.pool.server.replica import Generation, GenerationLost, GenerationRefused
@@ -51,6 +52,7 @@ class _Answer:
     began_at: float
     splits: bool
     """What is thought is told from the text."""
+    hold: Hold
 
     @property
     def tokens_in(self) -> int:
@@ -86,7 +88,7 @@ class Routes(EmbeddingRoutes):
         self.check_model(parsed.model)
         service.requests += 1
         try:
-            answer = await run_until_disconnect(request, self._begin(parsed))
+            answer = await run_until_disconnect(request, self._begin(parsed, client_of(request)))
         except BaseException:
             self._finish()
             raise
@@ -101,20 +103,25 @@ class Routes(EmbeddingRoutes):
         """End of the request, however it ended: cancel what still runs for it."""
         for generation in answer.generations if answer else ():
             self._service.cancel(generation)
+        if answer:
+            answer.hold.settle(answer.tokens_in + sum(len(g.tokens) for g in answer.generations))
         self._service.requests -= 1
         self._service.used_at = time.monotonic()
 
-    async def _begin(self, request: ApiRequest) -> _Answer:
+    async def _begin(self, request: ApiRequest, client: str | None) -> _Answer:
         tokenizer = await self._service.wait_ready()
         request = completed(with_thinking(request, tokenizer), tokenizer.defaults)
         prompts, grammar = await self._service.encode(request, tokenizer), await self._grammar(request)
-        generations = self._service.submit(self._service.jobs(request, prompts, tokenizer, grammar))
+        jobs = self._service.jobs(request, prompts, tokenizer, grammar)
+        longest = sum(len(job.ids) for job in jobs[:: request.n]) + sum(job.max_new for job in jobs)
+        hold = self._service.clients.hold(client, longest)
+        generations = self._service.submit(jobs)
         echoes = [_echo(request, g, i // request.n, tokenizer) for i, g in enumerate(generations)]
         readers = [TextReader(g, tokenizer, request, echo) for g, echo in zip(generations, echoes, strict=True)]
         writers = [LogprobWriter(request, tokenizer, g.job.ids) for g in generations]
         head = answers.head(request, uuid.uuid4().hex, request.model or self._service.identity.name)
         splits = request.chat and tokenizer.thinking is not None
-        return _Answer(request, head, generations, readers, writers, time.monotonic(), splits)
+        return _Answer(request, head, generations, readers, writers, time.monotonic(), splits, hold)
 
     async def _grammar(self, request: ApiRequest) -> str | None:
         """The grammar of the answer. Raises ApiError 400 where the guide cannot be enforced."""
@@ -214,7 +221,7 @@ async def refuse(request: Request, exc: Exception) -> Response:
         exc = ApiError(exc.status_code, f"{request.method} {request.url.path}: {exc.detail}")
     if not isinstance(exc, ApiError):
         exc = ApiError(500, f"A fault in the pool's server: {type(exc).__name__}: {exc}")
-    return JSONResponse(error_body(exc), exc.status, headers)
+    return JSONResponse(error_body(exc), exc.status, headers or exc.headers)
 
 
 def application(service: Service) -> ASGIApp:

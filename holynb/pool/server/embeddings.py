@@ -21,7 +21,7 @@ from holynb.pool.protocol import Job
 from holynb.pool.server.api import ApiRequest
 from holynb.pool.server.apierror import ApiError
 from holynb.pool.server.facts import FactRoutes
-from holynb.pool.server.http import read_json, run_until_disconnect
+from holynb.pool.server.http import client_of, read_json, run_until_disconnect
 from holynb.pool.server.messages import parse_prompts
 from holynb.pool.server.pooling import Pooling
 from holynb.pool.server.replica import Generation, GenerationLost, GenerationRefused
@@ -88,21 +88,23 @@ class EmbeddingRoutes(FactRoutes):
         service.requests += 1
         generations: list[Generation] = []
         try:
-            return JSONResponse(await run_until_disconnect(request, self._embed(parsed, generations)))
+            return JSONResponse(await run_until_disconnect(request, self._embed(parsed, generations, client_of(request))))
         finally:
             for generation in generations:
                 service.cancel(generation)
             service.requests -= 1
             service.used_at = time.monotonic()
 
-    async def _embed(self, request: EmbeddingRequest, generations: list[Generation]) -> dict[str, Any]:
+    async def _embed(self, request: EmbeddingRequest, generations: list[Generation], client: str | None) -> dict[str, Any]:
         """The whole answer. `generations` gets what runs for it, for whoever ends it."""
         tokenizer, began = await self._service.wait_ready(), time.monotonic()
         way = _way(request, self._service.pooling)
         jobs = await self._jobs(request, way.kind, tokenizer)
-        generations += self._service.submit(jobs)
+        tokens = sum(len(job.ids) for job in jobs)
+        hold = self._service.clients.hold(client, tokens)
         outcome = "error"
         try:
+            generations += self._service.submit(jobs)
             for generation in generations:
                 while not generation.done:
                     await generation.wait_update(math.inf)
@@ -114,8 +116,8 @@ class EmbeddingRoutes(FactRoutes):
             outcome = "cancelled"
             raise
         finally:
+            hold.settle(tokens)
             self._service.metrics.finish(outcome, time.monotonic() - began)
-        tokens = sum(len(job.ids) for job in jobs)
         model = request.model or self._service.identity.name
         return {"object": "list", "data": data, "model": model, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}}
 

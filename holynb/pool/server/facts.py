@@ -41,7 +41,9 @@ class FactRoutes:
 
     async def metrics(self, request: Request) -> Response:  # noqa: ARG002
         service = self._service
-        return PlainTextResponse(render(service.metrics, service.state, service.stats()), media_type="text/plain; version=0.0.4")
+        return PlainTextResponse(
+            render(service.metrics, service.state, service.stats(), service.clients.figures()), media_type="text/plain; version=0.0.4"
+        )
 
     async def tokenize(self, request: Request) -> Response:
         """The ids of a text (`prompt`, or llama.cpp's `content`) or of a chat (`messages`), as a request would have them."""

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from holynb.pool.server.apierror import ApiError, error_body
 
-__all__ = ["ClientDisconnected", "Events", "read_json", "require_token", "run_until_disconnect", "sse_event"]
+__all__ = ["ClientDisconnected", "Events", "client_of", "read_json", "require_token", "run_until_disconnect", "sse_event"]
 
 T = TypeVar("T")
 
@@ -25,6 +25,10 @@ _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 _MAX_BODY_BYTES = 64 * 1024 * 1024
 #: A body of more values (told by its commas) would be read for seconds, in which no stream goes on.
 _MAX_VALUES = 4_000_000
+#: Where a request's scope has the name of its token.
+_CLIENT = "holynb.client"
+#: What tells of the pool and of everybody in it: for its own token alone.
+_OWNERS = frozenset(("/health", "/metrics"))
 
 
 class ClientDisconnected(Exception):
@@ -96,8 +100,16 @@ async def run_until_disconnect(request: Request, work: Coroutine[Any, Any, T]) -
         await asyncio.gather(task, disconnect, return_exceptions=True)
 
 
-def require_token(app: ASGIApp, token: str) -> ASGIApp:
+def client_of(request: Request) -> str | None:
+    """The name of the token that the request came with; None: the pool's own, or its private socket."""
+    name: str | None = request.scope.get(_CLIENT)
+    return name
+
+
+def require_token(app: ASGIApp, token: str, name_of: Callable[[bytes], str | None] = lambda key: None) -> ASGIApp:
     """The application behind a bearer token, for the port: on a shared machine every user reaches loopback.
+
+    `name_of` says whose token another one is: they may ask, and are not told of the pool and of each other.
 
     A page in a browser reaches it too, through DNS rebinding; it has no token either, and no CORS header lets it read a response.
     `Host` is not checked: a tunnel or a proxy sets its own.
@@ -109,6 +121,9 @@ def require_token(app: ASGIApp, token: str) -> ASGIApp:
         key = key if scheme.lower() == b"bearer" else headers.get(b"x-api-key", b"")
         if hmac.compare_digest(key.strip(), token.encode()):
             await app(scope, receive, send)
+            return
+        if scope["path"] not in _OWNERS and (name := name_of(key.strip())) is not None:
+            await app({**scope, _CLIENT: name}, receive, send)
             return
         if scope["path"] == "/health" and scope["method"] in ("GET", "HEAD"):
             await _alive(app, scope, receive, send)

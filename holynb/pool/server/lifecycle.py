@@ -18,6 +18,7 @@ from typing import Protocol
 
 from starlette.types import ASGIApp
 
+from holynb.pool.server.clients import Clients
 from holynb.pool.server.config import PoolConfig
 from holynb.pool.server.service import Service
 from holynb.pool.server.sockets import PoolSockets, PortTaken, bind, serving
@@ -79,7 +80,8 @@ async def serve(config: PoolConfig, service: Service, app: ASGIApp, backend_of: 
         socketdir.sweep()
         folder = socketdir.make()
         sockets = bind(folder, config.port)
-        async with serving(app, sockets):
+        service.clients = Clients(config.home)
+        async with serving(app, sockets, service.name_of):
             await _run_backend(config, service, backend_of(_record(config, sockets)))
     except PortTaken as exc:
         service.fail(str(exc))
@@ -88,6 +90,7 @@ async def serve(config: PoolConfig, service: Service, app: ASGIApp, backend_of: 
             log(f"{'error: ' if service.state == 'failed' else ''}the pool {config.name} ends: {service.why}")
         with contextlib.suppress(OSError):  # a record that cannot be removed now is stale, and the next pool removes it
             rendezvous.remove(config.run, config.name, owner=owner)
+        service.clients.write()
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
         lock.free(remove=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,8 +71,8 @@ class Metrics:
             self.request.add(seconds)
 
 
-def render(metrics: Metrics, state: str, replicas: Iterable[ReplicaStats]) -> str:
-    """The page of `/metrics`. What a replica does not know is left out, never 0.
+def render(metrics: Metrics, state: str, replicas: Iterable[ReplicaStats], clients: Iterable[Mapping[str, Any]] = ()) -> str:
+    """The page of `/metrics`. What a replica does not know is left out, never 0. `clients`: name and used tokens of each named token.
 
     A replica's label is its own number: its position changes where one before it has died.
     """
@@ -100,6 +100,8 @@ def render(metrics: Metrics, state: str, replicas: Iterable[ReplicaStats]) -> st
     lines += _family("holynb_generation_tokens_total", "counter", "tokens written", [("", metrics.tokens_out)])
     finished = [(f'{{how="{reason}"}}', count) for reason, count in sorted(metrics.finished.items())]
     lines += _family("holynb_requests_total", "counter", "requests by how they ended", finished)
+    today = [(f'{{client="{c["name"]}"}}', c["used"]) for c in clients]
+    lines += _family("holynb_client_tokens_today", "gauge", "tokens of today by named token, all pools of this machine together", today)
     for name, help_text, histogram in (
         ("holynb_ttft_seconds", "request to first token", metrics.ttft),
         ("holynb_inter_token_seconds", "between two tokens of a sequence", metrics.inter_token),

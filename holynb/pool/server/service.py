@@ -16,6 +16,7 @@ from typing import Any
 from holynb.pool.protocol import Job
 from holynb.pool.server.api import ApiRequest
 from holynb.pool.server.apierror import ApiError
+from holynb.pool.server.clients import Clients
 from holynb.pool.server.dispatch import PrefixDispatcher
 from holynb.pool.server.jobs import check_token_ids, jobs_of, room_for
 from holynb.pool.server.metrics import Metrics, ReplicaStats, device_memory
@@ -47,6 +48,7 @@ class Service:
     def __init__(self, identity: Identity) -> None:
         self.identity = identity
         self.metrics = Metrics()
+        self.clients = Clients()
         self.state = "starting"
         self.stage = "starting"
         self.share: float | None = None
@@ -73,6 +75,10 @@ class Service:
         self._parked: list[Generation] = []
         self._dispatcher: PrefixDispatcher[Replica] = PrefixDispatcher()
         self._prompts = PromptEncoder()
+
+    def name_of(self, key: bytes) -> str | None:
+        """Whose named token this is, at the port; None: nobody's."""
+        return self.clients.name_of(key)
 
     # -- lifecycle -------------------------------------------------------------------------------------------------
     def set_stage(self, stage: str, share: float | None = None) -> None:
@@ -220,6 +226,7 @@ class Service:
             "deaths": self.deaths[-5:],
             "replicas": [dict(s) for s in self.stats()],
             "devices": [parts for s in self.stats() for rank in s.get("ranks", ()) if (parts := device_memory(rank)) is not None],
+            "clients": self.clients.figures(),
             **self.more_health(),
         }
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,11 +54,11 @@ def bind(folder: Path, port: int | None) -> PoolSockets:
 
 
 @contextlib.asynccontextmanager
-async def serving(app: ASGIApp, sockets: PoolSockets) -> AsyncIterator[None]:
-    """Serve `app` on both sockets; on exit, open requests get two seconds."""
+async def serving(app: ASGIApp, sockets: PoolSockets, name_of: Callable[[bytes], str | None]) -> AsyncIterator[None]:
+    """Serve `app` on both sockets; on exit, open requests get two seconds. `name_of`: whose a named token of the port is."""
     listeners: list[Listener] = [(app, sockets.unix, BoundedConnection)]
     if sockets.tcp is not None:
-        listeners.append((require_token(app, str(sockets.token)), sockets.tcp, PortConnection))
+        listeners.append((require_token(app, str(sockets.token), name_of), sockets.tcp, PortConnection))
     async with serving_on(listeners):
         yield
 

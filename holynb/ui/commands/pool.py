@@ -11,6 +11,7 @@ from holynb import units
 from holynb.config import Option, duration
 from holynb.errors import BadOption, UserError, closest
 from holynb.ui.cell import grammar
+from holynb.ui.commands import pool_token
 from holynb.ui.commands.deploying import DEPLOY_HELP, DEPLOY_OPTIONS, deploy
 from holynb.ui.output import ago, clean, count, listing
 from holynb.ui.output.helplines import entry, wrapped
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from holynb.pools import PoolInfo
     from holynb.ui.output.listing import Part
 
-__all__ = ["HELP", "PLAN_OPTIONS", "START_OPTIONS", "answer", "run", "stages"]
+__all__ = ["HELP", "PLAN_OPTIONS", "START_OPTIONS", "answer", "clients", "run", "stages"]
 
 Notice = Callable[[str], None]
 
@@ -81,6 +82,7 @@ HELP: Mapping[str, str] = {
     "stop": "stop NAME|--all: stop one pool or all of them, and free their memory.",
     "logs": "logs NAME [N]: the last N lines (50) that it wrote.",
     "deploy": DEPLOY_HELP,
+    "token": pool_token.HELP,
 }
 
 
@@ -100,7 +102,16 @@ def answer(words: Sequence[str], notice: Notice, *, command: str = "%infer pool"
     if args and args[0] in ("help", "--help", "-h"):
         return [_help(command, word)], HELP[word]
     handlers: Mapping[str, Callable[[Sequence[str], Notice], tuple[str | list[Part], Any]]]
-    handlers = {"plan": _plan, "start": _start, "list": _list, "status": _status, "stop": _stop, "logs": _logs, "deploy": _deploy}
+    handlers = {
+        "plan": _plan,
+        "start": _start,
+        "list": _list,
+        "status": _status,
+        "stop": _stop,
+        "logs": _logs,
+        "deploy": _deploy,
+        "token": _token,
+    }
     handler = handlers[word]
 
     def localise(text: str) -> str:
@@ -185,6 +196,7 @@ def _status(args: Sequence[str], _: Notice) -> tuple[str, Any]:
         "tokens": f"{count(info.tokens_in)} + {count(info.tokens_out)}",
         "stages": "; ".join(stages(info)),
         "address": info.base_url,
+        "clients": "; ".join(clients(info)),
         "lost": " | ".join(info.deaths),
         "why": info.why,
     }
@@ -212,6 +224,16 @@ def _logs(args: Sequence[str], _: Notice) -> tuple[str, Any]:
 
 def _deploy(args: Sequence[str], notice: Notice) -> tuple[str, Any]:
     return deploy(args, notice, _converted)
+
+
+def _token(args: Sequence[str], _: Notice) -> tuple[str | list[Part], Any]:
+    return pool_token.answer(args)
+
+
+def clients(info: PoolInfo) -> list[str]:
+    """What each named token has used today."""
+    limits = [(c, "" if c["per_day"] is None else f" of {c['per_day']:,}") for c in info.clients]
+    return [f"{c['name']} {c['used']:,}{of} tokens today" for c, of in limits]
 
 
 def _help(command: str, word: str | None = None) -> str:

@@ -41,7 +41,7 @@ def table(infos: list[PoolInfo]) -> str:
 def _state(info: PoolInfo) -> str:
     stage = f": {info.stage}" if info.stage not in ("", info.state) else ""
     share = f" {info.share:.0%}" if info.share is not None and info.state == "starting" else ""
-    return "; ".join([f"{info.state}{stage}{share}", *pool.stages(info)])
+    return "; ".join([f"{info.state}{stage}{share}", *pool.stages(info), *pool.clients(info)])
 
 
 def _kv(info: PoolInfo) -> str:

@@ -1,0 +1,188 @@
+"""Named tokens: who may ask over a pool's port, and that no day's limit is passed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import stat
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pool_fake import Pool, Pools
+
+from holynb import port_tokens
+from holynb.pool.server import clients
+from holynb.pool.server.apierror import ApiError
+from holynb.pool.server.clients import Clients
+from holynb.ui.commands import pool as command
+
+CHAT = {"model": "echo", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 6}
+
+
+def test_only_hashes_are_kept_and_for_their_owner_alone(tmp_path: Path) -> None:
+    token = port_tokens.add(tmp_path / "home", "ann", 100)
+    file = port_tokens.path(tmp_path / "home")
+    assert token not in file.read_text()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    known = Clients(tmp_path / "home")
+    assert known.name_of(token.encode()) == "ann"
+    assert known.name_of(token.encode()[:-1]) is None
+    assert known.name_of(b"") is None
+    port_tokens.remove(tmp_path / "home", "ann")
+    assert known.name_of(token.encode()) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"tokens": [1]}', '{"tokens": [{"name": "x"}]}', '{"tokens": [{"name": "x", "sha256": 7}]}']
+)
+def test_a_file_that_is_none_of_ours_lets_nobody_in(tmp_path: Path, text: str) -> None:
+    token = port_tokens.add(tmp_path, "ann")
+    known = Clients(tmp_path)
+    assert known.name_of(token.encode()) == "ann"
+    port_tokens.path(tmp_path).unlink()
+    port_tokens.path(tmp_path).write_text(text)
+    assert known.name_of(token.encode()) is None
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 60), st.floats(0, 1)), max_size=40))
+def test_no_limit_is_passed_in_any_order(steps: list[tuple[bool, int, float]]) -> None:
+    """Requests begin and end in any order, each using any part of what it held: used and held together never pass the limit, and nothing is lost."""
+
+    async def follow() -> None:
+        known = Clients()
+        known._by_digest = {"d": port_tokens.PortToken("ann", "d", 100)}
+        held: list[clients.Hold] = []
+        used = 0
+        for begins, tokens, share in steps:
+            if begins:
+                room = 100 - used - sum(h.tokens for h in held)
+                try:
+                    held.append(known.hold("ann", tokens))
+                except ApiError as exc:
+                    assert tokens > room
+                    assert exc.status == 429
+                    assert 1 <= int((exc.headers or {})["retry-after"]) <= 25 * 3600
+                else:
+                    assert tokens <= room
+            elif held:
+                hold = held.pop()
+                spent = int(hold.tokens * share)
+                hold.settle(spent)
+                hold.settle(spent)  # twice is once
+                used += spent
+        assert known.figures() == [{"name": "ann", "used": used, "per_day": 100}]
+        assert used <= 100
+
+    asyncio.run(follow())
+
+
+def test_a_day_is_counted_over_pools_and_restarts_and_begins_anew_at_midnight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    port_tokens.add(tmp_path, "ann", 100)
+
+    class Tomorrow(date):
+        @classmethod
+        def today(cls) -> Tomorrow:
+            return cls(2031, 1, 1)
+
+    async def follow() -> None:
+        one, other = Clients(tmp_path), Clients(tmp_path)
+        for known, tokens in ((one, 30), (other, 20)):
+            known.figures()
+            known.hold("ann", tokens).settle(tokens)
+            known.write()
+        assert Clients(tmp_path).figures()[0]["used"] == 50
+        with pytest.raises(ApiError, match="50 are used, and this request may take 51"):
+            other.hold("ann", 51)
+        monkeypatch.setattr(clients, "date", Tomorrow)
+        assert other.figures()[0]["used"] == 0
+        other.hold("ann", 100).settle(1)
+        other.write()
+
+    asyncio.run(follow())
+    assert stat.S_IMODE((tmp_path / "pool-usage.sqlite").stat().st_mode) == 0o600
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    pools = Pools(tmp_path_factory.mktemp("clients"))
+    yield pools.start("--port", "0")
+    pools.end()
+
+
+def asked(pool: Pool, token: str | None, body: Any = None, path: str = "/v1/chat/completions") -> tuple[int, dict[str, str], Any]:
+    import http.client
+
+    connection = http.client.HTTPConnection("127.0.0.1", pool.record.port or 0, timeout=20)
+    try:
+        headers = {} if token is None else {"authorization": f"Bearer {token}"}
+        connection.request("GET" if body is None else "POST", path, None if body is None else json.dumps(body), headers)
+        answer = connection.getresponse()
+        raw = answer.read().decode()
+        return answer.status, dict(answer.getheaders()), json.loads(raw) if raw.startswith("{") else raw
+    finally:
+        connection.close()
+
+
+def test_a_named_token_asks_until_its_day_is_used_and_is_told_of_nobody_else(served: Pool) -> None:
+    ann, bob = port_tokens.add(served.home, "ann", 40), port_tokens.add(served.home, "bob")
+    status, _, answer = asked(served, ann, CHAT)
+    assert status == 200
+    spent = answer["usage"]["total_tokens"]
+    assert asked(served, ann, {**CHAT, "stream": True})[0] == 200
+    served.wait(lambda: {c["name"]: c["used"] for c in served.ask("/health")[1]["clients"]} == {"ann": 2 * spent, "bob": 0})
+    status, headers, answer = asked(served, ann, {**CHAT, "max_tokens": 40})
+    assert (status, answer["error"]["code"]) == (429, "insufficient_quota")
+    assert f"{2 * spent} are used" in answer["error"]["message"]
+    assert int(headers["retry-after"]) > 0
+    assert asked(served, bob, {**CHAT, "max_tokens": 40})[0] == 200
+    assert asked(served, served.record.token, {**CHAT, "max_tokens": 40})[0] == 200, "its owner has no limit"
+    assert asked(served, ann, path="/metrics")[0] == 401
+    assert asked(served, ann, path="/health")[2] == {"status": "ok"}
+    assert f'holynb_client_tokens_today{{client="ann"}} {2 * spent}' in served.ask("/metrics")[1]
+    port_tokens.remove(served.home, "ann")
+    status, _, answer = asked(served, ann, CHAT)
+    assert status == 401
+    assert ann not in json.dumps(answer)
+    assert not [
+        f for f in served.home.rglob("*") if f.is_file() and (ann in (text := f.read_bytes().decode(errors="replace")) or bob in text)
+    ]
+
+
+def test_the_command(home: Path) -> None:
+    said, data = command.run(["token", "add", "Kim.민지", "--tokens-per-day", "50,000"], print)
+    token = data["token"]
+    assert said.startswith(f"{token}\nis Kim.민지's token (50,000 tokens a day).")
+    assert Clients(home).name_of(token.encode()) == "Kim.민지"
+    said, data = command.run(["token", "list"], print)
+    assert "Kim.민지" in said
+    assert token not in said
+    assert data == [{"name": "Kim.민지", "tokens_per_day": 50_000, "added": date.today().isoformat()}]
+    assert command.run(["token", "remove", "Kim.민지"], print)[0] == "Kim.민지's token is removed; pools refuse it from now on."
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["add"], "takes one name"),
+        (["add", "a b"], "1 to 64 letters"),
+        (["add", 'x"}'], "1 to 64 letters"),
+        (["add", "ann"], "There is a token ann already"),
+        (["add", "x", "--tokens-per-day", "0"], "whole number from 1"),
+        (["add", "x", "--tokens-per-day", "many"], "whole number"),
+        (["remove", "bob"], "There is no token bob. There are: ann"),
+        (["remove", "ann", "--tokens-per-day", "1"], "belongs to pool token add"),
+        (["list", "ann"], "takes no name"),
+        (["ad", "x"], "Did you mean add"),
+    ],
+)
+def test_bad_input_is_one_line_and_changes_nothing(home: Path, words: list[str], says: str) -> None:
+    port_tokens.add(home, "ann")
+    before = port_tokens.path(home).read_bytes()
+    with pytest.raises(Exception, match=says) as caught:
+        command.run(["token", *words], print)
+    assert "\n" not in str(caught.value)
+    assert port_tokens.path(home).read_bytes() == before
