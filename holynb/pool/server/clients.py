@@ -1,7 +1,7 @@
-"""Who asks over the port by a named token, and what each has used of its tokens of a day. Knows the tokens' file and SQLite; no HTTP, no jobs.
+"""Who asks over the port by a named token, and what each has used of its tokens of a day. Knows their file and SQLite; no HTTP, no jobs.
 
-A request holds what it may use at most (its prompt and its longest answers) until its end, when what it did use is counted: so no day's limit
-is ever passed, however many requests come at once. Counts are of all pools of this machine, by its own calendar day, and are written a second
+A request holds what it may use at most (its prompt and its longest answers) until its end, when what it did use is counted: so no limit of
+a day is passed, however many requests come at once. Counts are of all pools of this machine, by its calendar day, and are written a second
 after they change (`HOLYNB_HOME/pool-usage.sqlite`, 0600): a pool that is killed forgets no more than that.
 """
 

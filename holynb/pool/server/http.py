@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from holynb.pool.server.apierror import ApiError, error_body
 
-__all__ = ["ClientDisconnected", "Events", "client_of", "read_json", "require_token", "run_until_disconnect", "sse_event"]
+__all__ = ["ClientDisconnected", "Events", "client_of", "nobody", "read_json", "require_token", "run_until_disconnect", "sse_event"]
 
 T = TypeVar("T")
 
@@ -106,7 +106,12 @@ def client_of(request: Request) -> str | None:
     return name
 
 
-def require_token(app: ASGIApp, token: str, name_of: Callable[[bytes], str | None] = lambda key: None) -> ASGIApp:
+def nobody(key: bytes) -> str | None:  # noqa: ARG001
+    """Whose a token is, where there are no named ones."""
+    return None
+
+
+def require_token(app: ASGIApp, token: str, name_of: Callable[[bytes], str | None] = nobody) -> ASGIApp:
     """The application behind a bearer token, for the port: on a shared machine every user reaches loopback.
 
     `name_of` says whose token another one is: they may ask, and are not told of the pool and of each other.
