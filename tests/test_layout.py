@@ -302,10 +302,15 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "dash | form | poolform",
         "commands",
     ),
-    "kernels_support": ("gpu | jupyter",),
+    "kernels_support": ("cpu | jupyter", "gpu"),
+    "kernels_support.cpu": (
+        "assembler | machine_code",
+        "grouped_code",
+        "grouped",
+    ),
     "kernels_support.gpu": (
         "lang | sampling",
-        "experts_few | feeding | feeding_groups | fp8_pairs | gelu_mul | gemm_small_m | gemv | int4_matrix | int4_planes | int4_words | masking",
+        "experts_few | feeding | feeding_groups | fp8_pairs | gelu_mul | gemm_small_m | gemv | int4_matrix | int4_words | masking",
         "quantize_fp8 | routing | silu_mul | threshold_search",
         "attention | paged_kernels",
         "experts_grouped | fp8_matrix | norms | nucleus | paged",
@@ -326,7 +331,7 @@ ONLY: dict[str, tuple[str, ...]] = {
     "httpx": ("holynb.engines.http", "holynb.engines.direct"),
     "httpx_aiohttp": ("holynb.engines.http",),
     "pandas": ("holynb.files", "holynb.results.frame", "holynb.results.columns", "holynb.results.vectors"),
-    "torch": ("holynb.pool", "kernels_support.gpu"),
+    "torch": ("holynb.pool", "kernels_support.cpu", "kernels_support.gpu"),
     "triton": ("kernels_support.gpu",),
     "ipywidgets": ("holynb.ui",),
     "anywidget": ("holynb.ui",),
@@ -472,10 +477,11 @@ def test_the_pool_stands_on_the_ground() -> None:
 
 
 def test_kernels_support_knows_no_holynb_and_its_halves_not_each_other() -> None:
-    halves = {"kernels_support.jupyter": "kernels_support.gpu", "kernels_support.gpu": "kernels_support.jupyter"}
+    names = [(one, "jupyter") for one in ("cpu", "gpu")]
+    halves = [(f"kernels_support.{a}", f"kernels_support.{b}") for pair in names for a, b in (pair, pair[::-1])]
     inside = [m for m in modules() if under(m.name, "kernels_support")]
     assert not [line for m in inside for line in m.reaches("holynb")]
-    assert not [line for half, other in halves.items() for m in inside if under(m.name, half) for line in m.reaches(other)]
+    assert not [line for half, other in halves for m in inside if under(m.name, half) for line in m.reaches(other)]
     assert not next(m for m in inside if m.name == "kernels_support").imports
 
 

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import torch
 
-from kernels_support.gpu import fp8, gemm_small_m, gemv, int4, int4_planes
+from kernels_support.cpu import grouped
+from kernels_support.cpu.grouped import GroupedMatrix
+from kernels_support.gpu import fp8, gemm_small_m, gemv, int4
 from kernels_support.gpu.fp8_matrix import Fp8Matrix, Matrix
 from kernels_support.gpu.gelu_mul import gelu_mul
 from kernels_support.gpu.int4_matrix import Int4Matrix
-from kernels_support.gpu.int4_planes import PlanesMatrix
 from kernels_support.gpu.lang import on_device
 from kernels_support.gpu.quantize_fp8 import Quantized
 from kernels_support.gpu.silu_mul import silu_mul
 
-__all__ = ["head_logits", "linear", "linear_split_k", "lookup", "pack_onednn", "plain", "small_m_tiles", "swiglu", "takes_gemv"]
+__all__ = ["linear", "linear_split_k", "lookup", "pack_onednn", "plain", "small_m_tiles", "swiglu", "takes_gemv"]
 
 #: Rows of x, and elements of W, up to which `gemv` beats cuBLAS (measured on one H200).
 GEMV_MAX_ROWS, GEMV_MAX_WEIGHTS = 4, 1 << 23
@@ -38,12 +39,12 @@ def linear(x: torch.Tensor | Quantized, weight: Matrix, bias: torch.Tensor | Non
     x = plain(x)
     if isinstance(weight, Int4Matrix):
         return int4.linear(x, weight, bias, out)
-    if isinstance(weight, PlanesMatrix):
-        planes = int4_planes.linear(x, weight, bias)
-        return planes if out is None else out.copy_(planes)
+    if isinstance(weight, GroupedMatrix):
+        product = grouped.linear(x, weight, bias)
+        return product if out is None else out.copy_(product)
     if weight.is_mkldnn:
-        product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # noqa: SLF001 - there is no public op
-        return product
+        packed: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # noqa: SLF001 - there is no public op
+        return packed
     if tiles := small_m_tiles(x, weight):
         return gemm_small_m.launch(x, weight, bias, tiles, out)
     if takes_gemv(x, weight):
@@ -60,8 +61,8 @@ def linear_split_k(x: torch.Tensor | Quantized, weight: Matrix, bias: torch.Tens
     x = plain(x)
     if isinstance(weight, Int4Matrix):
         return int4.linear(x, weight, bias, split_k=True)
-    if isinstance(weight, PlanesMatrix):
-        return int4_planes.linear(x, weight, bias)
+    if isinstance(weight, GroupedMatrix):
+        return grouped.linear(x, weight, bias)
     tiles = small_m_tiles(x, weight, split_k=True)
     return linear(x, weight, bias) if tiles is None else gemm_small_m.launch(x, weight, bias, tiles)
 
@@ -80,20 +81,15 @@ def swiglu(
     x = plain(x)
     if isinstance(weight, Int4Matrix):
         return int4.swiglu(x, weight, bias)
-    if isinstance(weight, PlanesMatrix):
-        return silu_mul(int4_planes.linear(x, weight, bias))
+    if isinstance(weight, GroupedMatrix):
+        return silu_mul(grouped.linear(x, weight, bias))
     tiles = small_m_tiles(x, weight, gated=True)
     return silu_mul(linear(x, weight, bias)) if tiles is None else gemm_small_m.launch(x, weight, bias, tiles, gated=True)
 
 
-def head_logits(x: torch.Tensor | Quantized, head: torch.Tensor | PlanesMatrix) -> torch.Tensor:
-    """(rows, k) and (vocabulary, k) → (rows, vocabulary)."""
-    return int4_planes.logits(plain(x), head) if isinstance(head, PlanesMatrix) else linear(x, head)
-
-
-def lookup(ids: torch.Tensor, table: torch.Tensor | PlanesMatrix) -> torch.Tensor:
+def lookup(ids: torch.Tensor, table: torch.Tensor | GroupedMatrix) -> torch.Tensor:
     """Rows of an embedding."""
-    return int4_planes.gather(table, ids) if isinstance(table, PlanesMatrix) else torch.nn.functional.embedding(ids, table)
+    return grouped.gather(table, ids) if isinstance(table, GroupedMatrix) else torch.nn.functional.embedding(ids, table)
 
 
 def plain(x: torch.Tensor | Quantized) -> torch.Tensor:

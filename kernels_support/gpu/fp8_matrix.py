@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
+from kernels_support.cpu.grouped import GroupedMatrix
 from kernels_support.gpu.int4_matrix import Int4Matrix
-from kernels_support.gpu.int4_planes import PlanesMatrix
 from kernels_support.gpu.quantize_fp8 import FP8, FP8_MAX, SMALLEST_SCALE, Quantized, quantize_fp8
 
 __all__ = ["BLOCK", "Fp8Matrix", "Matrix", "dequantize", "quantize_matrix", "supports_fp8"]
@@ -57,7 +57,7 @@ class Fp8Matrix:
 
 
 #: What a product takes.
-Matrix = torch.Tensor | Fp8Matrix | Int4Matrix | PlanesMatrix
+Matrix = torch.Tensor | Fp8Matrix | Int4Matrix | GroupedMatrix
 
 
 def supports_fp8(device: str) -> bool:

@@ -83,8 +83,27 @@ def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tens
 def rotate_and_store(  # noqa: PLR0917 - what a kernel needs
     qkv: torch.Tensor, layout: Heads, rope: torch.Tensor, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
 ) -> torch.Tensor:
-    """`rotate_and_store_reference`, by Triton on a GPU."""
-    return (launch if on_device(qkv) else rotate_and_store_reference)(qkv, layout, rope, slots, keys, values)
+    """`rotate_and_store_reference`, by Triton on a GPU, and on CPU where nothing is rounded in a third of the operations."""
+    if on_device(qkv):
+        return launch(qkv, layout, rope, slots, keys, values)
+    plain = layout.q_norm is None and qkv.dtype == keys.dtype == torch.float32
+    return (_together if plain else rotate_and_store_reference)(qkv, layout, rope, slots, keys, values)
+
+
+def _together(  # noqa: PLR0917 - what a kernel needs
+    qkv: torch.Tensor, layout: Heads, rope: torch.Tensor, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
+) -> torch.Tensor:
+    """`rotate_and_store_reference` in float32, without norms; every slot is written."""
+    x = qkv.view(qkv.shape[0], -1, layout.size)
+    turned, v = x.tensor_split((layout.heads + layout.kv,), 1)
+    if half := layout.rotated // 2:
+        a, b, rest = turned.tensor_split((half, 2 * half), -1)
+        cos, sin = rope[:, None, :half], rope[:, None, half : 2 * half]
+        turned = torch.cat((torch.addcmul(a * cos, b, sin, value=-1), torch.addcmul(b * cos, a, sin), rest), -1)
+    q, k = turned.tensor_split((layout.heads,), 1)
+    keys.index_copy_(1, slots, k.transpose(0, 1))
+    values.index_copy_(1, slots, v.transpose(0, 1))
+    return q
 
 
 def launch(  # noqa: PLR0917 - what a kernel needs

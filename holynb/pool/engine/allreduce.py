@@ -13,11 +13,11 @@ from torch.nn.functional import pad
 from holynb.pool.engine.model import Collectives, norm_for
 from holynb.pool.engine.symmetric import SymmetricMemory
 from holynb.pool.fit import Shard, Spec
+from kernels_support.cpu.grouped import GroupedMatrix
 from kernels_support.gpu.allreduce_norm import allreduce_rms_norm
 from kernels_support.gpu.dense import linear, lookup
 from kernels_support.gpu.experts import Experts, experts_mlp
 from kernels_support.gpu.fp8_matrix import Matrix
-from kernels_support.gpu.int4_planes import PlanesMatrix
 from kernels_support.gpu.norms import PLAIN, Joining
 from kernels_support.gpu.quantize_fp8 import Quantized
 
@@ -42,7 +42,7 @@ class AllReduce(Collectives):
         part = experts_mlp(x, experts, counts, self._buffer(2, x.shape[0]))
         return part if part.dim() == 2 else part.sum(0)
 
-    def embed(self, ids: Tensor, table: Tensor | PlanesMatrix) -> Tensor:
+    def embed(self, ids: Tensor, table: Tensor | GroupedMatrix) -> Tensor:
         first, last = self._vocab_range
         owned = (ids >= first) & (ids < last)
         rows, out = lookup((ids - first).clamp(0, max(last - first - 1, 0)), table), self._buffer(0, ids.shape[0])

@@ -23,10 +23,10 @@ from holynb.pool.fit.experts import ExpertLayers
 from holynb.pool.fit.four_bits import FourBits
 from holynb.pool.fit.groups import GroupQuantization
 from holynb.pool.headers import decoder_name
+from kernels_support.cpu.grouped import GroupedMatrix, pack_groups, quantize_groups
 from kernels_support.gpu import int4_matrix
 from kernels_support.gpu.experts import Experts
 from kernels_support.gpu.fp8_matrix import Matrix, dequantize, quantize_matrix
-from kernels_support.gpu.int4_planes import PlanesMatrix, pack_planes, pack_table, quantize_groups
 
 __all__ = ["TensorSource", "load", "open_safetensors", "random_weights"]
 
@@ -160,26 +160,26 @@ class _Loader:
             raise ValueError("nothing to stack")
         return out
 
-    def table(self, module: str, shape: tuple[int, int]) -> Tensor | PlanesMatrix:
+    def table(self, module: str, shape: tuple[int, int]) -> Tensor | GroupedMatrix:
         """This rank's rows of the embedding or the head."""
         given, rows = self.spec.quantization, self.shard.vocab
         if not isinstance(given, GroupQuantization) or given.widened or not (given.at_load or is_grouped(self.source, module)):
             return self.required(f"{module}.weight", shape, rows)
         if given.at_load:
-            return pack_table(quantize_groups(self.required(f"{module}.weight", shape, rows)))
-        return self._whole(pack_table(read_group(self.source, (module, rows))), module, shape)
+            return pack_groups([quantize_groups(self.required(f"{module}.weight", shape, rows))])
+        return self._whole(pack_groups([read_group(self.source, (module, rows))]), module, shape)
 
     def groups(self, parts: list[Part], shape: tuple[int, int], columns: tuple[int, int] | None, given: GroupQuantization) -> Matrix:
         """Matrices with the same input as one, packed; plain where one of them is plain in the files, or all are to be widened."""
         if not given.widened and not given.at_load and all(is_grouped(self.source, name) for name, _ in parts):
-            return self._whole(pack_planes([read_group(self.source, part, columns) for part in parts]), parts[0][0], shape)
+            return self._whole(pack_groups([read_group(self.source, part, columns) for part in parts]), parts[0][0], shape)
         source, self.source = self.source, widened_source(self.source)
         plain = self.stack(parts, "weight") if columns is None else self.required(f"{parts[0][0]}.weight", shape, columns=columns)
         self.source = source
-        return pack_planes([quantize_groups(plain)]) if given.at_load else plain
+        return pack_groups([quantize_groups(plain)]) if given.at_load else plain
 
     @staticmethod
-    def _whole(matrix: PlanesMatrix, module: str, shape: tuple[int, int]) -> PlanesMatrix:
+    def _whole(matrix: GroupedMatrix, module: str, shape: tuple[int, int]) -> GroupedMatrix:
         if matrix.shape != shape:
             raise UserError(f"{module} has other sizes than config.json promises. Fetch the model again.")
         return matrix

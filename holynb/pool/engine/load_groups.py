@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from holynb.errors import UserError
-from holynb.pool.engine.load_fp8 import Part, TensorSource
+from holynb.pool.engine.load_fp8 import TensorSource
 from holynb.pool.fit import Spec
 from holynb.pool.fit.groups import GroupQuantization
-from kernels_support.gpu.int4_planes import GROUP, Grouped
+from kernels_support.cpu.grouped import GROUP, Grouped
 
 __all__ = ["is_grouped", "read_as", "read_group", "widened_source"]
 
@@ -22,44 +22,9 @@ def is_grouped(source: TensorSource, module: str) -> bool:
     return first is not None and first.dtype in (torch.uint8, torch.int8)
 
 
-def read_group(source: TensorSource, part: Part, columns: Span | None = None) -> Grouped:
+def read_group(source: TensorSource, part: tuple[str, Span | None], columns: Span | None = None) -> Grouped:
     """Some rows of a matrix, or some columns. Raises UserError where a scale is missing, and where a shard would divide a group."""
-    values, scale, zero, bits = _read(source, part, columns)
-    if scale.shape[1] * GROUP == values.shape[1]:
-        return Grouped(values, scale, zero, bits)
-    # Two scales of 16 columns (Q6_K) become one: a quarter of the larger, of which six bits are a multiple; the other half is rounded.
-    pairs = scale.view(len(scale), -1, 2)
-    larger = pairs.gather(2, pairs.abs().argmax(2, keepdim=True))
-    one = (larger / 4).bfloat16().float()  # as the product will have it
-    numbers = values.view(len(values), -1, 2, GROUP // 2).float() * pairs[..., None]
-    whole = torch.where(one[..., None] == 0, 0, numbers / one[..., None]).round().clamp(-128, 127).to(torch.int8)
-    return Grouped(whole.view(values.shape), one[..., 0], torch.zeros_like(one[..., 0]), 8)
-
-
-def widened_source(source: TensorSource) -> TensorSource:
-    """The same tensors, those in groups in float32: to the bit what gguf's own reader says."""
-
-    def read(name: str, rows: Span | None = None, columns: Span | None = None) -> Tensor | None:
-        module = name.removesuffix(".weight")
-        if module == name or not is_grouped(source, module):
-            return source(name, rows, columns)
-        values, scale, zero, _ = _read(source, (module, rows), columns)
-        groups = values.view(*scale.shape, -1).float() * scale[..., None] + zero.view(*scale.shape, -1)
-        return groups.view(values.shape)
-
-    return read
-
-
-def read_as(spec: Spec, source: TensorSource) -> TensorSource:
-    """The same tensors; groups of columns are widened where they are not multiplied as they are."""
-    given = spec.quantization
-    return widened_source(source) if isinstance(given, GroupQuantization) and given.widened else source
-
-
-def _read(source: TensorSource, part: tuple[str, Span | None], columns: Span | None) -> tuple[Tensor, Tensor, Tensor, int]:
-    """Whole numbers (n, k), scales and zeros, and how many bits the numbers have."""
-    module, rows = part
-    rows = None if columns else rows
+    module, rows = part[0], None if columns else part[1]
     first = source(f"{module}.weight", (0, 1))
     scales = source(f"{module}.weight_scale", (0, 1))
     if first is None or scales is None:
@@ -79,9 +44,27 @@ def _read(source: TensorSource, part: tuple[str, Span | None], columns: Span | N
 
     values, scale, zero = cut("weight", 2 if four else 1), cut("weight_scale", group), cut("weight_zero", group)
     assert values is not None and scale is not None  # noqa: S101, PT018 - both have a first row
-    scale = scale.float()
+    scale, zero = scale.float(), None if zero is None else zero.float()
     if not four:
-        return values, scale, torch.zeros_like(scale) if zero is None else zero.float(), 8
+        return Grouped(values, scale, zero, 8)
     halves = values.reshape(len(values), -1, GROUP // 2)
     numbers = torch.cat((halves & 15, halves >> 4), -1).to(torch.int8).reshape(len(values), -1)
-    return numbers, scale, -8 * scale if zero is None else zero.float(), 4
+    return Grouped(numbers, scale, zero, 4)
+
+
+def widened_source(source: TensorSource) -> TensorSource:
+    """The same tensors, those in groups in float32: to the bit what gguf's own reader says."""
+
+    def read(name: str, rows: Span | None = None, columns: Span | None = None) -> Tensor | None:
+        module = name.removesuffix(".weight")
+        if module == name or not is_grouped(source, module):
+            return source(name, rows, columns)
+        return read_group(source, (module, rows), columns).dequantized()
+
+    return read
+
+
+def read_as(spec: Spec, source: TensorSource) -> TensorSource:
+    """The same tensors; groups of columns are widened where they are not multiplied as they are."""
+    given = spec.quantization
+    return widened_source(source) if isinstance(given, GroupQuantization) and given.widened else source

@@ -17,11 +17,11 @@ from torch.nn.functional import embedding
 
 from holynb.pool.engine.rope import rope_tables
 from holynb.pool.fit import CacheGroups, Spec
+from kernels_support.cpu.grouped import GroupedMatrix
 from kernels_support.gpu.attention import AttentionKind
-from kernels_support.gpu.dense import head_logits, linear, linear_split_k, lookup, pack_onednn, plain, swiglu
+from kernels_support.gpu.dense import linear, linear_split_k, lookup, pack_onednn, plain, swiglu
 from kernels_support.gpu.experts import Experts, experts_mlp, fresh_counts
 from kernels_support.gpu.fp8_matrix import Fp8Matrix, Matrix
-from kernels_support.gpu.int4_planes import PlanesMatrix
 from kernels_support.gpu.norms import PLAIN, Joining, add_rms_norm, add_rms_norm_fp8, add_rms_norm_reference
 from kernels_support.gpu.quantize_fp8 import Quantized
 from kernels_support.gpu.rotary import Heads, rotate_and_store
@@ -71,9 +71,9 @@ class Weights:
     """
 
     layers: list[Layer]
-    embed: Tensor | PlanesMatrix | None = None
+    embed: Tensor | GroupedMatrix | None = None
     norm: Tensor | None = None
-    head: Tensor | PlanesMatrix | None = None
+    head: Tensor | GroupedMatrix | None = None
     first: int = 0
     dtype: torch.dtype | None = None
 
@@ -119,7 +119,7 @@ class Collectives:
         """`experts_mlp`, of which this rank has a part of each expert: its partial sum, as `row_parallel_linear` after the MLP."""
         return experts_mlp(x, experts, counts)
 
-    def embed(self, ids: Tensor, table: Tensor | PlanesMatrix) -> Tensor:
+    def embed(self, ids: Tensor, table: Tensor | GroupedMatrix) -> Tensor:
         """This rank's part of the embeddings: zero for ids outside of its share of the vocabulary."""
         return lookup(ids, table)
 
@@ -256,9 +256,9 @@ class Decoder:
         if batch.last is not None:
             x, residual = x[..., batch.last, :], residual[batch.last]
         normed = collectives.add_norm(x, residual, w.norm, eps, way=way)[0]
-        return plain(normed) if batch.hidden else self._logits(head_logits(normed, w.head))
+        return plain(normed) if batch.hidden else self._logits(linear(normed, w.head))
 
-    def _embedded(self, ids: Tensor, table: Tensor | PlanesMatrix) -> Tensor:
+    def _embedded(self, ids: Tensor, table: Tensor | GroupedMatrix) -> Tensor:
         x = self.collectives.embed(ids, table)
         return x if self._embed_scale == 1 else x.mul_(self._embed_scale)
 

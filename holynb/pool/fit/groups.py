@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from holynb.pool.fit.four_bits import FourBits
 from holynb.pool.fit.quantization import Quantization, parse_quantization
 from holynb.pool.modelfields import FieldRefused
 from holynb.pool.modelfiles import real
+from kernels_support.cpu.machine_code import lanes
 
-__all__ = ["GROUP", "INT8_AT_LOAD", "GroupQuantization", "int4_is_fast", "quantization_of"]
+__all__ = ["GROUP", "INT8_AT_LOAD", "GroupQuantization", "multiplies_groups", "quantization_of"]
 
 #: Columns that share a scale.
 GROUP = 32
@@ -22,8 +22,8 @@ GROUP = 32
 class GroupQuantization(Quantization):
     """Bits of one number once it is packed, its share of scale and zero counted: of a layer's matrices, and of the embedding and head."""
 
-    layer_bits: float = 10.0
-    table_bits: float = 10.0
+    layer_bits: float = 8.5
+    table_bits: float = 8.5
 
     @property
     def item_bytes(self) -> float:
@@ -57,10 +57,6 @@ def _groups(given: Mapping[str, Any]) -> GroupQuantization:
     return GroupQuantization("group", "bfloat16", layer_bits=real(bits, "layers", 1, 32), table_bits=real(bits, "tables", 1, 32))
 
 
-def int4_is_fast() -> bool:
-    """Whether torch's product of four bits is vectorized on this processor: on Linux with AVX2."""
-    try:
-        info = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    return "avx2" in info
+def multiplies_groups() -> bool:
+    """Whether this processor multiplies such matrices as they lie: on Linux with AVX2, where code may be made in memory."""
+    return lanes() > 0

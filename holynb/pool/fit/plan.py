@@ -11,7 +11,7 @@ from typing import Any
 from holynb.errors import UserError
 from holynb.pool.fit.cache_groups import BLOCK_TOKENS, cache_groups, row_blocks
 from holynb.pool.fit.four_bits import FourBits
-from holynb.pool.fit.groups import GROUP, INT8_AT_LOAD, GroupQuantization, int4_is_fast
+from holynb.pool.fit.groups import GROUP, INT8_AT_LOAD, GroupQuantization, multiplies_groups
 from holynb.pool.fit.limits import BatchLimits
 from holynb.pool.fit.mesh import Mesh, Shard, tensor_sizes
 from holynb.pool.fit.quantization import AT_LOAD
@@ -82,7 +82,7 @@ def started(spec: Spec, dtype: str, *, cpu: bool) -> Spec:
     if dtype == "int8" and not cpu:
         raise UserError("--dtype int8 is for a CPU. On a GPU take --dtype fp8, or leave --dtype out.")
     if isinstance(given := spec.quantization, GroupQuantization):
-        kept = cpu and dtype in ("None", "auto", "int8") and int4_is_fast()
+        kept = cpu and dtype in ("None", "auto", "int8") and multiplies_groups()
         return spec if kept else replace(spec, quantization=given.plain)
     if dtype == "int8":
         return replace(spec, quantization=_int8(spec))
@@ -95,7 +95,7 @@ def started(spec: Spec, dtype: str, *, cpu: bool) -> Spec:
 
 
 def _int8(spec: Spec) -> GroupQuantization:
-    if not int4_is_fast():
+    if not multiplies_groups():
         raise UserError("--dtype int8 needs Linux and a processor with AVX2. Leave --dtype out.")
     if spec.experts is not None or spec.fused:
         raise UserError("--dtype int8 rounds no experts, and no q, k and v of one tensor. Leave --dtype out.")

@@ -10,7 +10,7 @@ from pathlib import Path
 from holynb import units
 from holynb.errors import UserError
 from holynb.pool.fit import memory, plan
-from holynb.pool.fit.groups import GroupQuantization, int4_is_fast
+from holynb.pool.fit.groups import GroupQuantization, multiplies_groups
 from holynb.pool.fit.limits import BatchLimits
 from holynb.pool.fit.mesh import Mesh
 from holynb.pool.fit.spec import Spec, read_spec
@@ -68,7 +68,7 @@ def free_gpu_memory() -> list[int]:
 
 def best_dtype(spec: Spec, *, cpu: bool) -> str:
     """The default dtype to compute in: on CPU float32, or the bits of a file that are multiplied as they are; the weights' own on a GPU."""
-    if cpu and isinstance(spec.quantization, GroupQuantization) and int4_is_fast():
+    if cpu and isinstance(spec.quantization, GroupQuantization) and multiplies_groups():
         return "int8"
     return "float32" if cpu else spec.dtype if spec.dtype in plan.ITEMSIZE else "bfloat16"
 

@@ -13,10 +13,16 @@ from typing import Any
 
 __all__ = ["BITS", "QuantizedBlocks", "entries", "groups_of"]
 
-#: Kinds that are kept, and bits of a number once they are packed (`engine/load_groups.py`): scale and zero take one, or one a plane.
+#: Kinds that are kept, and bits of a number once they are packed (`engine/load_groups.py`): four or eight, and its share of scale and zero.
 BITS: Mapping[str, float] = {
-    **dict.fromkeys(("Q4_0", "Q4_1", "Q4_K"), 5.0),
-    **dict.fromkeys(("Q5_0", "Q5_1", "Q8_0", "Q5_K", "Q6_K"), 10.0),
+    "Q4_0": 4.5,
+    "Q4_1": 5.0,
+    "Q4_K": 6.0,
+    "Q5_0": 8.5,
+    "Q5_1": 9.0,
+    "Q8_0": 8.5,
+    "Q5_K": 10.0,
+    "Q6_K": 10.0,
 }
 
 

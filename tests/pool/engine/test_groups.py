@@ -23,9 +23,9 @@ from holynb.pool.protocol import Job
 torch = pytest.importorskip("torch")
 from pool.models.test_gguf_groups import blocks  # noqa: E402
 
-from kernels_support.gpu import int4_planes  # noqa: E402
+from kernels_support.cpu import grouped, machine_code  # noqa: E402
 
-pytestmark = pytest.mark.skipif(not int4_planes.supports_int4(), reason="this processor has no fast product of four bits")
+pytestmark = pytest.mark.skipif(not machine_code.lanes(), reason="this processor has no fast product of four bits")
 
 
 def source_of(kind: str, rows: int, columns: int) -> tuple[Any, Any]:
@@ -50,30 +50,19 @@ def far(got: Any, wanted: Any) -> float:
 def test_each_kind_is_multiplied_as_its_values_are(kind: str, rows: int) -> None:
     source, wanted = source_of(kind, 100, 512)
     x = torch.randn(rows, 512, generator=torch.Generator().manual_seed(rows))
-    matrix = int4_planes.pack_planes([read_group(source, ("m", (0, 100)))])
-    # bfloat16 rounds scales, x and the product; of Q6_K one of two scales moves, too.
-    assert far(int4_planes.linear(x, matrix), x @ wanted.t()) < 8e-3
+    matrix = grouped.pack_groups([read_group(source, ("m", (0, 100)))])
+    assert far(grouped.linear(x, matrix), x @ wanted.t()) < 1e-6
+    assert torch.equal(grouped.widen(matrix), wanted)
     assert torch.equal(widened_source(source)("m.weight"), wanted)
     assert torch.equal(widened_source(source)("m.weight", (3, 9)), wanted[3:9])
     assert torch.equal(widened_source(source)("m.weight", None, (64, 160)), wanted[:, 64:160])
 
 
-@pytest.mark.parametrize("kind", ["Q4_1", "Q8_0"])
-def test_rows_of_a_table_are_looked_up_exactly_and_its_largest_logits_are_not_rounded(kind: str) -> None:
-    source, wanted = source_of(kind, 300, 256)
-    table, ids = int4_planes.pack_table(read_group(source, ("m", (0, 300)))), torch.tensor([0, 31, 32, 63, 64, 299])
-    assert torch.allclose(int4_planes.gather(table, ids), wanted[ids], rtol=1e-6, atol=1e-7)
-    x = torch.randn(5, 256, generator=torch.Generator().manual_seed(1))
-    best, exact = int4_planes.logits(x, table).max(1), (x @ wanted.t()).max(1)
-    assert torch.equal(best.indices, exact.indices)
-    assert torch.allclose(best.values, exact.values, rtol=1e-5)
-
-
 def test_shards_meet_where_groups_do_and_nowhere_else() -> None:
     source, wanted = source_of("Q4_1", 64, 192)
     x = torch.randn(2, 192, generator=torch.Generator().manual_seed(0))
-    halves = [int4_planes.pack_planes([read_group(source, ("m", (0, 64)), columns)]) for columns in ((0, 96), (96, 192))]
-    assert far(int4_planes.linear(x[:, :96], halves[0]) + int4_planes.linear(x[:, 96:], halves[1]), x @ wanted.t()) < 8e-3
+    halves = [grouped.pack_groups([read_group(source, ("m", (0, 64)), columns)]) for columns in ((0, 96), (96, 192))]
+    assert far(grouped.linear(x[:, :96], halves[0]) + grouped.linear(x[:, 96:], halves[1]), x @ wanted.t()) < 1e-6
     with pytest.raises(UserError, match="divided within 32 columns that share a scale"):
         read_group(source, ("m", (0, 64)), (0, 48))
 
@@ -123,7 +112,7 @@ def test_int8_rounds_plain_weights_when_they_are_read(tmp_path: Path) -> None:
     with open_safetensors(folder) as source:
         weights = load(spec, Mesh().shard(spec), source, "cpu", torch.float32)
         plain = source("model.layers.0.mlp.down_proj.weight")
-    assert far(int4_planes.widen(weights.layers[0].down), plain) < 1e-2
+    assert far(grouped.widen(weights.layers[0].down), plain) < 1e-2
     assert weights.embed is weights.head
     assert Runner(folder, dtype="int8", memory=0.05).dtype == "float32"
 
