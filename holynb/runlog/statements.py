@@ -56,6 +56,7 @@ class Statement:
     last:    the run has ended with it.
     replay:  it is not written now, only where the file is replaced, after all else of its run.
     counts:  its rows are answers, and each is a row of the table of answers.
+    leads:   what belongs to it follows at once: a payment, whose answer would be paid again if a kill came between two commits.
     """
 
     sql: str
@@ -68,6 +69,7 @@ class Statement:
     last: bool = False
     replay: bool = False
     counts: bool = False
+    leads: bool = False
     _done: bool = field(default=False, init=False)
 
     def done(self, failure: Exception | None) -> None:

@@ -118,11 +118,11 @@ class RunLog:
 
     def record_payment(self, run: str, payment: Payment) -> None:
         """Write a payment; it is on disk before anything recorded after it."""
-        self._put(run, ledger.INSERT, [records.printable(ledger.to_row(run, payment))])
+        self._put(run, ledger.INSERT, [records.printable(ledger.to_row(run, payment))], leads=True)
 
     def record_shares(self, run: str, payment: Payment, rows: Sequence[int], parts: Sequence[tuple[Usage, Decimal | None]]) -> None:
         """The same of rows that were asked together, each with its part."""
-        self._put(run, ledger.INSERT, ledger.to_rows(records.printable(ledger.to_row(run, payment)), rows, parts))
+        self._put(run, ledger.INSERT, ledger.to_rows(records.printable(ledger.to_row(run, payment)), rows, parts), leads=True)
 
     def submit(self, piece: StoredPiece) -> asyncio.Future[None]:
         """Write that a batch is about to be submitted. Fails where it cannot be written: the batch would not be found again."""
@@ -148,8 +148,8 @@ class RunLog:
         """Write what is queued; end the writer's thread."""
         self._writer.close()
 
-    def _put(self, run: str, sql: str, rows: list[tuple[Any, ...]]) -> None:
-        self._writer.add(Statement(sql, rows, run=ledger.owner(run)))
+    def _put(self, run: str, sql: str, rows: list[tuple[Any, ...]], *, leads: bool = False) -> None:
+        self._writer.add(Statement(sql, rows, run=ledger.owner(run), leads=leads))
 
     def _write(
         self, run: str, sql: str, rows: Collection[Sequence[Any]], failed: OnFailure | None = None, **facts: Any

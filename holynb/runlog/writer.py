@@ -23,6 +23,8 @@ from holynb.runlog.statements import Statement
 __all__ = ["LogWriter"]
 
 MAX_STATEMENTS_PER_COMMIT = 512
+#: How long a group is held open for what follows a statement that `leads`: it comes in the same turn of its loop.
+FOLLOWS_S = 0.02
 #: Longest wait for another process that writes; after that rows no longer wait for the disk.
 PATIENCE_S = 10.0
 #: How long a try waits that follows one that failed, and the pauses between tries.
@@ -128,12 +130,12 @@ class _Writing:
         if self._ends_at is not None:  # nothing comes any more
             time.sleep(max(0.0, min(wait or 0.0, self._ends_at - now)))
             return
-        while self._writer.failure is not None or len(self._waiting) < MAX_STATEMENTS_PER_COMMIT:
+        while self._writer.failure is not None or len(self._waiting) < MAX_STATEMENTS_PER_COMMIT or wait == FOLLOWS_S:
             try:
                 item = self._incoming.get() if wait is None else self._incoming.get(timeout=wait) if wait else self._incoming.get_nowait()
             except queue.Empty:
                 return
-            wait = 0.0
+            wait = FOLLOWS_S if isinstance(item, Statement) and item.leads else 0.0
             if isinstance(item, float):
                 self._ends_at, self._next_try = item, 0.0
                 if self._has_work:
@@ -177,7 +179,7 @@ class _Writing:
                 self._renew(busy_s)
                 self._answer()
             while self._waiting:
-                group = list(islice(self._waiting, MAX_STATEMENTS_PER_COMMIT))
+                group = self._group()
                 self._commit(group)
                 if self._look_is_due or any(s.last or s.durable for s in group):
                     self._renew(busy_s)  # replaced just now: what was written lies in a file that is gone
@@ -222,6 +224,13 @@ class _Writing:
             self._file.replaced, self._opened = False, True
         self._file.wait_for_others(busy_s)
         self._looked_at = time.monotonic()
+
+    def _group(self) -> list[Statement]:
+        """What is committed next: as many as go together, and what follows the last of them where that one leads."""
+        end = MAX_STATEMENTS_PER_COMMIT
+        while end < len(self._waiting) and self._waiting[end - 1].leads:
+            end += 1
+        return list(islice(self._waiting, end))
 
     def _commit(self, group: list[Statement]) -> None:
         """Write a group, without the statements that are themselves at fault."""

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import sqlite3
 import threading
+import time
+from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from holynb.runlog import tables as tables_of
+from holynb.runlog import writer
+from holynb.runlog.logfile import LogFile
 from holynb.runlog.promises import Promises
 from holynb.runlog.statements import ROWS_PER_INSERT, MadeRows, Statement, batches, merged, wide
+from holynb.runlog.writer import LogWriter
 
 INSERT_A = "INSERT INTO a VALUES(?,?) ON CONFLICT(n) DO UPDATE SET x = a.x || excluded.x"
 OR_REPLACE_A = "INSERT OR REPLACE INTO a VALUES(?,?)"
@@ -86,3 +94,28 @@ def test_a_group_is_told_in_one_call():
 
     (failure,) = asyncio.run(main())
     assert isinstance(failure, OSError)
+
+
+def test_what_leads_is_committed_with_what_follows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A payment and its answer: a kill between two commits would have the row paid again."""
+    groups: list[list[str]] = []
+    monkeypatch.setattr(writer, "FOLLOWS_S", 5.0)
+    monkeypatch.setattr(LogFile, "commit", lambda self, group: groups.append([s.sql for s in group]))
+    log = LogWriter(tmp_path / "runs.sqlite", tables_of.SCHEMA)
+    done = threading.Event()
+    log.add(Statement("payment", [], leads=True))
+    time.sleep(0.05)  # as long as the thread needs to take the first alone, and more
+    log.add(Statement("answer", [], lambda failure: done.set()))
+    assert done.wait(5)
+    log.close()
+    assert groups == [["payment", "answer"]]
+
+
+def test_a_group_of_the_most_does_not_end_between_the_two() -> None:
+    log = LogWriter(Path("runs.sqlite"), "")
+    writing = writer._Writing(log, queue.SimpleQueue(), LogFile(log.path, ""), lambda what, why: None)
+    most = writer.MAX_STATEMENTS_PER_COMMIT
+    writing._waiting.extend(Statement(str(n), [], leads=n % 2 == 1) for n in range(most + 3))
+    group = writing._group()
+    assert len(group) == most + 1
+    assert not group[-1].leads

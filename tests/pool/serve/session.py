@@ -82,7 +82,10 @@ def deploy(folder: Path, port: int, *more: str) -> dict[str, Any]:
 
 def served(folder: Path) -> dict[str, Any]:
     """A pool deployed, asked, streamed, left by a client, and replaced while a stream is on its way."""
+    from ray import serve
+
     import holynb
+    from holynb.pool.serve.deployment import build
 
     port, facts = free_port(), {}
     facts["deployed"] = deploy(folder, port, "--replicas", "1..2")
@@ -103,7 +106,8 @@ def served(folder: Path) -> dict[str, Any]:
     connection, answer = client.stream(PROMPT)
     first = answer.read(1)
     before = client.ask("/health")[1]["idle_s"], replica_processes(folder)
-    rolled = threading.Thread(target=lambda: facts.update(rolled=deploy(folder, port, "--replicas", "1..2", "--version", "2")))
+    updated = {"model": str(folder / "bytes"), "name": "bytes", "replicas": "1..2", "cpus": 0.2, "version": "2"}
+    rolled = threading.Thread(target=lambda: serve.run(build(updated), name="bytes", route_prefix="/"))
     rolled.start()
     facts["streamed"] = said(first + answer.read())
     rolled.join()
