@@ -23,6 +23,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 SHORTENED = {
     "01-first-run": ("sources = demo.rows()", "sources = demo.rows(10)"),
     "08-how-good-is-it": ("random_state=3, ignore_index=True)", "random_state=3, ignore_index=True).head(12)"),
+    "11-past-one-machine": ("RAY = have_ray()", "RAY = False"),  # pools on Ray have tests of their own
 }
 #: Notebooks in Korean, whose code is that of the English ones, and then cells of their own: these alone run here, and all of them by `-m slow`.
 TWINS = {p: p.with_stem(p.stem.removesuffix("-ko")) for p in NOTEBOOKS if p.stem.endswith("-ko")}
