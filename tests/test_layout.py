@@ -105,7 +105,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "ray | serve | vllm",
     ),
     "holynb.pool.engine": (
-        "cache | capture | computetype | load_fp8 | pinned | rope | sizes | symmetric | thought_state",
+        "cache | capture | computetype | load_fp8 | pinned | rope | sizes | symmetric | thought_state | torch_parts",
         "model",
         "load_groups | load_int4 | load_kv | sequence",
         "blocktables",
@@ -114,7 +114,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "apart | mixed_batch | more_groups | pipeline",
         "eager | graphs",
         "first_steps | precompile",
-        "executor",
+        "executor | libraries",
         "runner",
     ),
     "holynb.pool.fit": (

@@ -68,7 +68,7 @@ class JobRunner(Protocol):
     """What a rank calls on the class that `--runner module:Class` names. All calls come from one thread.
 
     The class is called with the fields of LoadModel: `folder` (a Path), and by keyword `device`, `dtype`, `max_len`, `memory`,
-    `mesh`, and where one is asked for `kv`.
+    `mesh`, and where one is asked for `kv`. Where it has a static method `prepare(device)`, that is called before, as early as can be.
     """
 
     def add(self, job: Job) -> None:

@@ -38,7 +38,7 @@ from holynb.pool.protocol import (
     StepOutput,
     StopRank,
 )
-from kernels_support.jupyter import shortage, supervisor, wire
+from kernels_support.jupyter import files, shortage, supervisor, wire
 
 __all__ = ["Worker", "main"]
 
@@ -47,10 +47,10 @@ _STATS_S, _IDLE_STATS_S = 0.5, 2.0
 
 
 class Worker:
-    """One rank. `runner` is `module:Class`, the class a `protocol.JobRunner`."""
+    """One rank. `runner` is `module:Class`, the class a `protocol.JobRunner`. `device`: what it will be told to serve on, where known."""
 
-    def __init__(self, sock: socket, runner: str) -> None:
-        self._sock = sock
+    def __init__(self, sock: socket, runner: str, device: str | None = None) -> None:
+        self._sock, self._device = sock, device
         self._module, _, self._class = runner.partition(":")
         self._inbox: queue.SimpleQueue[Frame | wire.WireError] = queue.SimpleQueue()
         self._send_lock = threading.Lock()
@@ -62,8 +62,9 @@ class Worker:
         """Load, serve, and return the exit code. An error is sent in a frame and, with its traceback, written to the log."""
         threading.Thread(target=self._receive, name="holynb-control", daemon=True).start()
         try:
+            new = self._runner_class()
             load = self._await_load()
-            runner = self._load(load)
+            runner = self._load(new, load)
             self._send(RankReady(runner.stats()))
             if load.mesh is not None and load.mesh.rank:
                 runner.follow(lambda: self._report_stats(runner))
@@ -82,8 +83,16 @@ class Worker:
             raise ProtocolError(f"a {frame.kind!r} frame before the model was loaded")
         return frame
 
-    def _load(self, load: LoadModel) -> JobRunner:
+    def _runner_class(self) -> Callable[..., JobRunner]:
+        """The runner's class, its libraries loaded where it says how: the server is still reading the model's files."""
         new: Callable[..., JobRunner] = getattr(importlib.import_module(self._module), self._class)
+        prepare: Callable[[str], None] | None = getattr(new, "prepare", None)
+        if prepare is not None and self._device is not None:
+            prepare(self._device)
+        return new
+
+    @staticmethod
+    def _load(new: Callable[..., JobRunner], load: LoadModel) -> JobRunner:
         given = {name: getattr(load, name) for name in ("device", "dtype", "max_len", "memory", "mesh")}
         given |= {"kv": load.kv} if load.kv else {}
         return new(Path(load.folder), **given)
@@ -96,6 +105,8 @@ class Worker:
                     self._send(Pong())
                 else:
                     self._inbox.put(frame)
+                    if isinstance(frame, LoadModel):
+                        files.read_ahead(Path(frame.folder).glob("*.safetensors"))
         except wire.WireError as exc:
             self._inbox.put(exc)
         else:
@@ -166,9 +177,10 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m holynb.pool.worker", description=__doc__)
     parser.add_argument("--tag", default="holynb-pool")
     parser.add_argument("--runner", default="holynb.pool.engine.runner:Runner")
+    parser.add_argument("--device")
     args = parser.parse_args(argv)
     os.umask(0o077)
-    return Worker(supervisor.control(), args.runner).run()
+    return Worker(supervisor.control(), args.runner, args.device).run()
 
 
 if __name__ == "__main__":

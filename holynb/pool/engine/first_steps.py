@@ -49,7 +49,7 @@ class FirstSteps:
     lookahead = 0
 
     def __init__(self, kernels: GraphExecutor, compilation: Compilation) -> None:
-        self.kernels, self._compilation = kernels, compilation
+        self.kernels, self.model, self.kv, self._compilation = kernels, kernels.model, kernels.kv, compilation
         self._plain = EagerExecutor(kernels.model, kernels.kv, kernels.block)
 
     def over(self, step: Step | None = None) -> bool:

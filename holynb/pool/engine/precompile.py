@@ -10,6 +10,7 @@ import itertools
 import traceback
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
@@ -77,14 +78,15 @@ class Precompiler:
         try:
             first, later = record()
             triton.runtime.driver.active.get_current_target()  # initialized here: several threads must not do it at a time
-            # All launches of a kernel in one thread: Triton creates a kernel's cache when it first compiles it.
-            groups = [list(group) for _, group in groupby(sorted(first, key=_name), _name)]
-            self._first = [self._pool.submit(_compile, group, load=True) for group in groups]
-            self._pool.submit(_compile, later, load=False)
         except Exception:  # noqa: BLE001 - the first launches raise it again, in the thread that can say so
             traceback.print_exc()
-        finally:
-            self._pool.shutdown(wait=False)
+            first, later = [], []
+        # All launches of a kernel in one thread: Triton creates a kernel's cache when it first compiles it.
+        groups = [list(group) for _, group in groupby(sorted(first, key=_name), _name)]
+        with suppress(RuntimeError):  # the process is about to end
+            self._first = [self._pool.submit(_compile, group, load=True) for group in groups]
+            self._pool.submit(_compile, later, load=False)
+        self._pool.shutdown(wait=False)
 
 
 def begin(  # noqa: PLR0917 - what a rank is made of

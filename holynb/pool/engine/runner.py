@@ -19,6 +19,7 @@ from holynb.pool.engine.computetype import compute_dtype
 from holynb.pool.engine.constrained import GrammarCompiler
 from holynb.pool.engine.embedder import Embedder
 from holynb.pool.engine.executor import StepExecutor, executor_for, first_steps
+from holynb.pool.engine.libraries import load_libraries
 from holynb.pool.engine.scheduler import BatchScheduler
 from holynb.pool.engine.sequence import Step
 from holynb.pool.fit import BLOCK_TOKENS, Mesh, cache_groups, cpus, device_memory, plan, read_spec
@@ -44,6 +45,8 @@ class Runner(JobRunner):
     Raises UserError (unknown model, sizes) and FileNotFoundError.
     """
 
+    prepare = staticmethod(load_libraries)
+
     def __init__(
         self,
         folder: Path,
@@ -56,8 +59,7 @@ class Runner(JobRunner):
         kv: str | None = None,
         source: TensorSource | None = None,
     ) -> None:
-        # Spinning OpenMP threads on shared cores cost four fifths of the rate; read when torch loads its OpenMP.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see `libraries`
         self.spec = plan.with_kv(read_spec(Path(folder)), kv)
         self.device, self.mesh = device, mesh or Mesh()
         self.shard = self.mesh.shard(self.spec)
@@ -210,7 +212,7 @@ class Runner(JobRunner):
 
     def _use_kernels(self, step: Step | None) -> None:
         """From the first step on that is theirs; no other is in flight then."""
-        if self._first is not None and self._first.over(step):
+        if self._first is not None and self.executor is self._first and self._first.over(step):
             self.executor, self._first = self._first.kernels, None
 
     def _launch(self, step: Step) -> None:

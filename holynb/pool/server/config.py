@@ -71,6 +71,7 @@ class PoolConfig:
 def rank_command(config: PoolConfig, number: int) -> Command:
     """The command of rank `number` of the whole pool. Removes its old log."""
     argv = [sys.executable, "-P", "-m", "holynb.pool.worker", "--tag", config.tag, "--runner", config.runner]
+    argv += ["--device", config.devices[number]]
     log = config.log(number)
     with contextlib.suppress(OSError):  # a log that cannot be removed is continued
         log.unlink()
