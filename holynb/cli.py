@@ -83,6 +83,9 @@ def _parser() -> argparse.ArgumentParser:
 
     doctor = commands.add_parser("doctor", help="check what works on this machine, with the command that fixes what does not")
     doctor.add_argument("--json", action="store_true", help="output for scripts")
+    doctor.add_argument(
+        "--ask", action="store_true", help="also ask each provider whose key is there: shows a wrong key, or a blocked network"
+    )
     doctor.set_defaults(handler=_doctor)
     return parser
 
@@ -187,7 +190,7 @@ def _kernel(args: argparse.Namespace) -> int:
 def _doctor(args: argparse.Namespace) -> int:
     from holynb import doctor
 
-    checks = doctor.checks()
+    checks = doctor.checks(ask=args.ask)
     print(json.dumps([c.as_dict() for c in checks]) if args.json else doctor.text(checks))
     return int(any(c.state == "broken" for c in checks))
 

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from holynb import cli, doctor
-from holynb.doctor import Check, checks, text
+from holynb import cli
+from holynb.doctor import accounts, checks, notebook, pool, text
+from holynb.doctor.check import Check
+from holynb.engines import servers
+from holynb.errors import Fault
 
 
-def by_name() -> dict[str, Check]:
-    return {c.name: c for c in checks()}
+def by_name(*, ask: bool = False) -> dict[str, Check]:
+    return {c.name: c for c in checks(ask=ask)}
+
+
+def without(monkeypatch: pytest.MonkeyPatch, installed: Callable[[str], str | None]) -> None:
+    """As if only these distributions were installed."""
+    for module in (notebook, pool, accounts):
+        monkeypatch.setattr(module, "installed", installed)
 
 
 def test_here_everything_needed_works() -> None:
@@ -28,16 +38,16 @@ def test_whatever_does_not_work_has_a_cure() -> None:
 
 
 def test_missing_packages_are_absent_with_the_command_that_brings_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_version", lambda name: None)
+    without(monkeypatch, lambda name: None)
     results = by_name()
     assert (results["local pool"].state, results["local pool"].cure) == ("absent", "pip install 'holynb[local]'")
     assert (results["Jupyter"].state, results["Jupyter"].cure) == ("absent", "pip install 'holynb[lab]'")
 
 
 def test_the_ipykernel_that_loses_updates_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_version", {"ipykernel": "7.0.2"}.get)
+    without(monkeypatch, {"ipykernel": "7.0.2"}.get)
     assert by_name()["Jupyter"].state == "broken"
-    monkeypatch.setattr(doctor, "_version", {"ipykernel": "6.31.0"}.get)
+    without(monkeypatch, {"ipykernel": "6.31.0"}.get)
     assert "from ipykernel 7.4 on" in by_name()["Jupyter"].says
 
 
@@ -75,7 +85,7 @@ def test_little_disk_and_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     from types import SimpleNamespace
 
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=2**20))
-    monkeypatch.setattr(doctor, "_free_memory", lambda: 300_000_000)
+    monkeypatch.setattr(pool, "_free_memory", lambda: 300_000_000)
     results = by_name()
     assert (results["home"].state, results["local pool"].state) == ("broken", "broken")
     assert "HOLYNB_HOME" in results["home"].cure
@@ -151,7 +161,7 @@ def test_bedrock_is_looked_at_as_sagemaker_is_and_takes_a_token(aws: Path, home:
         "export AWS_DEFAULT_REGION",
     )
     monkeypatch.setenv("AWS_REGION", "eu-west-1")
-    monkeypatch.setattr(doctor, "_version", lambda name: None)
+    without(monkeypatch, lambda name: None)
     check = by_name()["bedrock"]
     assert (check.state, check.says, check.cure) == ("works", "region eu-west-1, key in AWS_BEARER_TOKEN_BEDROCK", ""), "no botocore"
     monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "YOUR_KEY_HERE")
@@ -160,5 +170,81 @@ def test_bedrock_is_looked_at_as_sagemaker_is_and_takes_a_token(aws: Path, home:
 
 
 def test_without_botocore_sagemaker_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_version", lambda name: None)
+    without(monkeypatch, lambda name: None)
     assert by_name()["sagemaker"].cure == "pip install 'holynb[aws]'"
+
+
+# -- what a first minute stumbles over, each broken once -----------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("name", "old", "cure"),
+    [("jupyterlab", "3.6.8", "'jupyterlab>=4'"), ("notebook", "6.5.7", "'notebook>=7'"), ("ipywidgets", "7.8.5", "'ipywidgets>=8'")],
+)
+def test_a_page_that_is_too_old_for_the_table(monkeypatch: pytest.MonkeyPatch, name: str, old: str, cure: str) -> None:
+    without(monkeypatch, {"ipykernel": "7.4.0", name: old}.get)
+    found = by_name()[name]
+    assert (found.state, found.cure) == ("broken", f"pip install -U {cure}")
+
+
+@pytest.mark.parametrize(("variable", "name"), [(v, n) for v, (n, _) in notebook.PLACES.items()])
+def test_hosted_notebooks_are_known(monkeypatch: pytest.MonkeyPatch, variable: str, name: str) -> None:
+    for other in notebook.PLACES:
+        monkeypatch.delenv(other, raising=False)
+    assert "place" not in by_name()
+    monkeypatch.setenv(variable, "1")
+    assert by_name()["place"].says.startswith(f"{name}: ")
+
+
+@pytest.mark.parametrize(
+    ("https", "no", "state", "says"),
+    [
+        ("http://user:secret@proxy.example:3128", "127.0.0.1,localhost", "works", "http://proxy.example:3128"),
+        ("proxy.example:3128", "127.0.0.1", "works", "http://proxy.example:3128"),
+        ("http://proxy.example:many", "127.0.0.1", "broken", "port is no number"),
+        ("ftp://proxy.example", "127.0.0.1", "broken", "no address of a proxy"),
+    ],
+)
+def test_a_proxy(monkeypatch: pytest.MonkeyPatch, https: str, no: str, state: str, says: str) -> None:
+    assert "proxy" not in by_name()
+    monkeypatch.setenv("HTTPS_PROXY", https)
+    monkeypatch.setenv("NO_PROXY", no)
+    found = by_name()["proxy"]
+    assert found.state == state
+    assert says in found.says
+    assert "secret" not in found.says + found.cure
+    if state == "works":
+        monkeypatch.setenv("HTTP_PROXY", https)
+        monkeypatch.delenv("NO_PROXY")
+        assert by_name()["proxy"].cure == "export NO_PROXY=localhost,127.0.0.1"
+
+
+def test_a_bundle_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "company.pem"))
+    found = by_name()["certificates"]
+    assert (found.state, found.cure) == ("broken", "unset SSL_CERT_FILE, or name your company's bundle")
+
+
+def test_a_default_model_that_has_ended_names_its_successor(home: Path) -> None:
+    (home / "config.toml").write_text('default = "deepseek/deepseek-chat"')
+    found = by_name()["model"]
+    assert found.state == "broken"
+    assert found.cure.startswith('default = "deepseek/deepseek-')
+
+
+@pytest.mark.parametrize(("status", "state", "says"), [(200, "works", "lists 2 models"), (401, "broken", "401"), (503, "broken", "503")])
+def test_a_key_is_tried_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch, status: int, state: str, says: str) -> None:
+    asked = []
+
+    async def models(endpoint: object, secret: object) -> list[int]:
+        asked.append(secret)
+        if status != 200:
+            raise Fault("auth" if status == 401 else "server", f"{status} from the server")
+        return [1, 2]
+
+    monkeypatch.setattr(servers, "models", models)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-a-real-looking-key-0123456789")
+    assert "openai asked" not in by_name()
+    assert not asked
+    found = by_name(ask=True)["openai asked"]
+    assert (found.state, says in found.says) == (state, True)
+    assert bool(found.cure) == (state == "broken")
+    assert ("%infer key openai" in found.cure) == (status == 401)

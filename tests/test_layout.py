@@ -29,8 +29,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "event_log",
         "attachments | config | files | journal | schema",
         "pools | prompts | runlog | scheduler",
-        "doctor | engines | pricing",
-        "batches | results",
+        "engines | pricing",
+        "batches | doctor | results",
         "run",
         "shards | ui",
         "demo",
@@ -69,6 +69,11 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "layers | suggest",
         "settings",
         "language",
+    ),
+    "holynb.doctor": (
+        "check",
+        "accounts | machine | network | notebook | pool",
+        "report",
     ),
     "holynb.engines": (
         "advice | aws_frames | codec | counts | direct | encodings | entry | environment | finish | meter | quotas | sample_json | sse | transport_errors",

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from holynb import doctor
+from holynb.doctor import pool
 from holynb.pool.fit.memory import bf16_is_fast, device_memory
 from holynb.ui.live import memory as live
 from kernels_support.jupyter import process, ram
@@ -63,7 +64,7 @@ def test_a_limit_without_a_usage_leaves_open_what_is_free(container: Container, 
     for files in (((str(2 * GB), usage),), ((None, None), (str(2 * GB), usage))):
         container(*files)
         assert ram.ram() == Ram(2 * GB, None)
-        (local,) = doctor._local()
+        (local,) = pool.local_pool()
         assert local.state == "works"
         assert "free memory unknown" in local.says
         gauge = live.machine()
@@ -79,7 +80,7 @@ def test_a_machine_that_tells_nothing_is_unknown(container: Container, failure: 
     container(("max", "5"))
     monkeypatch.setattr(psutil, "virtual_memory", fail)
     assert ram.ram() == Ram(None, None)
-    assert "free memory unknown" in next(doctor._local()).says
+    assert "free memory unknown" in next(pool.local_pool()).says
     with pytest.raises(OSError, match="does not report how much memory"):
         device_memory("cpu")
     container((str(2 * GB), str(GB)))
@@ -130,7 +131,7 @@ def test_what_breaks_one_check_leaves_the_others(monkeypatch: pytest.MonkeyPatch
     def broken() -> float:
         raise ZeroDivisionError("of no use")
 
-    monkeypatch.setattr(doctor, "_free_memory", broken)
+    monkeypatch.setattr(pool, "_free_memory", broken)
     checks = {c.name: c for c in doctor.checks()}
-    assert (checks["local"].state, checks["local"].says) == ("broken", "ZeroDivisionError: of no use")
+    assert (checks["local pool"].state, checks["local pool"].says) == ("broken", "ZeroDivisionError: of no use")
     assert "Python" in checks

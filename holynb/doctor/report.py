@@ -1,0 +1,36 @@
+"""Every check of the doctor, in order, and how they are said."""
+
+from __future__ import annotations
+
+from holynb.doctor import accounts, machine, network, notebook, pool
+from holynb.doctor.check import Check, checked
+from holynb.words import clean
+
+__all__ = ["checks", "text"]
+
+MARKS = {"works": "ok", "absent": "–", "broken": "NO"}
+
+#: In the order in which a cell depends on them.
+_PROBES = (
+    *(machine.python, machine.home, machine.settings, machine.run_log),
+    *(notebook.jupyter, notebook.front_end, notebook.place, network.proxy, network.certificates),
+    *(pool.local_pool, pool.embedded, pool.gpu, pool.pools),
+    *(accounts.model, accounts.keys, accounts.aws),
+)
+
+
+def checks(*, ask: bool = False) -> list[Check]:
+    """Every check. `ask`: also ask each OpenAI-compatible provider whose key is there, which shows a wrong key or a blocked network."""
+    return [check for probe in (*_PROBES, *([accounts.answers] if ask else [])) for check in checked(probe)]
+
+
+def text(results: list[Check]) -> str:
+    """One line for each check, its cure below it, and a summary."""
+    lines = []
+    for check in results:
+        lines.append(f"{MARKS[check.state]:>2}  {check.name:<12} {check.says}")
+        if check.cure:
+            lines.append(f"{'':17}→ {check.cure}")
+    broken = sum(c.state == "broken" for c in results)
+    lines.append(f"\n{broken} of {len(results)} failed." if broken else "\nNothing is broken. Try: holynb demo")
+    return clean("\n".join(lines))
