@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["HARMONY", "TAGS", "ChannelSplitter", "HeadSplitter", "TagSplitter", "Tags", "ThoughtSplitter"]
+__all__ = ["HARMONY", "HARMONY_ENDS", "TAGS", "ChannelSplitter", "HeadSplitter", "TagSplitter", "Tags", "ThoughtSplitter"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,8 @@ TAGS = (Tags("<think>", "</think>"), Tags("[THINK]", "[/THINK]"))
 
 #: Marks of harmony, gpt-oss' format: `<|channel|>analysis<|message|>…<|end|><|start|>assistant<|channel|>final<|message|>…<|return|>`.
 HARMONY = ("<|channel|>", "<|message|>", "<|end|>", "<|start|>", "<|return|>", "<|call|>", "<|constrain|>")
+#: Those that end an answer: it is given back, or a tool is called.
+HARMONY_ENDS = ("<|return|>", "<|call|>")
 _MESSAGE = "<|message|>"
 #: What a message's head begins with, and what ends its body.
 _HEADS = ("<|channel|>", "<|start|>")
@@ -40,7 +42,7 @@ class ThoughtSplitter(Protocol):
     """Takes one answer's pieces.
 
     `thinking`: what came last is thought, or stands before what is; `closings`: how often a thought has ended; `answering`: nothing more
-    can be thought.
+    can be thought; `headed`: the text has begun behind marks that are none of it; `over`: the text has ended, whatever may come.
     """
 
     @property
@@ -52,6 +54,12 @@ class ThoughtSplitter(Protocol):
     @property
     def answering(self) -> bool: ...
 
+    @property
+    def headed(self) -> bool: ...
+
+    @property
+    def over(self) -> bool: ...
+
     def push(self, piece: str, *, last: bool = False) -> tuple[str, str]:
         """What is certainly thought, and what is certainly text, of what has come and was not returned yet. Both without outer blanks."""
 
@@ -61,6 +69,8 @@ class TagSplitter:
 
     `begun`: the prompt ends with the opening tag of the first of `tags`. An answer without a tag at its head keeps its white space, too.
     """
+
+    headed = over = False
 
     def __init__(self, tags: Sequence[Tags] = TAGS, *, begun: bool = False) -> None:
         self.thinking, self.answering, self.closings = begun, False, 0
@@ -128,10 +138,13 @@ class TagSplitter:
 
 
 class ChannelSplitter:
-    """Harmony's messages: what comes in the channel `final` is text, and what comes in any other is thought."""
+    """Harmony's messages: what comes in the channel `final` is text, and what comes in any other is thought.
+
+    A message in `final` that has ended ends the answer (`over`): what comes after it is nobody's.
+    """
 
     def __init__(self) -> None:
-        self.thinking = self.answering = False
+        self.thinking = self.answering = self.over = self.headed = False
         self.closings = 0
         self._where = "start"
         """start, head (of a later message), thought, text, or plain: it is no harmony."""
@@ -144,7 +157,7 @@ class ChannelSplitter:
             return "", piece
         out = {"thought": "", "text": ""}
         piece, self._rest = self._rest + piece, ""
-        while piece:
+        while piece and not self.over:
             if self._where in out:
                 piece = self._body(piece, out)
             elif self.answering:
@@ -168,9 +181,11 @@ class ChannelSplitter:
         if at < 0:
             self._rest = piece
             return ""
-        named = _CHANNEL.search(piece[:at])
-        final = named is None or named[1] == "final"
+        # The last: where a budget ends a thought, a head that has begun is followed by the answer's.
+        named = _CHANNEL.findall(piece[:at])
+        final = not named or named[-1] == "final"
         self.closings += final and self.thinking
+        self.headed = self.headed or final
         self._where, self.thinking = "text" if final else "thought", not final
         self._blanks = ["\n\n"]
         return piece[at + len(_MESSAGE) :]
@@ -185,6 +200,7 @@ class ChannelSplitter:
         if not end:
             self._rest = piece[at:]
             return ""
+        self.over = self._where == "text" and end not in _HEADS
         self._where = "head"
         return piece[at:] if end in _HEADS else piece[at + len(end) :]
 
@@ -219,6 +235,14 @@ class HeadSplitter:
     @property
     def answering(self) -> bool:
         return self._way is not None and self._way.answering
+
+    @property
+    def headed(self) -> bool:
+        return self._way is not None and self._way.headed
+
+    @property
+    def over(self) -> bool:
+        return self._way is not None and self._way.over
 
     def push(self, piece: str, *, last: bool = False) -> tuple[str, str]:
         if self._way is None:

@@ -59,6 +59,10 @@ SPLITS: list[tuple[str, str, str, str]] = [
     ("channels", "<|channel|>commentary to=f <|constrain|>json<|message|>{}<|call|>", "{}", ""),
     ("channels", "<|channel|>analysis<|message|><|end|><|start|>assistant<|channel|>final<|message|>x < y <|en", "", "x < y <|en"),
     ("channels", "Two <|end|>.", "", "Two <|end|>."),
+    ("channels", "<|channel|>commentary<|message|>I look.<|end|><|start|>assistant<|channel|>final<|message|>Two.", "I look.", "Two."),
+    ("channels", '<|channel|>final <|constrain|>json<|message|>{"a": 1}<|return|>', "", '{"a": 1}'),
+    ("channels", "<|channel|>analysis<|end|><|start|>assistant<|channel|>final<|message|>Two.", "", "Two."),
+    ("channels", ANALYSIS.replace("<|return|>", "<|end|>") + "<|start|>user<|message|>And three?<|end|>", "One and one.", "Two."),
     ("channels", "<|channel|>" + "x" * 600, "", "<|channel|>" + "x" * 600),
     ("channels", "  <|chan", "", "  <|chan"),
 ]

@@ -28,16 +28,23 @@ SWITCHED = (  # DeepSeek-V3.1's variable, off by default
     "{% if not thinking is defined %}{% set thinking = false %}{% endif %}" + TURNS + "{{- '<think>' if thinking else '</think>' }}"
 )
 MISTRAL = "{{ bos_token }}{%- for m in messages %}{{- '[INST]' + m.content + '[/INST]' }}{%- endfor %}{# [THINK]…[/THINK] #}"
-HARMONY = (
-    "{%- if reasoning_effort is not defined %}{%- set reasoning_effort = 'medium' %}{%- endif %}"
-    "{{- '<|start|>system<|message|>Reasoning: ' + reasoning_effort + '<|end|>' }}"
-    "{%- for m in messages %}{{- '<|start|>' + m.role + '<|message|>' + m.content + '<|end|>' }}{%- endfor %}"
-    "{%- if add_generation_prompt %}{{- '<|start|>assistant' }}{%- endif %}{# <|channel|> #}"
+HARMONY = (  # as gpt-oss has it: what is left out is set inside a macro, instructions are a developer's
+    "{%- macro system_message() %}{%- if reasoning_effort is not defined %}{%- set reasoning_effort = 'medium' %}{%- endif %}"
+    "{{- 'Current date: ' + strftime_now('%Y-%m-%d') + '\nReasoning: ' + reasoning_effort }}"
+    "{%- if builtin_tools %}{%- for tool in builtin_tools %}{{- '\n# ' + tool }}{%- endfor %}{%- endif %}{%- endmacro %}"
+    "{{- '<|start|>system<|message|>' + system_message() + '<|end|>' }}"
+    "{%- if messages[0].role in ('developer', 'system') %}"
+    "{{- '<|start|>developer<|message|># Instructions\n\n' + messages[0].content + '<|end|>' }}{%- set messages = messages[1:] %}{%- endif %}"
+    "{%- for m in messages %}{%- if m.role == 'assistant' %}"
+    "{%- if '<|channel|>final<|message|>' in m.content %}{{- raise_exception('give analysis as thinking') }}{%- endif %}"
+    "{{- '<|start|>assistant<|channel|>final<|message|>' + m.content + '<|end|>' }}"
+    "{%- else %}{{- '<|start|>' + m.role + '<|message|>' + m.content + '<|end|>' }}{%- endif %}{%- endfor %}"
+    "{%- if add_generation_prompt -%}\n<|start|>assistant\n{%- endif -%}"
 )
 TURN_TOKENS = ("<|im_start|>", "<|im_end|>")
 THINK_TOKENS = ("<think>", "</think>")
 MISTRAL_TOKENS = ("[THINK]", "[/THINK]", "[INST]", "[/INST]")
-HARMONY_TOKENS = ("<|channel|>", "<|message|>", "<|end|>", "<|start|>", "<|constrain|>")
+HARMONY_TOKENS = ("<|channel|>", "<|message|>", "<|end|>", "<|start|>", "<|constrain|>", "<|return|>", "<|call|>")
 
 
 def thinking_model(folder: Path, template: str = QWEN3, tokens: Sequence[str] = THINK_TOKENS, *, special: bool = False) -> Path:

@@ -38,7 +38,8 @@ class LogitRules:
 class JobThinking:
     """How a row thinks before its answer, in tokens. `begins`: the one that begins it, at the answer's head; None: the prompt ends with it.
 
-    `blanks` may stand before that one. After `ends` the answer begins. Once `budget` tokens were thought, `closing` follows; None: never.
+    `blanks` may stand before that one. After `ends` the answer begins; before the last of several others may come (harmony's `<|message|>`,
+    before which `<|constrain|>json` may stand). Once `budget` tokens were thought, `closing` follows; None: never.
     """
 
     begins: int | None

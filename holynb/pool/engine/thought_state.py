@@ -19,13 +19,15 @@ class ThoughtState:
     `thought`: how many of the tokens so far stand before the answer.
     """
 
-    __slots__ = ("_closing", "_count", "_job", "_spent", "_tail", "begins", "forced", "thinking", "thought")
+    __slots__ = ("_closing", "_count", "_ending", "_job", "_spent", "_tail", "begins", "forced", "thinking", "thought")
 
     def __init__(self, job: JobThinking) -> None:
         self._job = job
         self._count = self._spent = self.thought = 0
         self._tail: deque[int] = deque(maxlen=max(len(job.ends), len(job.closing)))
         self._closing: tuple[int, ...] = ()
+        self._ending = False
+        """All of `ends` have come but the last, before which there may be others."""
         self.forced: int | None = None
         self.begins = job.begins
         self.thinking = job.begins is None
@@ -44,11 +46,22 @@ class ThoughtState:
             self._tail.append(token)
             if self._closing:
                 self._force(self._closing[1:])
-            elif tuple(self._tail)[-len(self._job.ends) :] == self._job.ends:
+            elif self._ended(token):
                 self._end()
             else:
                 self._spent += 1
                 self._hold()
+
+    def _ended(self, token: int) -> bool:
+        """Whether this token is the last of `ends`."""
+        *before, last = self._job.ends
+        if token == last and (self._ending or not before):
+            return True
+        if before and list(self._tail)[-len(before) :] == before:
+            self._ending = True
+        elif before and token in (before[0], last):
+            self._ending = False
+        return False
 
     def near(self, margin: int) -> bool:
         """Whether one of the next `margin` tokens may have to be forced, so that each has to be known before the next is chosen."""
@@ -58,7 +71,9 @@ class ThoughtState:
     def _hold(self) -> None:
         """Begin to close the thought where its budget is spent; what of the closing stands there already is not said twice."""
         budget, closing, tail = self._job.budget, self._job.closing, tuple(self._tail)
-        if budget is not None and self._spent >= budget:
+        if budget is not None and self._spent >= budget and self._ending:
+            self._force(self._job.ends[-1:])
+        elif budget is not None and self._spent >= budget:
             done = next(n for n in range(min(len(closing) - 1, len(tail)), -1, -1) if tail[len(tail) - n :] == closing[:n])
             self._force(closing[done:])
 

@@ -36,6 +36,11 @@ class AnswerText:
         return self._splitter is not None and self._splitter.thinking
 
     @property
+    def over(self) -> bool:
+        """The answer has ended, whatever tokens may come."""
+        return self._splitter is not None and self._splitter.over
+
+    @property
     def thought(self) -> int:
         """Tokens before the answer, tags included."""
         return self._seen if self.thinking else self._closed
@@ -56,7 +61,7 @@ class AnswerText:
             piece = self._detokenizer.push(part, last=mark is not None)
             thought, words = splitter.push(piece + (mark or ""))
             thoughts, text, self._seen = thoughts + thought, text + words, self._seen + len(part) + (mark is not None)
-            if splitter.closings > closings:
+            if splitter.closings > closings or (splitter.headed and not self._closed):
                 self._closed = self._seen
         if last:
             thought, words = splitter.push(self._detokenizer.push((), last=True), last=True)

@@ -95,7 +95,7 @@ class TextReader:
                     yield TextPiece("thought", thought)
                 if text:
                     yield TextPiece("text", text, scores=self._take_scores(text))
-                if generation.finish is not None:
+                if generation.finish is not None or self._answer.over:
                     break
             yield self._end()
         finally:
@@ -108,7 +108,7 @@ class TextReader:
         scores = [] if self._stops.hit else self._own_scores()
         if self._echo is not None and not self._stops.hit:
             scores = scores + self.generation.scores[self._seen :]  # of the end token: whoever echoes counts on one for each
-        finish = "stop" if self._stops.hit else self.generation.finish
+        finish = "stop" if self._stops.hit or (self._answer.over and self.generation.finish != "error") else self.generation.finish
         return TextPiece("end", finish=finish, tokens=self._seen, thought=self._answer.thought, scores=tuple(scores))
 
     def _nothing_due(self) -> bool:

@@ -13,7 +13,7 @@ from holynb import efforts
 from holynb.efforts import EFFORTS
 from holynb.pool.job import JobThinking
 from holynb.pool.server.chat_template import ChatTemplate
-from holynb.thoughts import HARMONY, TAGS, ChannelSplitter, Tags, TagSplitter, ThoughtSplitter
+from holynb.thoughts import HARMONY, HARMONY_ENDS, TAGS, ChannelSplitter, Tags, TagSplitter, ThoughtSplitter
 
 __all__ = ["ModelThinking", "model_thinking", "tail_of"]
 
@@ -35,7 +35,7 @@ class ModelThinking:
     """`tags`: as the splitter is given them; None: harmony's channels. `marks`: the tokens that are marks, and what stands for each.
 
     `begins`, `ends`, `closing`, `blanks`: as in `job.JobThinking`; no `ends`: the tags are no tokens, and a rank cannot follow the thought.
-    `head`: tokens before a thought that belong to it. `switches`: variables of the template that turn it off; `efforts`: the levels that
+    `head`: tokens before a thought that belong to it. `stops`: marks that end an answer, whether the model's files say so or not. `switches`: variables of the template that turn it off; `efforts`: the levels that
     the template's `reasoning_effort` takes, or none.
     """
 
@@ -46,6 +46,7 @@ class ModelThinking:
     closing: tuple[int, ...] = ()
     blanks: tuple[int, ...] = ()
     head: int = 0
+    stops: tuple[int, ...] = ()
     switches: tuple[str, ...] = ()
     efforts: tuple[str, ...] = ()
 
@@ -118,7 +119,8 @@ def _harmony(template: ChatTemplate, tokenizer: Any) -> ModelThinking:
     )
     whole = {"<|channel|>", "<|message|>", "<|end|>", "<|start|>"} <= set(marks.values())
     ends, closing = (ends, closing) if whole else ((), ())
-    return ModelThinking(None, marks, None, ends, closing, (), len(head), efforts=_efforts(template, _HARMONY_EFFORTS))
+    stops = tuple(i for i, mark in marks.items() if mark in HARMONY_ENDS)
+    return ModelThinking(None, marks, None, ends, closing, (), len(head), stops, efforts=_efforts(template, _HARMONY_EFFORTS))
 
 
 def _efforts(template: ChatTemplate, known: Sequence[str]) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ class ChatTokenizer:
     def __init__(self, folder: Path) -> None:
         files = read_files(folder)
         self._tokenizer = files.tokenizer
-        self.eos, self.context, self.defaults, self.unread = files.eos, files.context, files.defaults, files.unread
+        self.context, self.defaults, self.unread = files.context, files.defaults, files.unread
         self.size = files.vocab or int(self._tokenizer.get_vocab_size())
         """Ids of the model's own; the tokenizer may know more."""
         self.longest_token = max((len(word.encode()) for word in self._tokenizer.get_vocab()), default=1)
@@ -41,6 +41,7 @@ class ChatTokenizer:
         self._byte_level = self._tokenizer.token_to_id(_SPACE) is not None and self._tokenizer.token_to_id("<0x0A>") is None
         self._template = files.template
         self.thinking = model_thinking(files.template, self._tokenizer)
+        self.eos = tuple(dict.fromkeys((*files.eos, *(() if self.thinking is None else self.thinking.stops))))
         self._controls = self._control_tokens(files.controls)
         self._renamed: _Renamed | None = None
         self._renamed_lock = threading.Lock()

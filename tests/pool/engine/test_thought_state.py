@@ -62,6 +62,16 @@ def test_what_of_the_closing_was_said_is_not_said_again() -> None:
     assert walk(harmony, [9, 4, 5, 9, 9, 9])[1].thought == 3
 
 
+def test_other_tokens_may_stand_before_the_last_that_ends_a_thought() -> None:
+    """Harmony's `<|channel|>final <|constrain|>json<|message|>`; another channel's head is no end."""
+    job = thinking(None, ends=(1, 2, 3), closing=(8, 1, 2, 3))
+    assert walk(job, [1, 7, 3, 9, 1, 2, 6, 5, 3, 9])[1].thought == 9
+    assert walk(job, [1, 2, 6, 1, 7, 3, 9, 9])[1].thinking, "it went on with another channel"
+    said, state = walk(replace(job, budget=5), [9, 9, 1, 2, 6, 6, 6, 6, 6])
+    assert said == [9, 9, 1, 2, 6, 3, 6, 6, 6], "a head that has begun is ended, not begun again"
+    assert state.thought == 6
+
+
 def test_a_thought_that_the_model_begins_is_counted_from_there() -> None:
     job = thinking(2, begins=OPEN, blanks=(10,))
     assert walk(job, [OPEN, 7, 7, 7, 7, 7, 7])[0] == [OPEN, 7, 7, *CLOSING]
