@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import shlex
@@ -136,7 +137,9 @@ def test_the_top_level_holds_what_the_plan_says() -> None:
     if not top:
         pytest.skip("not a git checkout")
     pages = "README.md LICENSE CHANGELOG.md CONTRIBUTING.md SECURITY.md ARCHITECTURE.md"
-    plan = f"{pages} pyproject.toml .gitignore .pre-commit-config.yaml .ci .github holynb kernels_support notebooks tests binder"
+    plan = (
+        f"{pages} pyproject.toml .gitignore .pre-commit-config.yaml .ci .devcontainer .github holynb kernels_support notebooks tests binder"
+    )
     assert top <= set(plan.split())
 
 
@@ -342,6 +345,15 @@ def test_binder_installs_the_pinned_package_on_a_cpu_build_of_torch() -> None:
     assert "..[lab,local]" in pip
     assert "torch==2.13.0" in pip
     assert any(line.startswith("--extra-index-url") and line.endswith("/cpu") for line in pip)
+
+
+def test_a_codespace_installs_what_binder_installs() -> None:
+    container = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text(encoding="utf-8"))
+    install = container["onCreateCommand"]
+    assert all(part in install for part in ("-c binder/constraints.txt", "'.[lab,local]'", "torch==2.13.0", "whl/cpu"))
+    assert container["image"].endswith(f":{PROJECT['requires-python'].removeprefix('>=')}")
+    assert container["postCreateCommand"] == "bash binder/postBuild"
+    assert all((ROOT / path).exists() for path in container["customizations"]["codespaces"]["openFiles"])
 
 
 def test_the_badge_opens_the_first_notebook() -> None:
