@@ -35,8 +35,8 @@ class ModelThinking:
     """`tags`: as the splitter is given them; None: harmony's channels. `marks`: the tokens that are marks, and what stands for each.
 
     `begins`, `ends`, `closing`, `blanks`: as in `job.JobThinking`; no `ends`: the tags are no tokens, and a rank cannot follow the thought.
-    `head`: tokens before a thought that belong to it. `stops`: marks that end an answer, whether the model's files say so or not. `switches`: variables of the template that turn it off; `efforts`: the levels that
-    the template's `reasoning_effort` takes, or none.
+    `head`: tokens before a thought that belong to it. `stops`: marks that end an answer, whether the model's files say so or not.
+    `switches`: variables of the template that turn it off; `efforts`: the levels that the template's `reasoning_effort` takes, or none.
     """
 
     tags: Tags | None = None
