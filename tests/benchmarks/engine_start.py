@@ -86,6 +86,10 @@ os._exit(0)
 
 def start(tree: Path, folder: Path, given: argparse.Namespace, cache: str) -> dict[str, Any]:
     env = os.environ | {"TRITON_CACHE_DIR": cache, "PYTHONPATH": os.pathsep.join([str(tree), os.environ.get("ENGINE_START_PATH", "")])}
+    # As the server starts a rank, with the cache of kernels for a home.
+    code = "import json, sys; from pathlib import Path; from holynb.pool.server import config; home = Path(sys.argv[1])"
+    code += "; print(json.dumps(config.bytecode_cache(home) if hasattr(config, 'bytecode_cache') else {}))"
+    env |= json.loads(subprocess.run([sys.executable, "-c", code, cache], env=env, capture_output=True, text=True, check=True).stdout)
     argv = [sys.executable, "-c", START, str(folder), str(time.time()), given.device, str(given.tokens)]
     done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False, cwd=tree)
     if done.returncode:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
+import py_compile
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import gguf_fake
 import psutil
@@ -219,3 +222,16 @@ def test_a_project_gives_its_pools_no_variables(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BadSetting, match=r"pyproject\.toml: \[pool\] is read only from your own config\.toml"):
         settings.current()
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_rank_keeps_compiled_python_at_home_where_torch_has_none(compiled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "torch" / "__init__.py"
+    source.parent.mkdir()
+    source.write_text("")
+    if compiled:
+        py_compile.compile(str(source), doraise=True)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: SimpleNamespace(origin=str(source)))
+    env = rank_command(PoolConfig("hub", "org/tiny", tmp_path), 0).env
+    assert env.get("PYTHONPYCACHEPREFIX") == (None if compiled else str(tmp_path / "pycache"))
+    assert env.get("PYTHONDONTWRITEBYTECODE") == (None if compiled else "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import os
 import sys
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from holynb.pool.fit import Mesh
 from holynb.pool.protocol import LoadModel
 from kernels_support.jupyter.supervisor import Command
 
-__all__ = ["RUNNER", "PoolConfig", "load_model", "parse_args", "rank_command"]
+__all__ = ["RUNNER", "PoolConfig", "bytecode_cache", "load_model", "parse_args", "rank_command"]
 
 #: The default of --runner.
 RUNNER = "holynb.pool.engine.runner:Runner"
@@ -76,12 +77,23 @@ def rank_command(config: PoolConfig, number: int) -> Command:
     with contextlib.suppress(OSError):  # a log that cannot be removed is continued
         log.unlink()
     # Spinning OpenMP threads starve everything on shared cores, themselves included (92 → 18 tokens/s).
-    env = {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"}
+    env = {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"} | bytecode_cache(config.home)
     if config.size > 1 and sys.platform == "linux":
         # Ranks of one replica are on one machine: their traffic stays on loopback.
         env |= {name: os.environ.get(name, "lo") for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")}
     inherits = {name: value for name, value in os.environ.items() if not name.startswith(_FOR_FETCHING)}
     return Command(argv, env=env, inherits=inherits, log=log, cores=_cores(config, number))
+
+
+def bytecode_cache(home: Path) -> dict[str, str]:
+    """Where a rank keeps compiled Python if torch's is not compiled where it lies; else nothing.
+
+    Images with PYTHONDONTWRITEBYTECODE or a folder that nobody may write to have no .pyc files: each start would compile 700 modules.
+    """
+    spec = importlib.util.find_spec("torch")
+    if spec is None or not spec.origin or Path(importlib.util.cache_from_source(spec.origin)).exists():
+        return {}
+    return {"PYTHONPYCACHEPREFIX": str(home / "pycache"), "PYTHONDONTWRITEBYTECODE": ""}
 
 
 def load_model(config: PoolConfig, folder: Path, number: int, meet: Path) -> LoadModel:
