@@ -9,6 +9,7 @@ both are compared; then rates at 256 rows of mixed lengths, at the same memory: 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import random
 import sys
@@ -34,18 +35,22 @@ GEMMA_3_12B = {
     "dtype": "bfloat16",
     "eos_token_id": 1,
 }
+TINY = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 512}
 MAX_LEN = 8192
 
 
 def made(folder: Path, groups: int, memory: float) -> Any:
+    import torch
+
     from holynb.pool.engine.load import random_weights
     from holynb.pool.engine.runner import Runner
-    from holynb.pool.fit import cache_groups as module
     from holynb.pool.fit.spec import read_spec
 
-    sys.modules[module.__module__].MAX_GROUPS = groups  # type: ignore[attr-defined]
-    source = random_weights(read_spec(folder), "cuda:0", __import__("torch").bfloat16)
-    return Runner(folder, device="cuda:0", max_len=MAX_LEN, memory=memory, source=source)
+    module: Any = importlib.import_module("holynb.pool.fit.cache_groups")
+    module.MAX_GROUPS = groups
+    device = "cuda:0" if torch.cuda.is_available() else "cpu"
+    source = random_weights(read_spec(folder), device, torch.bfloat16)
+    return Runner(folder, device=device, max_len=MAX_LEN, memory=memory, source=source)
 
 
 def work(kind: str) -> list[tuple[int, int]]:
@@ -87,7 +92,7 @@ def greedy(runner: Any) -> list[list[int]]:
     head = [dice.randrange(5, runner.spec.vocab) for _ in range(2500)]
     said: dict[int, list[int]] = {i: [] for i in range(6)}
     for i in said:
-        runner.add(Job(i, tuple([*head[: 400 * i + 500], i + 7]), 48, ignore_eos=True))
+        runner.add(Job(i, (*head[: 400 * i + 500], i + 7), 48, ignore_eos=True))
     while not runner.idle:
         for emit in runner.step():
             said[emit.id] += emit.tokens
@@ -99,13 +104,14 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--seconds", type=float, default=40)
     parser.add_argument("--memory", type=float, default=0.35)
+    parser.add_argument("--tiny", action="store_true", help="a shape for a CPU, to try the script")
     given = parser.parse_args()
     import torch
 
     begin, tokens = time.perf_counter(), {}
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root)
-        (folder / "config.json").write_text(json.dumps(GEMMA_3_12B | {"num_hidden_layers": given.layers}))
+        (folder / "config.json").write_text(json.dumps(GEMMA_3_12B | (TINY if given.tiny else {}) | {"num_hidden_layers": given.layers}))
         for groups in (8, 1):
             runner = made(folder, groups, given.memory)
             held = f"{runner.blocks.groups} groups, {runner.kv_bytes / 1e9:.1f} GB hold {runner.blocks.total:,} blocks"
