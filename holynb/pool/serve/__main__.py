@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,9 @@ from typing import Any
 from holynb.pool.serve.deploying import Deployed, parsed, schema
 
 __all__ = ["main"]
+
+#: How long a cluster's port may take to answer, seconds.
+ANSWERS_S = 5.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,21 +42,37 @@ def _run(deployed: Deployed, address: str, port: int) -> dict[str, Any]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
     from ray import serve
+    from ray.serve.exceptions import RayServeException
 
     from holynb.pool.serve.deployment import build
 
+    _check_reachable(address)
     try:
         ray.init(address=address, log_to_driver=False, configure_logging=False, namespace="holynb")
     except ConnectionError as exc:
-        raise ValueError(f"No Ray cluster answers at {address}. Start one: ray start --head") from exc
+        raise ValueError(f"No Ray cluster answers at {address}. Start one with ray start --head, or say which: --address") from exc
+    except RuntimeError as exc:  # another Ray or Python there, or another token
+        raise ValueError(f"The Ray cluster at {address} does not take this client: {str(exc).strip().splitlines()[0]}") from exc
     try:
+        cluster = ray.get_runtime_context().gcs_address
         serve.start(proxy_location="EveryNode", http_options={"host": "127.0.0.1", "port": port})
         serve.run(build(_args(deployed)), name=deployed.name, route_prefix="/")
-    except RuntimeError as exc:
+    except (RuntimeError, RayServeException) as exc:  # a replica that cannot start, or another application at /
         raise ValueError(f"{deployed.name} was not deployed: {exc}") from exc
     finally:
         ray.shutdown()
-    return {"name": deployed.name, "url": f"http://127.0.0.1:{port}/v1", "replicas": deployed.replicas}
+    return {"name": deployed.name, "url": f"http://127.0.0.1:{port}/v1", "replicas": deployed.replicas, "cluster": cluster}
+
+
+def _check_reachable(address: str) -> None:
+    """Raises ValueError where nobody listens: Ray itself tries for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdigit()):
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWERS_S).close()
+    except OSError as exc:
+        raise ValueError(f"Nothing answers at {address} ({exc.strerror or exc}). Start a cluster there with ray start --head") from exc
 
 
 def _args(deployed: Deployed) -> dict[str, Any]:

@@ -52,4 +52,5 @@ def deploy(args: Sequence[str], notice: Callable[[str], None], convert: Callable
     if "file" in facts:
         return f"Wrote {facts['file']}. Deploy it with: serve deploy {facts['file']}", facts
     how = "" if options.get("port") in (None, 8000) else f" --api-base {facts['url']}"
-    return f"ray/{facts['name']} answers at {facts['url']}. Ask it with %%infer ray/{facts['name']}{how}", facts
+    place = f"{facts['url']}, on the Ray cluster at {facts['cluster']}"
+    return f"ray/{facts['name']} answers at {place}. Ask it with %%infer ray/{facts['name']}{how}", facts

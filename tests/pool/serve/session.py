@@ -90,6 +90,7 @@ def served(folder: Path) -> dict[str, Any]:
     port, facts = free_port(), {}
     facts["deployed"] = deploy(folder, port, "--replicas", "1..2")
     client = Client(port)
+    facts["second"] = deploy(folder, port, "--replicas", "1", "--name", "another")
     facts["health"] = client.ask("/health")
     facts["models"] = client.ask("/v1/models")
     run = holynb.infer(["by a notebook"], "ray/bytes", api_base=f"http://127.0.0.1:{port}/v1", max_tokens=50, cache=False).wait()

@@ -16,6 +16,7 @@ import pytest
 
 from holynb.errors import BadOption
 from holynb.pool.serve import deploying
+from holynb.pool.serve.__main__ import main
 from holynb.pool.serve.deploying import Deployed
 from holynb.shards import Shards, infer, shard_of
 from holynb.ui.commands import pool
@@ -40,6 +41,7 @@ def facts() -> Iterator[dict[str, Any]]:
 def test_a_deployed_pool_answers_a_notebook_as_a_provider_does(facts: dict[str, Any]) -> None:
     served = facts["served"]
     assert served["deployed"]["name"] == "bytes"
+    assert served["second"]["error"].startswith("another was not deployed:"), "two cannot answer at one address"
     assert served["health"][1]["state"] == "ready"
     assert served["models"][1]["data"][0]["id"] == "bytes"
     assert served["notebook"] == ["by a notebook"]
@@ -120,3 +122,9 @@ def test_the_command_writes_the_file_that_serve_takes(tmp_path: Path) -> None:
     assert read.applications[0].import_path == "holynb.pool.serve.deployment:build"
     with pytest.raises(BadOption, match="--replicas takes a number"):
         pool.run(["deploy", "smollm2-135m", "--replicas", "4..2", "--write", str(tmp_path / "q.yaml")], lambda line: None)
+
+
+def test_an_address_that_answers_nothing_is_said_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("ray")
+    assert main(["--model", "m", "--name", "n", "--address", "ray://127.0.0.1:9"]) == 1
+    assert json.loads(capsys.readouterr().out)["error"].startswith("Nothing answers at ray://127.0.0.1:9 (Connection refused).")
