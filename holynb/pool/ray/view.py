@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING, Any
 
 from ray.exceptions import RayError
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from holynb.pool.server.metrics import device_memory
 
 if TYPE_CHECKING:
     from holynb.pool.ray.replicas import RayReplicas
@@ -40,7 +41,18 @@ def health_of(replicas: RayReplicas) -> dict[str, Any]:
                 nodes[address]["alive"] = any(
                     r.end_reason is None and n in nodes[address]["replicas"] for n, r in replicas.replicas.items()
                 )
-    return {"nodes": sorted(nodes.values(), key=lambda n: str(n["address"])), "moves": replicas.moves[-20:], "now": time.time()}
+    return {"nodes": sorted(nodes.values(), key=lambda n: str(n["address"])), "moves": replicas.moves[-20:], "devices": _devices(replicas)}
+
+
+def _devices(replicas: RayReplicas) -> list[dict[str, Any]]:
+    """Each rank's device with its memory, named by its node."""
+    out = []
+    for number, replica in replicas.replicas.items():
+        facts = replicas.groups[number].facts if number in replicas.groups and replica.end_reason is None else []
+        for rank, where in zip(replica.ranks, facts, strict=False):
+            if (parts := device_memory(rank.stats)) is not None:
+                out.append({**parts, "device": f"{where['address']} {parts['device']}"})
+    return out
 
 
 def rank_logs(app: ASGIApp, replicas: RayReplicas) -> ASGIApp:

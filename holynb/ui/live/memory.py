@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from holynb import loop
 from holynb.events import Gauge, Noted
-from holynb.ui.output import OUT_OF_MEMORY_TEXT, RECOVERED_TEXT
+from holynb.ui.output import OUT_OF_MEMORY_TEXT, RECOVERED_TEXT, REPLICA_TEXTS
 from holynb.words import counted
 from kernels_support.jupyter import ram
 
@@ -54,12 +54,14 @@ class _PoolSampler:
     def __init__(self, names: Sequence[str]) -> None:
         self._names = names
         self._monitors = {name: ShortageMonitor(name) for name in names}
+        self._moves = {name: MoveMonitor(name) for name in names}
 
     def __call__(self) -> list[Gauge | Noted]:
         from holynb.pools import find_status
 
         infos = {name: info for name in self._names if (info := find_status(name)) is not None}
         notes = [note for name, info in infos.items() for note in self._monitors[name].update(info.replicas)]
+        notes += [note for name, info in infos.items() for note in self._moves[name].update(info.moves)]
         return [*_memory([g for info in infos.values() for g in info.memory], pools=bool(self._names)), *notes]
 
 
@@ -99,6 +101,26 @@ class ShortageMonitor:
             else:
                 self._peak_batch[number] = max(self._peak_batch.get(number, 0), metrics.get("running", 0))
         return notes
+
+
+class MoveMonitor:
+    """Notes what became of a Ray pool's replicas since the run began. Owned by one sampler."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._seen: set[tuple[float, int]] | None = None
+
+    def update(self, moves: Sequence[Mapping[str, Any]]) -> list[Noted]:
+        """The notes of moves that are new; those before the first call are old."""
+        now = {(m["at"], m["replica"]) for m in moves}
+        new = [m for m in moves if self._seen is not None and (m["at"], m["replica"]) not in self._seen and m["what"] in REPLICA_TEXTS]
+        self._seen = now | (self._seen or set())
+        return [_note(self._text(m), "warning" if m["what"] == "lost" else "info") for m in new]
+
+    def _text(self, move: Mapping[str, Any]) -> str:
+        nodes = f" on {', '.join(move['nodes'])}" if move["nodes"] else ""
+        rows = f"; {counted(move['rows'], 'row')} of it went elsewhere" if move["rows"] else ""
+        return f"pool/{self._name} {REPLICA_TEXTS[move['what']]}{nodes}{rows}."
 
 
 def _note(text: str, level: str) -> Noted:

@@ -1,7 +1,7 @@
 """The final output of a run: static HTML, charts, text."""
 
 from holynb.ui.output.page import Page
-from holynb.ui.output.series import OUT_OF_MEMORY_TEXT, RECOVERED_TEXT, combined_load, mark_name
+from holynb.ui.output.series import OUT_OF_MEMORY_TEXT, RECOVERED_TEXT, REPLICA_TEXTS, combined_load, mark_name
 from holynb.ui.output.svg import COLOURS
 from holynb.ui.output.text import (
     ago,
@@ -24,6 +24,7 @@ __all__ = [
     "COLOURS",
     "OUT_OF_MEMORY_TEXT",
     "RECOVERED_TEXT",
+    "REPLICA_TEXTS",
     "Page",
     "ago",
     "clean",

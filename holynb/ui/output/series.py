@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "OUT_OF_MEMORY_TEXT",
     "RECOVERED_TEXT",
+    "REPLICA_TEXTS",
     "Ends",
     "by_route",
     "combined_load",
@@ -44,7 +45,19 @@ MAX_RATE_BUCKETS, MIN_BUCKET_S = 160, 0.25
 #: Parts of a pool's notes by which they are known again.
 OUT_OF_MEMORY_TEXT, RECOVERED_TEXT = "ran out of memory", "has room for as many rows at once as before"
 _FAILURE_MARKS = {"rate_limit": "429", "oom": "OOM"}
-_NOTE_MARKS = {OUT_OF_MEMORY_TEXT: "OOM", RECOVERED_TEXT: "recovered"}
+#: What became of a replica of a pool on Ray, as its server calls it, and as a note says it.
+REPLICA_TEXTS = {
+    "lost": "lost a replica",
+    "started again": "has its replica again",
+    "added": "has one replica more",
+    "removed": "has one replica fewer",
+}
+_REPLICA_MARKS = {"lost": "lost", "started again": "back", "added": "+1", "removed": "−1"}
+_NOTE_MARKS = {
+    OUT_OF_MEMORY_TEXT: "OOM",
+    RECOVERED_TEXT: "recovered",
+    **{REPLICA_TEXTS[what]: mark for what, mark in _REPLICA_MARKS.items()},
+}
 
 
 def ends(events: Sequence[Event], rows: Sequence[Outcome | None], started: float) -> Ends:

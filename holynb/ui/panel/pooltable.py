@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from holynb.translation import say
 from holynb.ui.commands import pool
-from holynb.ui.output import count, listing
+from holynb.ui.output import clean, count, listing
 from holynb.ui.output.listing import Listing, Markup
 from holynb.units import memory
 
@@ -26,7 +26,7 @@ def table(infos: list[PoolInfo]) -> str:
     rows = [
         [
             f"pool/{i.name}",
-            _state(i),
+            _with_nodes(i) if i.nodes else _state(i),
             i.model,
             count(i.requests),
             f"{count(i.tokens_in)} + {count(i.tokens_out)}",
@@ -42,6 +42,15 @@ def _state(info: PoolInfo) -> str:
     stage = f": {info.stage}" if info.stage not in ("", info.state) else ""
     share = f" {info.share:.0%}" if info.share is not None and info.state == "starting" else ""
     return "; ".join([f"{info.state}{stage}{share}", *pool.stages(info), *pool.clients(info)])
+
+
+def _with_nodes(info: PoolInfo) -> Markup:
+    """The state, and each node of a pool on Ray; one that is gone is red."""
+    lines = [html.escape(clean(_state(info)))]
+    for line, node in zip(pool.nodes(info), info.nodes, strict=True):
+        red = "" if node["alive"] else ' style="color:var(--jp-error-color1,#c62828)"'
+        lines.append(f"<span{red}>{html.escape(clean(line))}</span>")
+    return Markup("<br>".join(lines))
 
 
 def _kv(info: PoolInfo) -> str:
