@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib.util
 import json
 import os
@@ -26,30 +27,50 @@ ROOT = Path(__file__).resolve().parent.parent
 ADDRESS = "127.0.0.{}"
 
 
+#: Of a node's agents.
+AGENT_PORTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
+
+
+def free_ports(address: str, count: int) -> list[int]:
+    """Ports of this address that nobody uses now."""
+    with contextlib.ExitStack() as held:
+        socks = [held.enter_context(socket.socket()) for _ in range(count)]
+        for sock in socks:
+            sock.bind((address, 0))
+        return [sock.getsockname()[1] for sock in socks]
+
+
 def have_ray() -> bool:
     return importlib.util.find_spec("ray") is not None and importlib.util.find_spec("grpc") is not None
 
 
 class RayCluster:
-    """A cluster and its client port. `home`: HOLYNB_HOME of its nodes; `env`: what they have besides."""
+    """A cluster and its client port. `home`: HOLYNB_HOME of its nodes; `env`: what they have besides. `HIDDEN` there: a folder that is
+    empty for them, as on another machine, where the system lets us (`hides`)."""
 
     def __init__(self, nodes: int = 2, cpus: int = 2, home: Path | None = None, **env: str) -> None:
         self._place = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # socket paths are short
         self.home = home or self._place / "home"
         self.home.mkdir(parents=True, exist_ok=True)
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            self.port: int = sock.getsockname()[1]
+        (self.port,) = free_ports(ADDRESS.format(2), 1)
         paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
         own = {"PYTHONPATH": paths, "HOLYNB_HOME": str(self.home), "RAY_TMPDIR": str(self._place), "RAY_USAGE_STATS_ENABLED": "0"}
         # A machine with other work takes longer than Ray waits.
-        own |= {"RAY_raylet_start_wait_time_s": "120", "RAY_DEDUP_LOGS": "0", "OMP_NUM_THREADS": "1", **env}
+        own |= {
+            "RAY_raylet_start_wait_time_s": "120",
+            "RAY_agent_register_timeout_ms": "120000",
+            "RAY_DEDUP_LOGS": "0",
+            "OMP_NUM_THREADS": "1",
+            **env,
+        }
         command = [sys.executable, "-W", "ignore", __file__, str(nodes), str(cpus), str(self.port)]
         self._log = (self._place / "log").open("wb")
         self._process = subprocess.Popen(
             command, env={**os.environ, **own}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, start_new_session=True
         )
-        self.raylets: list[int] = self._answer()["raylets"]
+        first = self._answer()
+        self.raylets: list[int] = first["raylets"]
+        self.hides: bool = first["value"]
 
     @property
     def on(self) -> str:
@@ -111,12 +132,27 @@ class RayCluster:
         shutil.rmtree(self._place, ignore_errors=True)
 
 
+def hide(folder: str) -> bool:
+    """Lay an empty folder over this one, for this process and its children alone. Whether that is allowed here."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    own_mounts, private = 0x20000, (1 << 18) | (1 << 14)
+    return not (
+        libc.unshare(own_mounts)
+        or libc.mount(b"none", b"/", None, private, None)
+        or libc.mount(b"tmpfs", folder.encode(), b"tmpfs", 0, None)
+    )
+
+
 def main(count: int, cpus: int, port: int) -> None:
     """The cluster's own process."""
+    hides = hide(os.environ["HIDDEN"]) if "HIDDEN" in os.environ else False
     from ray.cluster_utils import Cluster
 
     def sizes(number: int) -> dict[str, Any]:
-        return {"object_store_memory": 80 * 2**20, "include_dashboard": False, "node_ip_address": ADDRESS.format(number + 2)}
+        address = ADDRESS.format(number + 2)
+        # Ports that an agent chooses itself its raylet waits for, 30 s, and on a busy machine in vain.
+        ports = dict(zip(AGENT_PORTS, free_ports(address, len(AGENT_PORTS)), strict=True))
+        return {"object_store_memory": 80 * 2**20, "include_dashboard": False, "node_ip_address": address, **ports}
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "ray_client_server_port": port, **sizes(0)})
     nodes: list[Any] = [cluster.head_node]
@@ -127,7 +163,7 @@ def main(count: int, cpus: int, port: int) -> None:
         raylets = [n.all_processes["raylet"][0].process.pid if n is not None and "raylet" in n.all_processes else 0 for n in nodes]
         print(json.dumps({"raylets": raylets, "value": value}), flush=True)
 
-    tell()
+    tell(hides)
     for line in sys.stdin:
         wish = json.loads(line)
         if wish["do"] == "add":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -10,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 from pool_fake import byte_model
 from ray_cluster import RayCluster, have_ray
+from servers.unix import connect
 
 import holynb
 from holynb import pools
+from holynb.errors import HolynbError
 from holynb.pools import PoolInfo
 
 pytestmark = pytest.mark.skipif(not have_ray(), reason="needs the extra ray")
@@ -23,8 +28,14 @@ FAKE = "fake_runner:Runner"
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
-    made = RayCluster(2, 4, tmp_path_factory.mktemp("nodes"), HOLYNB_FAKE_STEP="0.02")
+def hidden(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this machine that the nodes do not see."""
+    return tmp_path_factory.mktemp("hidden")
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory, hidden: Path) -> Iterator[RayCluster]:
+    made = RayCluster(2, 4, tmp_path_factory.mktemp("nodes"), HOLYNB_FAKE_STEP="0.02", HIDDEN=str(hidden))
     yield made
     made.end()
 
@@ -41,8 +52,7 @@ def start(cluster: RayCluster, model: Path, home: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
 
     def starts(name: str, **options: Any) -> PoolInfo:
-        folder = options.pop("model", str(model))
-        return pools.start(folder, name=name, on=cluster.on, **options)
+        return pools.start(str(options.pop("model", model)), name=name, **{"on": cluster.on, **options})
 
     yield starts
     pools.stop("all")
@@ -90,3 +100,61 @@ def test_two_replicas_answer_and_lose_no_row_where_actors_ranks_and_the_client_a
     assert pools.stop("two") == ["two"]
     cluster.wait_gone("ray::PoolServer")
     cluster.wait_gone("holynb.pool.worker")
+
+
+def refused(start: Any, name: str, **options: Any) -> str:
+    with pytest.raises(HolynbError) as caught:
+        start(name, **options)
+    return str(caught.value)
+
+
+def test_what_cannot_be_is_one_line_that_says_what_to_do(start: Any, cluster: RayCluster):
+    assert "No Ray cluster answers at ray://127.0.0.1:1 (Connection refused)" in refused(start, "nobody", on="ray://127.0.0.1:1")
+    said = refused(start, "large", tp=5)
+    assert "0 replicas of 5 (1 CPU a rank, STRICT_PACK) fit on 127.0.0.3: 4 CPUs, 127.0.0.4: 4 CPUs" in said
+    assert "--wait-nodes" in said
+    started = time.monotonic()
+    assert "needs 8 CPU, and the cluster has no such place free" in refused(start, "waits", cpus=8, wait_nodes=1.0)
+    assert time.monotonic() - started < 60
+
+
+def test_a_folder_of_this_machine_alone_is_sent_to_the_nodes(start: Any, cluster: RayCluster, hidden: Path):
+    if not cluster.hides:
+        pytest.skip("needs the right to mount")
+    folder = byte_model(hidden / "mine")
+    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes() + bytes(20_000_000))  # three pieces
+    start("sent", model=folder, dp=2)
+    check(ask("sent", 4), 4)
+    (sent,) = cluster.home.glob("models/sent-*")
+    assert {p.name: p.stat().st_size for p in sent.iterdir()} == {p.name: p.stat().st_size for p in folder.iterdir()}
+    shutil.rmtree(sent)
+    assert "is no folder on node" in refused(start, "nowhere", model="/no/such/model")
+
+
+def test_a_pool_grows_by_its_queue_and_nobody_s_lease_ends_it(start: Any, cluster: RayCluster, home: Path):
+    info = start("grows", dp="1..2", lease=4.0)
+    check(ask("grows", 60), 60)
+    assert [m["what"] for m in pools.status("grows").moves] == ["asked for", "added"]
+    assert {node["address"] for node in pools.status("grows").nodes} <= {"127.0.0.3", "127.0.0.4"}
+    os.kill(info.pid, signal.SIGKILL)  # and nobody of this machine asks for it any more
+    cluster.wait_gone("ray::PoolServer", 30)
+    cluster.wait_gone("holynb.pool.worker")
+
+
+def test_ranks_that_are_divided_over_nodes_say_what_one_says(
+    start: Any, cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    transformers = pytest.importorskip("transformers")
+    monkeypatch.setenv("HOLYNB_POOL_RUNNER", "holynb.pool.engine.runner:Runner")
+    folder = tiny.talking(tmp_path / "tiny")
+    start("divided", model=folder, tp=2, pp=2, spread=True, max_len=128, dtype="float32")
+    ids = tiny.prompts(1, 256)[0]
+    expected = tiny.greedy(transformers.AutoModelForCausalLM.from_pretrained(folder), ids, 8)
+    connection = connect(str(pools.find("divided").socket), 60)  # type: ignore[union-attr]  # it runs
+    body = {"prompt": ids, "max_tokens": 8, "temperature": 0, "ignore_eos": True}
+    connection.request("POST", "/v1/completions", json.dumps(body))
+    answer = json.loads(connection.getresponse().read())
+    connection.close()
+    assert len(pools.status("divided").nodes) == 2
+    tokenizer = pytest.importorskip("tokenizers").Tokenizer.from_file(str(folder / "tokenizer.json"))
+    assert answer["choices"][0]["text"] == tokenizer.decode(expected)
