@@ -57,20 +57,30 @@ class RayCluster:
         own = {"PYTHONPATH": paths, "HOLYNB_HOME": str(self.home), "RAY_TMPDIR": str(self._place), "RAY_USAGE_STATS_ENABLED": "0"}
         # A machine with other work takes longer than Ray waits.
         own |= {
-            "RAY_raylet_start_wait_time_s": "120",
+            "RAY_raylet_start_wait_time_s": "60",
             "RAY_agent_register_timeout_ms": "120000",
             "RAY_DEDUP_LOGS": "0",
             "OMP_NUM_THREADS": "1",
             **env,
         }
-        command = [sys.executable, "-W", "ignore", __file__, str(nodes), str(cpus), str(self.port)]
-        self._log = (self._place / "log").open("wb")
-        self._process = subprocess.Popen(
-            command, env={**os.environ, **own}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, start_new_session=True
-        )
-        first = self._answer()
+        self._env = {**os.environ, **own}
+        self._command = [sys.executable, "-W", "ignore", __file__, str(nodes), str(cpus), str(self.port)]
+        try:
+            first = self._begin()
+        except RuntimeError:
+            # A raylet gives up where its agent takes more than 30 s to load, as on a machine that does much else.
+            self._end_processes()
+            first = self._begin()
         self.raylets: list[int] = first["raylets"]
         self.hides: bool = first["value"]
+
+    def _begin(self) -> Any:
+        """Start it. Raises RuntimeError with its last words."""
+        with (self._place / "log").open("wb") as log:
+            self._process = subprocess.Popen(
+                self._command, env=self._env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True
+            )
+        return self._answer()
 
     @property
     def on(self) -> str:
@@ -118,6 +128,10 @@ class RayCluster:
             time.sleep(0.1)
 
     def end(self) -> None:
+        self._end_processes()
+        shutil.rmtree(self._place, ignore_errors=True)
+
+    def _end_processes(self) -> None:
         for process in self.processes():
             with contextlib.suppress(psutil.Error):
                 process.send_signal(signal.SIGCONT)
@@ -125,11 +139,10 @@ class RayCluster:
             with contextlib.suppress(ProcessLookupError, psutil.Error):
                 process.kill()
         self._process.wait(20)
-        for stream in (self._process.stdin, self._process.stdout, self._log):
+        for stream in (self._process.stdin, self._process.stdout):
             with contextlib.suppress(OSError):
                 if stream is not None:
                     stream.close()
-        shutil.rmtree(self._place, ignore_errors=True)
 
 
 def hide(folder: str) -> bool:

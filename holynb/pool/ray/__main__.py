@@ -34,7 +34,7 @@ __all__ = ["main"]
 #: Seconds between two renewals of the lease, which are the server's heartbeat too.
 _RENEW_S = 1.0
 #: How long it may take to answer one, and how many in a row may fail before it is killed, and Ray starts it again.
-_ANSWER_S, _MISSED = 2.0, 2
+_ANSWER_S, _MISSED = 5.0, 2
 #: How long a new server may take to listen.
 _LISTEN_S = 60.0
 #: How the reason begins of a pool that is stopped.

@@ -29,7 +29,7 @@ class ClusterNode:
 
 
 def nodes(listed: Sequence[Mapping[str, object]]) -> list[ClusterNode]:
-    """Of Ray's own list, those that are alive."""
+    """Of Ray's own list, those that are alive, by address."""
     out = []
     for one in listed:
         resources = one["Resources"]
@@ -37,7 +37,7 @@ def nodes(listed: Sequence[Mapping[str, object]]) -> list[ClusterNode]:
             out.append(
                 ClusterNode(str(one["NodeID"]), str(one["NodeManagerAddress"]), resources.get("CPU", 0.0), resources.get("GPU", 0.0))
             )
-    return out
+    return sorted(out, key=lambda node: node.address)
 
 
 def bundles(config: RayConfig) -> list[dict[str, float]]:
