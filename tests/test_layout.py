@@ -273,6 +273,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "pending | rundisplay | said | shown",
     ),
     "holynb.ui.commands": (
+        "pool_nodes",
         "active | bench_report | deploying | history | model_lines | pool_token | roi_report | routing | table_diff | trust",
         "pool",
         "bench | preview | roi | updates",

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from holynb.pools import PoolInfo
-from holynb.ui.commands import pool
+from holynb.ui.commands import pool_nodes
 from holynb.ui.live.memory import MoveMonitor
 from holynb.ui.output import mark_name
 from holynb.ui.panel import pooltable
@@ -24,7 +24,7 @@ DEAD = node("10.0.0.3", alive=False, replicas=[], lost_at=time.time() - 60, move
 
 
 def test_status_names_each_node_its_replicas_and_what_moved():
-    one, two, dead = pool.nodes(info(node("10.0.0.1"), node("10.0.0.2", replicas=[1, 2]), DEAD))
+    one, two, dead = pool_nodes.nodes(info(node("10.0.0.1"), node("10.0.0.2", replicas=[1, 2]), DEAD))
     assert one == "10.0.0.1 replica 0"
     assert two == "10.0.0.2 replicas 1, 2"
     assert dead.startswith("10.0.0.3 no replica, lost one ")

@@ -11,18 +11,17 @@ from holynb import units
 from holynb.config import Option, duration
 from holynb.errors import BadOption, UserError, closest
 from holynb.ui.cell import grammar
-from holynb.ui.commands import pool_token
+from holynb.ui.commands import pool_nodes, pool_token
 from holynb.ui.commands.deploying import DEPLOY_HELP, DEPLOY_OPTIONS, deploy
 from holynb.ui.output import ago, clean, count, listing
 from holynb.ui.output.helplines import entry, wrapped
 from holynb.ui.output.listing import Listing
-from holynb.words import counted
 
 if TYPE_CHECKING:
     from holynb.pools import PoolInfo
     from holynb.ui.output.listing import Part
 
-__all__ = ["HELP", "PLAN_OPTIONS", "START_OPTIONS", "answer", "clients", "nodes", "run", "stages"]
+__all__ = ["HELP", "PLAN_OPTIONS", "START_OPTIONS", "answer", "clients", "run", "stages"]
 
 Notice = Callable[[str], None]
 
@@ -197,7 +196,7 @@ def _status(args: Sequence[str], _: Notice) -> tuple[str, Any]:
         "tokens": f"{count(info.tokens_in)} + {count(info.tokens_out)}",
         "stages": "; ".join(stages(info)),
         "on": info.on,
-        "nodes": "; ".join(nodes(info)),
+        "nodes": "; ".join(pool_nodes.nodes(info)),
         "address": info.base_url,
         "clients": "; ".join(clients(info)),
         "lost": " | ".join(info.deaths),
@@ -290,17 +289,6 @@ def _refuse_args(args: Sequence[str], word: str) -> None:
 
 def _devices(info: PoolInfo) -> str:
     return f", on {', '.join(info.devices)}" if info.devices else ""
-
-
-def nodes(info: PoolInfo) -> list[str]:
-    """Of a pool on Ray, each node with its replicas; of a lost one, when its rows moved."""
-    out = []
-    for node in info.nodes:
-        held = ", ".join(str(n) for n in node["replicas"])
-        now = f"replica{'s' if len(node['replicas']) > 1 else ''} {held}" if node["alive"] and held else "no replica"
-        lost = f", lost one {ago(node['lost_at'], time.time())}, {counted(node['moved'], 'row')} moved" if node.get("lost_at") else ""
-        out.append(f"{node['address']} {now}{lost}")
-    return out
 
 
 def stages(info: PoolInfo) -> list[str]:

@@ -6,7 +6,7 @@ import html
 from typing import TYPE_CHECKING
 
 from holynb.translation import say
-from holynb.ui.commands import pool
+from holynb.ui.commands import pool, pool_nodes
 from holynb.ui.output import clean, count, listing
 from holynb.ui.output.listing import Listing, Markup
 from holynb.units import memory
@@ -47,7 +47,7 @@ def _state(info: PoolInfo) -> str:
 def _with_nodes(info: PoolInfo) -> Markup:
     """The state, and each node of a pool on Ray; one that is gone is red."""
     lines = [html.escape(clean(_state(info)))]
-    for line, node in zip(pool.nodes(info), info.nodes, strict=True):
+    for line, node in zip(pool_nodes.nodes(info), info.nodes, strict=True):
         red = "" if node["alive"] else ' style="color:var(--jp-error-color1,#c62828)"'
         lines.append(f"<span{red}>{html.escape(clean(line))}</span>")
     return Markup("<br>".join(lines))

@@ -1,4 +1,7 @@
-"""Pools on a Ray cluster of two raylets: started, asked, found again, scaled, killed, stopped. One cluster for all of them."""
+"""Pools on a Ray cluster of two raylets: started, asked, found again, scaled, killed, stopped. One cluster for all of them.
+
+Those that start several pools or a real model are `slow`: a start loads Ray in four processes.
+"""
 
 from __future__ import annotations
 
@@ -108,6 +111,7 @@ def refused(start: Any, name: str, **options: Any) -> str:
     return str(caught.value)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_is_one_line_that_says_what_to_do(start: Any, cluster: RayCluster):
     assert "No Ray cluster answers at ray://127.0.0.1:1 (Connection refused)" in refused(start, "nobody", on="ray://127.0.0.1:1")
     said = refused(start, "large", tp=5)
@@ -118,6 +122,7 @@ def test_what_cannot_be_is_one_line_that_says_what_to_do(start: Any, cluster: Ra
     assert time.monotonic() - started < 60
 
 
+@pytest.mark.slow
 def test_a_folder_of_this_machine_alone_is_sent_to_the_nodes(start: Any, cluster: RayCluster, hidden: Path):
     if not cluster.hides:
         pytest.skip("needs the right to mount")
@@ -131,6 +136,7 @@ def test_a_folder_of_this_machine_alone_is_sent_to_the_nodes(start: Any, cluster
     assert "is no folder on node" in refused(start, "nowhere", model="/no/such/model")
 
 
+@pytest.mark.slow
 def test_a_pool_grows_by_its_queue_and_nobody_s_lease_ends_it(start: Any, cluster: RayCluster, home: Path):
     info = start("grows", dp="1..2", lease=4.0)
     check(ask("grows", 60), 60)
@@ -141,6 +147,7 @@ def test_a_pool_grows_by_its_queue_and_nobody_s_lease_ends_it(start: Any, cluste
     cluster.wait_gone("holynb.pool.worker")
 
 
+@pytest.mark.slow
 def test_ranks_that_are_divided_over_nodes_say_what_one_says(
     start: Any, cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
