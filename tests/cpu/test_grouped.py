@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import mmap
+import platform
 from collections.abc import Iterator
 from itertools import product as every
+from pathlib import Path
 
 import pytest
 
@@ -103,9 +106,9 @@ def test_scales_too_fine_for_float16_stay_as_they_are() -> None:
     ],
 )
 def test_code_runs_where_the_processor_has_its_instructions(monkeypatch: pytest.MonkeyPatch, system: str, flags: str, wanted: int) -> None:
-    monkeypatch.setattr(machine_code.platform, "system", lambda: system)
-    monkeypatch.setattr(machine_code.platform, "machine", lambda: "x86_64")
-    monkeypatch.setattr(machine_code.Path, "read_text", lambda *_, **__: f"processor : 0\n{flags}\n")
+    monkeypatch.setattr(platform, "system", lambda: system)
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: f"processor : 0\n{flags}\n")
     assert machine_code.lanes.__wrapped__() == wanted
 
 
@@ -113,5 +116,5 @@ def test_where_no_code_may_be_made_in_memory_there_is_none(monkeypatch: pytest.M
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError
 
-    monkeypatch.setattr(machine_code.mmap, "mmap", refuse)
+    monkeypatch.setattr(mmap, "mmap", refuse)
     assert machine_code.lanes.__wrapped__() == 0

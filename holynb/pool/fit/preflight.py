@@ -79,7 +79,9 @@ def describe_fit(spec: Spec, device: plan.Device, result: plan.Fit | None, dtype
         # Of a mixture of experts all lie there, and a token is multiplied by few.
         share = "" if spec.experts is None else f" ({units.memory(int(result.weights * spec.active_weights / spec.weights))} for a token)"
         weights = f"{units.memory(result.weights)} of weights per device{share}"
-        kind = "its own four to eight bits" if isinstance(spec.quantization, GroupQuantization) and dtype == "int8" else dtype
+        kind = dtype
+        if isinstance(spec.quantization, GroupQuantization) and not spec.quantization.at_load:
+            kind = "its own four to eight bits" if dtype == "int8" else f"{dtype}, to which its own four to eight bits are widened"
         slides = f" (windows: {result.kv_saves:.1f} times less than all layers would keep)" if result.kv_saves > 1 else ""
         return (
             f"fits on {device}{' as' * bool(flags(result))}{flags(result)} in {kind}: {weights}, "

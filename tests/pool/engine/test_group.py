@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import gguf_fake
 import pytest
 import ranks
 import tiny
 
 from holynb.pool.engine.runner import Runner
+from holynb.pool.models.convert import convert
 from holynb.pool.protocol import Job
+from kernels_support.cpu.machine_code import lanes
 
 pytest.importorskip("torch")
 
@@ -58,3 +61,18 @@ def test_the_same_tokens_as_one_process(family: str, how: dict[str, int], tmp_pa
             assert plain[job["id"]][: len(said[job["id"]])] == said[job["id"]]
         else:
             assert plain[job["id"]] == said[job["id"]], job["id"]
+
+
+@pytest.mark.skipif(not lanes(), reason="no code of ours runs on this machine")
+@pytest.mark.parametrize("how", [{"tensor": 2}, {"pipe": 2}])
+def test_a_quantized_file_that_is_divided_stays_quantized_and_says_the_same(
+    how: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gguf_fake, "WIDE", 128)  # halves of whole groups
+    gguf_fake.write(tmp_path / "file.gguf", kind="Q4_1")
+    convert(tmp_path / "file.gguf", tmp_path, kept=True)
+    asked = [
+        {"id": i, "ids": [2 + i, 9, 4, 11, 3], "max_new": 6, "temperature": 0.0, "seed": i, "ignore_eos": True, "cancel": False}
+        for i in range(3)
+    ]
+    assert one(tmp_path, asked) == ranks.answers(tmp_path, asked, **how)

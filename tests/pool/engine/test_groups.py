@@ -15,7 +15,7 @@ from holynb.errors import UserError
 from holynb.pool.engine.load import load, open_safetensors
 from holynb.pool.engine.load_groups import read_group, widened_source
 from holynb.pool.engine.runner import Runner
-from holynb.pool.fit import Mesh, plan, read_spec
+from holynb.pool.fit import Mesh, describe_fit, plan, read_spec
 from holynb.pool.models.convert import convert
 from holynb.pool.models.gguf_groups import BITS, entries, groups_of
 from holynb.pool.protocol import Job
@@ -103,6 +103,17 @@ def test_the_plan_counts_what_lies_in_memory(tmp_path: Path) -> None:
         loaded = nbytes(load(spec, shard, source, "cpu", torch.float32))
     # Rows are padded to whole blocks of 64: of these sizes more than of any model's.
     assert plan.weights_bytes(spec, shard, 4, cpu=True) <= loaded <= 1.5 * plan.weights_bytes(spec, shard, 4, cpu=True)
+
+
+def test_the_plan_says_what_becomes_of_the_files_bits(tmp_path: Path) -> None:
+    spec = read_spec(kept(tmp_path, "Q4_1"))
+    said = {}
+    for dtype, cpu in (("int8", True), ("float32", True), ("bfloat16", False)):
+        limits, device = plan.limits_of(spec, cpu=cpu), plan.Device(1, 80_000_000_000, cpu=cpu)
+        said[dtype] = describe_fit(spec, device, plan.fit(spec, device, Mesh(), dtype, limits), dtype, limits)
+    assert "in its own four to eight bits: " in said["int8"]
+    assert "in float32, to which its own four to eight bits are widened: " in said["float32"]
+    assert "in bfloat16, to which its own four to eight bits are widened: " in said["bfloat16"]
 
 
 def test_int8_rounds_plain_weights_when_they_are_read(tmp_path: Path) -> None:
