@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import torch
 
-from kernels_support.gpu import dense, experts_few, experts_grouped, gemm_small_m, routing
+from kernels_support.gpu import dense, experts_few, experts_few_fp8, experts_grouped, experts_grouped_fp8, fp8, gemm_small_m, routing
 from kernels_support.gpu.experts_few import FewTiles
+from kernels_support.gpu.fp8_matrix import Fp8Matrices, Fp8Matrix
 from kernels_support.gpu.lang import on_device
 from kernels_support.gpu.silu_mul import silu_mul_reference
 
@@ -28,12 +29,12 @@ SPLIT_ROUTER_ROWS = 512
 class Experts:
     """A layer's experts. `router` (experts, hidden), `gate_up` (experts, 2 · inner, hidden), `down` (experts, hidden, inner).
 
-    `top`: how many a row goes to; `renormalize`: their weights add up to 1.
+    `top`: how many a row goes to; `renormalize`: their weights add up to 1. `gate_up` and `down` are both plain or both in FP8.
     """
 
     router: torch.Tensor
-    gate_up: torch.Tensor
-    down: torch.Tensor
+    gate_up: torch.Tensor | Fp8Matrices
+    down: torch.Tensor | Fp8Matrices
     top: int
     renormalize: bool
 
@@ -52,9 +53,14 @@ def experts_reference(x: torch.Tensor, experts: Experts, logits: torch.Tensor | 
     parts = x.new_zeros(*chosen.shape, experts.down.shape[1], dtype=torch.float32)
     for expert in chosen.unique().tolist():
         row, place = (chosen == expert).nonzero(as_tuple=True)
-        product = silu_mul_reference(torch.nn.functional.linear(x[row], experts.gate_up[expert]))
-        parts[row, place] = torch.nn.functional.linear(product, experts.down[expert]).float() * weights[row, place, None]
+        product = silu_mul_reference(_times(x[row], experts.gate_up[expert]))
+        parts[row, place] = _times(product, experts.down[expert]).float() * weights[row, place, None]
     return parts.sum(1).to(x.dtype)
+
+
+def _times(x: torch.Tensor, matrix: torch.Tensor | Fp8Matrix) -> torch.Tensor:
+    """X · Wᵀ, in FP8 of what both are in it."""
+    return torch.nn.functional.linear(x, matrix) if isinstance(matrix, torch.Tensor) else fp8.linear_reference(matrix.quantized(x), matrix)
 
 
 def experts_mlp(x: torch.Tensor, experts: Experts, counts: torch.Tensor | None = None, out: torch.Tensor | None = None) -> torch.Tensor:
@@ -76,6 +82,8 @@ def fresh_counts(layers: int, experts: int, like: torch.Tensor) -> torch.Tensor 
 
 def launch(x: torch.Tensor, logits: torch.Tensor, experts: Experts, counts: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
     """(rows, hidden), into `out` where it is given, or of many rows (top, rows, hidden)."""
+    if isinstance(experts.gate_up, Fp8Matrices) or isinstance(experts.down, Fp8Matrices):
+        return _launch_fp8(x, logits, experts, counts, out)
     if x.shape[0] <= FEW_ROWS:
         product, chosen, weights = experts_few.launch_gate_up(
             x, logits, experts.gate_up, experts.top, FewTiles(), renormalize=experts.renormalize
@@ -85,6 +93,20 @@ def launch(x: torch.Tensor, logits: torch.Tensor, experts: Experts, counts: torc
     sizes = x.shape[0], experts.top, experts.count, x.element_size()
     product = experts_grouped.launch_gate_up(x, routes, experts.gate_up, experts_grouped.pick_tiles(*sizes, gated=True))
     return experts_grouped.launch_down(product, routes, experts.down, experts_grouped.pick_tiles(*sizes, gated=False))
+
+
+def _launch_fp8(x: torch.Tensor, logits: torch.Tensor, experts: Experts, counts: torch.Tensor, out: torch.Tensor | None) -> torch.Tensor:
+    gate_up, down = experts.gate_up, experts.down
+    if not isinstance(gate_up, Fp8Matrices) or not isinstance(down, Fp8Matrices):
+        raise TypeError("of an expert's matrices one is in FP8 and one is not")
+    if x.shape[0] <= FEW_ROWS and gate_up.plain and down.plain:
+        few, how = experts_few_fp8.TILES, {"renormalize": experts.renormalize}
+        product, chosen, weights = experts_few_fp8.launch_gate_up(x, logits, gate_up, experts.top, few, **how)
+        return experts_few_fp8.launch_down(product, chosen, weights, down, few, out)
+    routes = routing.launch(logits, counts, experts.top, x.dtype, renormalize=experts.renormalize)
+    wide, narrow = (experts_grouped_fp8.pick_tiles(x.shape[0], experts.top, experts.count, gated=gated) for gated in (True, False))
+    product = experts_grouped_fp8.launch_gate_up(gate_up.quantized(x), routes, gate_up, wide)
+    return experts_grouped_fp8.launch_down(down.quantized(product), routes, down, narrow)
 
 
 def router_logits(x: torch.Tensor, router: torch.Tensor) -> torch.Tensor:

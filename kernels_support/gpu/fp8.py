@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import torch
 
-from kernels_support.gpu import gemm_fp8
+from kernels_support.gpu import gemm_fp8, gemm_fp8_few
 from kernels_support.gpu.fp8_matrix import BLOCK, Fp8Matrix, Matrix, dequantize
-from kernels_support.gpu.lang import on_device
+from kernels_support.gpu.gemm_fp8_few import FewFp8Tiles
+from kernels_support.gpu.lang import has_pdl, on_device
 from kernels_support.gpu.quantize_fp8 import Quantized, silu_mul_fp8
 from kernels_support.gpu.silu_mul import silu_mul
 
-__all__ = ["linear", "swiglu"]
+__all__ = ["few_tiles", "linear", "linear_reference", "swiglu"]
 
 
 def linear(
     x: torch.Tensor | Quantized, matrix: Fp8Matrix, bias: torch.Tensor | None = None, out: torch.Tensor | None = None
 ) -> torch.Tensor:
     """(rows, k) and (n, k) → (rows, n) of x's dtype, into `out` where it is given."""
+    if isinstance(x, torch.Tensor) and (few := few_tiles(x, matrix)):
+        return gemm_fp8_few.launch(x, matrix, bias, x.new_empty(x.shape[0], matrix.shape[0]) if out is None else out, few)
     x = matrix.quantized(x)
     if not on_device(x.values):
-        return _reference(x, matrix, bias)
+        return linear_reference(x, matrix, bias)
     (rows, k), n = x.values.shape, matrix.shape[0]
     if tiles := gemm_fp8.pick_tiles(rows, n, k, blocks=matrix.blocks):
         return gemm_fp8.launch(x, matrix, bias, _new(x, rows, n) if out is None else out, tiles)
     if x.values.is_meta:
         return _new(x, rows, n)
     if matrix.blocks or n % 16 or k % 16:  # of small models: no kernel has tiles for their shapes
-        product = _reference(x, matrix, bias)
+        product = linear_reference(x, matrix, bias)
     else:
         added = None if bias is None else bias.to(torch.bfloat16)
         product = torch._scaled_mm(  # noqa: SLF001 - there is no public op
@@ -42,7 +45,10 @@ def swiglu(
 
     `down`: what it is multiplied by; where that quantizes by the row the result may come so.
     """
-    x, n = matrix.quantized(x), matrix.shape[0] // 2
+    n = matrix.shape[0] // 2
+    if isinstance(x, torch.Tensor) and (few := few_tiles(x, matrix, gated=True)):
+        return gemm_fp8_few.launch(x, matrix, bias, x.new_empty(x.shape[0], n), few)
+    x = matrix.quantized(x)
     (rows, k), device = x.values.shape, on_device(x.values)
     tiles = gemm_fp8.pick_tiles(rows, n, k, gated=True, blocks=matrix.blocks) if device else None
     if tiles is not None and not (matrix.blocks and n % BLOCK):
@@ -53,11 +59,18 @@ def swiglu(
     return silu_mul(product)
 
 
+def few_tiles(x: torch.Tensor, matrix: Fp8Matrix, *, gated: bool = False) -> FewFp8Tiles | None:
+    """The tiles of `gemm_fp8_few` for this product, which takes x as it is; None where x is put in eight bits."""
+    if not on_device(x) or not has_pdl() or x.dtype != torch.bfloat16 or x.shape[-2] > gemm_fp8_few.MAX_ROWS or not matrix.plain:
+        return None
+    return gemm_fp8_few.pick_tiles(matrix.shape[0] // (2 if gated else 1), matrix.shape[1])
+
+
 def _new(x: Quantized, rows: int, n: int) -> torch.Tensor:
     return torch.empty(rows, n, dtype=x.dtype, device=x.values.device)
 
 
-def _reference(x: Quantized, matrix: Fp8Matrix, bias: torch.Tensor | None) -> torch.Tensor:
+def linear_reference(x: Quantized, matrix: Fp8Matrix, bias: torch.Tensor | None = None) -> torch.Tensor:
     """The product of the quantized numbers, in float32."""
     rows, k = x.values.shape
     wide = (x.values.float().view(rows, x.scales.shape[1], -1) * x.scales[..., None]).view(rows, k)

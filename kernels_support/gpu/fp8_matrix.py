@@ -10,7 +10,7 @@ from kernels_support.cpu.grouped import GroupedMatrix
 from kernels_support.gpu.int4_matrix import Int4Matrix
 from kernels_support.gpu.quantize_fp8 import FP8, FP8_MAX, SMALLEST_SCALE, Quantized, quantize_fp8
 
-__all__ = ["BLOCK", "Fp8Matrix", "Matrix", "dequantize", "quantize_matrix", "supports_fp8"]
+__all__ = ["BLOCK", "Fp8Matrices", "Fp8Matrix", "Matrix", "dequantize", "quantize_matrix", "supports_fp8"]
 
 #: Rows and columns of a matrix that share a scale, and columns of what it is multiplied by: DeepSeek's and Qwen's blocks.
 BLOCK = 128
@@ -54,6 +54,43 @@ class Fp8Matrix:
     def quantized(self, x: torch.Tensor | Quantized) -> Quantized:
         """A factor of this matrix in eight bits."""
         return x if isinstance(x, Quantized) else quantize_fp8(x, group=self.group, scale=self.x_scale, most=self.x_most)
+
+
+@dataclass(frozen=True, slots=True)
+class Fp8Matrices:
+    """One matrix of each expert: values (experts, n, k), `scale` float32 (experts, n), or of blocks (experts, n / 128, k / 128).
+
+    `x_scale` and `x_most` as of `Fp8Matrix`, the same for all experts.
+    """
+
+    values: torch.Tensor
+    scale: torch.Tensor
+    x_scale: torch.Tensor | None = None
+    x_most: float | None = None
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.values.shape
+
+    @property
+    def blocks(self) -> bool:
+        return self.scale.dim() == 3
+
+    @property
+    def plain(self) -> bool:
+        """As of `Fp8Matrix`."""
+        return self.x_scale is None and self.x_most is None
+
+    @property
+    def nbytes(self) -> int:
+        return self.values.nbytes + self.scale.nbytes
+
+    def __getitem__(self, expert: int) -> Fp8Matrix:
+        return Fp8Matrix(self.values[expert], self.scale[expert], self.x_scale, self.x_most)
+
+    def quantized(self, x: torch.Tensor) -> Quantized:
+        """A factor of these matrices in eight bits."""
+        return quantize_fp8(x, group=BLOCK if self.blocks else None, scale=self.x_scale, most=self.x_most)
 
 
 #: What a product takes.

@@ -47,9 +47,10 @@ def pick_tiles(rows: int, n: int, groups: int, group: int, *, split_k: bool = Fa
         return None
     m = min(max(16, triton.next_power_of_2(rows)), 64)
     split, programs = 1, triton.cdiv(rows, m) * (n // 64)
-    while split_k and programs * split < _MIN_PROGRAMS and split < 4 and groups % (2 * split) == 0:
-        split *= 2
-    return Int4Tiles(m, 64, 4 if m <= 32 else 3, split=split)
+    # Four parts of 64 rows took twice as long as two (one H200, 8B's matrices).
+    if split_k and programs < _MIN_PROGRAMS and groups % 2 == 0:
+        split = 2
+    return Int4Tiles(m, 64, 4 if m <= 32 or split > 1 else 3, split=split)
 
 
 def launch(
@@ -182,15 +183,17 @@ def _gemm_int4(  # noqa: PLR0917 - what a kernel needs
     w = w_ptr + at_n.to(tl.int64)[:, None] * words + share * (share_k // 4) + at_k[None, :]
     up_w = w + n.to(tl.int64) * words
     scale, zero = scale_ptr + share * (share_k // group) * width + at_n, zero_ptr + share * (share_k // group) * width + at_n
-    safe_m = tl.minimum(at_m, rows - 1).to(tl.int64)  # rows beyond the last are computed, and not stored
-    x = x_ptr + safe_m[None, :] * k + share * share_k + at_k[:, None]
+    # Rows beyond the last are zeros that nobody loads: as copies of the last one they would be as many bytes as a small tile of W.
+    ok_m = tl.broadcast_to((at_m < rows)[None, :], (quarter, tile_m))
+    x = x_ptr + at_m.to(tl.int64)[None, :] * k + share * share_k + at_k[:, None]
     dtype = x_ptr.dtype.element_ty
     acc = tl.zeros((tile_n, tile_m), tl.float32)
     up = tl.zeros((tile_n, tile_m), tl.float32)
     pdl_barrier(pdl)
     # Named here, the stages hold for scales and zeros too, which Triton would otherwise wait for in every step.
     for _ in tl.range(0, share_k, group, num_stages=stages):
-        x0, x1, x2, x3 = tl.load(x), tl.load(x + quarter), tl.load(x + 2 * quarter), tl.load(x + 3 * quarter)
+        x0, x1 = tl.load(x, mask=ok_m, other=0.0), tl.load(x + quarter, mask=ok_m, other=0.0)
+        x2, x3 = tl.load(x + 2 * quarter, mask=ok_m, other=0.0), tl.load(x + 3 * quarter, mask=ok_m, other=0.0)
         acc += _product(tl.load(w), tl.load(zero), x0, x1, x2, x3, dtype, native) * tl.load(scale).to(tl.float32)[:, None]
         if gated:
             up += _product(tl.load(up_w), tl.load(zero + n), x0, x1, x2, x3, dtype, native) * tl.load(scale + n).to(tl.float32)[:, None]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from kernels_support.gpu import gemm_int4
+from kernels_support.gpu import gemm_int4, gemm_int4_few
+from kernels_support.gpu.gemm_int4_few import FewInt4Tiles
 from kernels_support.gpu.int4_matrix import Int4Matrix, dequantize
 from kernels_support.gpu.lang import on_device
 from kernels_support.gpu.silu_mul import silu_mul
 
-__all__ = ["linear", "swiglu"]
+__all__ = ["few_tiles", "linear", "swiglu"]
 
 
 def linear(
@@ -23,6 +24,8 @@ def linear(
     if not on_device(x):
         return torch.nn.functional.linear(x, dequantize(matrix, x.dtype), bias)
     x = _ordered(x, matrix)
+    if few := few_tiles(x, matrix, split_k=split_k):
+        return gemm_int4_few.launch(x, matrix, bias, few, out)
     if tiles := gemm_int4.pick_tiles(rows, n, *matrix.groups, split_k=split_k):
         return gemm_int4.launch(x, matrix, bias, tiles, out)
     wide = gemm_int4.widen(matrix, x.dtype)
@@ -36,9 +39,18 @@ def linear(
 def swiglu(x: torch.Tensor, matrix: Int4Matrix, bias: torch.Tensor | None = None) -> torch.Tensor:
     """SwiGLU (Shazeer 2020, arXiv:2002.05202), `silu_mul` of `linear`, in one kernel for few rows: (rows, k) and (2n, k) → (rows, n)."""
     rows, n = x.shape[0], matrix.shape[0] // 2
+    if on_device(x) and (few := few_tiles(x, matrix, gated=True)):
+        return gemm_int4_few.launch(_ordered(x, matrix), matrix, bias, few, gated=True)
     if on_device(x) and (tiles := gemm_int4.pick_tiles(rows, n, *matrix.groups)):
         return gemm_int4.launch(_ordered(x, matrix), matrix, bias, tiles, gated=True)
     return silu_mul(linear(x, matrix, bias))
+
+
+def few_tiles(x: torch.Tensor, matrix: Int4Matrix, *, split_k: bool = False, gated: bool = False) -> FewInt4Tiles | None:
+    """The tiles of `gemm_int4_few` for this product; None where something else takes it."""
+    if x.shape[0] > gemm_int4_few.MAX_ROWS:
+        return None
+    return gemm_int4_few.pick_tiles(matrix.shape[0] // (2 if gated else 1), *matrix.groups, split_k=split_k)
 
 
 def _ordered(x: torch.Tensor, matrix: Int4Matrix) -> torch.Tensor:

@@ -143,11 +143,15 @@ def rate(runner: Any, pairs: list[tuple[int, int]], seed: int) -> dict[str, floa
 
 def widened(value: Any) -> Any:
     """Weights in float32."""
+    import torch
+
     from kernels_support.gpu.experts import Experts
-    from kernels_support.gpu.fp8_matrix import Fp8Matrix, dequantize
+    from kernels_support.gpu.fp8_matrix import Fp8Matrices, Fp8Matrix, dequantize
 
     if isinstance(value, Experts):
-        return replace(value, router=value.router.float(), gate_up=value.gate_up.float(), down=value.down.float())
+        return replace(value, router=value.router.float(), gate_up=widened(value.gate_up), down=widened(value.down))
+    if isinstance(value, Fp8Matrices):
+        return torch.stack([dequantize(value[e]) for e in range(value.shape[0])])
     return dequantize(value) if isinstance(value, Fp8Matrix) else None if value is None else value.float()
 
 

@@ -1,6 +1,6 @@
 """The experts' kernels alone on one GPU: which tiles are fastest for how many rows, beside torch._grouped_mm and a plain copy.
 
-    python tests/benchmarks/experts_gpu.py [--shape 30b-a3b] [--rows 1,2,4,8,16,64,256,2048,8192] [--seconds 75] [--out FILE]
+    python tests/benchmarks/experts_gpu.py [--shape 30b-a3b] [--dtype fp8] [--rows 1,2,4,8,16,64,256,2048,8192] [--seconds 75] [--out FILE]
 
 Several layers, each with matrices and a router of its own, are captured in one CUDA graph, so that nothing is read from the L2 cache that a
 model would read from memory; microseconds are of one layer. GB/s count the matrices of the experts that are hit, once; TFLOP/s what they are
@@ -16,20 +16,24 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from kernels_support.gpu import experts, experts_few, experts_grouped, routing
+from kernels_support.gpu import experts, experts_few_fp8, experts_grouped_fp8, routing
+from kernels_support.gpu import experts_few as plain_few
+from kernels_support.gpu import experts_grouped as plain_grouped
 from kernels_support.gpu.experts import Experts
 from kernels_support.gpu.experts_few import FewTiles
 from kernels_support.gpu.experts_grouped import GroupedTiles
+from kernels_support.gpu.fp8_matrix import Fp8Matrices
 from kernels_support.gpu.lang import record_launches
+from kernels_support.gpu.quantize_fp8 import FP8, Quantized, quantize_fp8
 
 #: experts, of them a row's, hidden, inner of an expert.
-SHAPES = {"30b-a3b": (128, 8, 2048, 768), "mixtral": (8, 2, 4096, 14336), "tiny": (16, 2, 64, 32)}
+SHAPES = {"30b-a3b": (128, 8, 2048, 768), "mixtral": (8, 2, 4096, 14336), "tiny": (16, 2, 128, 128)}
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 SHARED_MEMORY = 225_000
 
@@ -72,10 +76,25 @@ GROUPED: dict[int, tuple[list[tuple[int, int, int, int]], list[tuple[int, int, i
 }
 
 
-class Bench:
-    """Layers of one shape on a device, and rows that are routed through them."""
+def in_eights(many: torch.Tensor, blocks: bool) -> Fp8Matrices:
+    """Experts' matrices in FP8, with a scale a row or a block."""
+    experts, n, k = many.shape
+    if many.is_meta:
+        values = torch.empty(many.shape, dtype=FP8, device="meta")
+    else:
+        values = torch.stack([(one * 1000).clamp(-448, 448).to(FP8).view(torch.uint8) for one in many]).view(FP8)
+    scale = (experts, n // 128, k // 128) if blocks else (experts, n)
+    return Fp8Matrices(values, torch.full(scale, 1e-3, device=many.device))
 
-    def __init__(self, shape: str, layers: int, device: str, dtype: torch.dtype) -> None:
+
+#: n, stages and warps of gate and up, and of down, where both factors are in eight bits.
+EIGHTS = ([(64, 4, 4), (64, 6, 4), (64, 3, 4), (128, 4, 8), (32, 6, 4)], [(128, 4, 4), (64, 6, 4), (128, 3, 8), (256, 3, 8), (128, 6, 4)])
+
+
+class Bench:
+    """Layers of one shape on a device, and rows that are routed through them. `scheme`: plain, fp8 (a scale a row) or fp8-blocks."""
+
+    def __init__(self, shape: str, layers: int, device: str, dtype: torch.dtype, scheme: str = "plain") -> None:
         self.count, self.top, self.hidden, self.inner = SHAPES[shape]
         new = {"device": device, "dtype": dtype}
         self.layers = [
@@ -88,6 +107,12 @@ class Bench:
             )
             for _ in range(layers)
         ]
+        self.eights, self.blocks = scheme != "plain", scheme == "fp8-blocks"
+        if self.eights:
+            self.layers = [
+                replace(layer, gate_up=in_eights(layer.gate_up, self.blocks), down=in_eights(layer.down, self.blocks))
+                for layer in self.layers
+            ]
         self.device, self.dtype = device, dtype
 
     def rows(self, rows: int) -> None:
@@ -101,6 +126,10 @@ class Bench:
         ]
         self.hit = [int((counts > 0).sum()) for counts in self.counts]
         self.product = torch.randn(rows * self.top, self.inner, device=self.device).to(self.dtype)
+        self.given = {"gate_up": self.x, "down": self.product}
+        if self.eights:
+            group = 128 if self.blocks else None
+            self.given = {kind: quantize_fp8(x, group=group) for kind, x in self.given.items()}
 
     def microseconds(self, work: Callable[[int], Any]) -> float:
         """Of one layer. `work` is called with each layer's number."""
@@ -133,6 +162,7 @@ class Bench:
         rows = self.x.shape[0]
         picked = [torch.topk(logits.float(), self.top).indices.to(torch.int32) for logits in self.logits]
         weights = torch.rand(rows, self.top, device=self.device)
+        experts_few = experts_few_fp8 if self.eights else plain_few
         if kind == "gate_up":
             return self.microseconds(
                 lambda i: experts_few.launch_gate_up(self.x, self.logits[i], self.layers[i].gate_up, self.top, tiles, renormalize=True)
@@ -140,9 +170,12 @@ class Bench:
         return self.microseconds(lambda i: experts_few.launch_down(self.product, picked[i], weights, self.layers[i].down, tiles))
 
     def grouped(self, tiles: GroupedTiles, kind: str) -> float:
+        experts_grouped = experts_grouped_fp8 if self.eights else plain_grouped
         if kind == "gate_up":
-            return self.microseconds(lambda i: experts_grouped.launch_gate_up(self.x, self.routes[i], self.layers[i].gate_up, tiles))
-        return self.microseconds(lambda i: experts_grouped.launch_down(self.product, self.routes[i], self.layers[i].down, tiles))
+            return self.microseconds(
+                lambda i: experts_grouped.launch_gate_up(self.given[kind], self.routes[i], self.layers[i].gate_up, tiles)
+            )
+        return self.microseconds(lambda i: experts_grouped.launch_down(self.given[kind], self.routes[i], self.layers[i].down, tiles))
 
     def route(self) -> float:
         """The router's product, the choice and the lists; counts are zeroed beside it, as once a step."""
@@ -190,30 +223,49 @@ class Bench:
         return float(((ours - plain).norm(dim=1) / plain.norm(dim=1)).max())
 
     def bytes_of(self, kind: str) -> float:
-        return sum(self.hit) / len(self.hit) * self.hidden * self.inner * (2 if kind == "gate_up" else 1) * self.dtype.itemsize
+        return (
+            sum(self.hit)
+            / len(self.hit)
+            * self.hidden
+            * self.inner
+            * (2 if kind == "gate_up" else 1)
+            * (1 if self.eights else self.dtype.itemsize)
+        )
 
     def flops_of(self, kind: str) -> float:
         return 2.0 * self.x.shape[0] * self.top * self.hidden * self.inner * (2 if kind == "gate_up" else 1)
 
 
-def fits(m: int, n: int, k: int, stages: int, *, gated: bool) -> bool:
-    return (n * (2 if gated else 1) + m) * k * stages * 2 <= SHARED_MEMORY
+def fits(m: int, n: int, k: int, stages: int, *, gated: bool, itemsize: int = 2) -> bool:
+    return (n * (2 if gated else 1) + m) * k * stages * itemsize <= SHARED_MEMORY
 
 
-def candidates(rows: int, top: int, count: int, kind: str) -> list[GroupedTiles]:
+def picked_tiles(rows: int, top: int, count: int, kind: str, scheme: str) -> GroupedTiles:
+    if scheme == "plain":
+        return plain_grouped.pick_tiles(rows, top, count, 2, gated=kind == "gate_up")
+    return experts_grouped_fp8.pick_tiles(rows, top, count, gated=kind == "gate_up")
+
+
+def candidates(rows: int, top: int, count: int, kind: str, scheme: str = "plain") -> list[GroupedTiles]:
     """Tiles about as high as an expert has rows, with what is picked today first."""
     each, gated = rows * top / count, kind == "gate_up"
     heights = [16] if each <= 6 else [16, 32] if each <= 12 else [16, 32, 64] if each <= 40 else [64, 128] if each <= 160 else [128]
-    picked = experts_grouped.pick_tiles(rows, top, count, 2, gated=gated)
+    picked = picked_tiles(rows, top, count, kind, scheme)
+    if scheme != "plain":  # steps of a block, more of them in flight
+        tried = {
+            (m, n, 128, stages, warps) for m in heights for n, stages, warps in EIGHTS[0 if gated else 1] if n <= 128 or scheme == "fp8"
+        }
+        found = [GroupedTiles(*t) for t in sorted(tried) if fits(*t[:4], gated=gated, itemsize=1)]
+        return list(dict.fromkeys([picked, *found]))
     found = [picked] + [
         GroupedTiles(m, *rest) for m in heights for rest in GROUPED[m][0 if gated else 1] if fits(m, *rest[:3], gated=gated)
     ]
     return list(dict.fromkeys(found))
 
 
-def compile_one(wanted: tuple[str, int, Any]) -> str:
+def compile_one(wanted: tuple[str, str, int, Any]) -> str:
     """In a process of its own: compile a kernel into Triton's cache on the disk."""
-    shape, rows, tiles = wanted
+    scheme, shape, rows, tiles = wanted
     count, top, hidden, inner = SHAPES[shape]
     bf16 = {"dtype": torch.bfloat16, "device": "meta"}
     x, gate_up, down = (
@@ -224,15 +276,21 @@ def compile_one(wanted: tuple[str, int, Any]) -> str:
     product, ints = torch.empty(rows * top, inner, **bf16), {"dtype": torch.int32, "device": "meta"}
     routes = routing.ExpertLists(torch.empty(count, **ints), torch.empty(count, rows, **ints), torch.empty(rows, top, device="meta"))
     kind, tiles = tiles
+    few, grouped, given = plain_few, plain_grouped, x if kind == "gate_up" else product
+    if scheme != "plain":
+        few, grouped, blocks = experts_few_fp8, experts_grouped_fp8, scheme == "fp8-blocks"
+        gate_up, down = in_eights(gate_up, blocks), in_eights(down, blocks)
+        scales = torch.empty(given.shape[0], given.shape[1] // 128 if blocks else 1, device="meta")
+        given = Quantized(torch.empty(given.shape, dtype=FP8, device="meta"), scales, torch.bfloat16)
     with record_launches() as recorded:
         if isinstance(tiles, GroupedTiles):
-            (experts_grouped.launch_gate_up if kind == "gate_up" else experts_grouped.launch_down)(
-                x if kind == "gate_up" else product, routes, gate_up if kind == "gate_up" else down, tiles
+            (grouped.launch_gate_up if kind == "gate_up" else grouped.launch_down)(
+                given, routes, gate_up if kind == "gate_up" else down, tiles
             )
         elif kind == "gate_up":
-            experts_few.launch_gate_up(x, torch.empty(rows, count, **bf16), gate_up, top, tiles, renormalize=True)
+            few.launch_gate_up(x, torch.empty(rows, count, **bf16), gate_up, top, tiles, renormalize=True)
         else:
-            experts_few.launch_down(product, torch.empty(rows, top, **ints), torch.empty(rows, top, device="meta"), down, tiles)
+            few.launch_down(product, torch.empty(rows, top, **ints), torch.empty(rows, top, device="meta"), down, tiles)
     for launch in recorded.values():
         try:
             launch.compile(load=False)
@@ -282,6 +340,7 @@ def copy_rate(device: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", choices=SHAPES, default="tiny" if INTERPRETED else "30b-a3b")
+    parser.add_argument("--dtype", choices=("plain", "fp8", "fp8-blocks"), default="plain")
     parser.add_argument("--rows", default="1,4,20" if INTERPRETED else "1,64,256,8192,8,2048,4,2,16")
     parser.add_argument("--layers", type=int, default=1 if INTERPRETED else 6)
     parser.add_argument("--seconds", type=float, default=75.0)
@@ -289,12 +348,12 @@ def main() -> None:
     said = parser.parse_args()
     begin, all_rows = time.perf_counter(), [int(r) for r in said.rows.split(",")]
     count, top, *_ = SHAPES[said.shape]
-    wanted: dict[Any, tuple[str, int, Any]] = {}
+    wanted: dict[Any, tuple[str, str, int, Any]] = {}
     for rows in all_rows:
         for kind in ("gate_up", "down"):
-            for tiles in (FEW if rows <= 16 else []) + (candidates(rows, top, count, kind) if rows > 1 else []):
+            for tiles in (FEW if rows <= 16 else []) + (candidates(rows, top, count, kind, said.dtype) if rows > 1 else []):
                 # Triton makes another kernel where a number is 1 or no multiple of 16.
-                wanted.setdefault((kind, tiles, rows == 1, rows % 16 == 0), (said.shape, rows, (kind, tiles)))
+                wanted.setdefault((kind, tiles, rows == 1, rows % 16 == 0), (said.dtype, said.shape, rows, (kind, tiles)))
     if not INTERPRETED:
         # By fork, and before CUDA is begun in this process: so many kernels one after the other would take all of the time there is.
         with multiprocessing.get_context("fork").Pool(min(14, os.cpu_count() or 1)) as pool:
@@ -302,7 +361,7 @@ def main() -> None:
         print(f"{len(wanted)} kernels compiled in {time.perf_counter() - begin:.1f} s", *failed, sep="\n   ", flush=True)
     device = "cpu" if INTERPRETED else "cuda:0"
     torch.manual_seed(0)
-    bench = Bench(said.shape, said.layers, device, torch.float32 if INTERPRETED else torch.bfloat16)
+    bench = Bench(said.shape, said.layers, device, torch.float32 if INTERPRETED else torch.bfloat16, said.dtype)
     copy = copy_rate(device)
     until, found = begin + said.seconds, {"copy_gb_s": copy}
     name = "cpu" if INTERPRETED else torch.cuda.get_device_name()
@@ -312,7 +371,7 @@ def main() -> None:
         part = until - (until - time.perf_counter()) * (1 - 1 / (len(all_rows) - place))
         us = {"route": bench.route(), "whole": bench.whole()}
         try:
-            us["library"] = bench.library()
+            us |= {} if bench.eights else {"library": bench.library()}
         except (RuntimeError, AttributeError) as exc:
             print(f"   torch._grouped_mm: {exc!r:.160}", flush=True)
         bytes_both = bench.bytes_of("gate_up") + bench.bytes_of("down")
@@ -328,10 +387,10 @@ def main() -> None:
         for kind in ("gate_up", "down"):
             if rows <= 16:
                 best[f"few {kind}"] = sweep(bench, kind, FEW, bench.few, part)
-                show(bench, f"{kind}", best[f"few {kind}"], FewTiles())
+                show(bench, kind, best[f"few {kind}"], experts_few_fp8.TILES if bench.eights else FewTiles())
             if rows > 1:
-                picked = experts_grouped.pick_tiles(rows, top, count, 2, gated=kind == "gate_up")
-                best[f"grouped {kind}"] = sweep(bench, kind, candidates(rows, top, count, kind), bench.grouped, part)
+                picked = picked_tiles(rows, top, count, kind, said.dtype)
+                best[f"grouped {kind}"] = sweep(bench, kind, candidates(rows, top, count, kind, said.dtype), bench.grouped, part)
                 show(bench, kind, best[f"grouped {kind}"], picked)
         found[f"rows {rows}"] = us | {k: [(round(t, 2), asdict(tiles)) for t, tiles in v] for k, v in best.items()}
         if said.out:

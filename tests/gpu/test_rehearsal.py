@@ -28,9 +28,10 @@ from holynb.pool.fit import cache_groups, plan  # noqa: E402
 from holynb.pool.fit.four_bits import FourBits  # noqa: E402
 from holynb.pool.fit.limits import BatchLimits  # noqa: E402
 from holynb.pool.fit.mesh import Mesh  # noqa: E402
+from holynb.pool.fit.quantization import Quantization  # noqa: E402
 from holynb.pool.fit.spec import Spec, read_spec  # noqa: E402
 from holynb.pool.protocol import Job  # noqa: E402
-from kernels_support.gpu import lang, norms  # noqa: E402
+from kernels_support.gpu import fp8, lang, norms  # noqa: E402
 from kernels_support.gpu.allreduce_norm import FLAG_COUNT, Peers, allreduce_rms_norm  # noqa: E402
 
 LIMITS = BatchLimits(batch=32, chunk=256, max_len=544)
@@ -130,11 +131,32 @@ def test_what_is_rehearsed_of_other_families_is_what_is_started(
 @pytest.mark.parametrize("mesh", [Mesh(), Mesh(2)], ids=repr)
 def test_what_is_rehearsed_of_eight_bits_is_what_is_started(mesh: Mesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lang, "HAS_TRITON", True)
+    monkeypatch.setattr(fp8, "has_pdl", lambda: True)  # as a Hopper has it
     tiny.make("qwen3", tmp_path, hidden_size=256, intermediate_size=256)
     spec = plan.started(plan.with_kv(read_spec(tmp_path), "fp8"), "fp8", cpu=False)
     first, later = launches(spec, mesh, LIMITS, 16, torch.bfloat16)
     assert {launch.key for launch in first + later} == started(tmp_path, spec, mesh)
-    assert {"_gemm_fp8", "_quantize_fp8"} <= {launch.kernel.__name__ for launch in first}
+    assert {"_gemm_fp8", "_gemm_fp8_few", "_quantize_fp8"} <= {launch.kernel.__name__ for launch in first}
+
+
+@pytest.mark.parametrize("blocks", [False, True])
+def test_what_is_rehearsed_of_experts_in_eight_bits_is_what_is_started(
+    blocks: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lang, "HAS_TRITON", True)
+    sizes = {"hidden_size": 256, "moe_intermediate_size": 128, "num_experts": 4, "num_key_value_heads": 4, "mlp_only_layers": []}
+    tiny.make("qwen3-moe", tmp_path, **sizes)
+    spec = plan.started(read_spec(tmp_path), "fp8", cpu=False)
+    if blocks:
+        tensors = load_file(tmp_path / "model.safetensors")
+        for name in [name for name in tensors if name.endswith("proj.weight")]:
+            tensors[name] = tensors[name].to(torch.float8_e4m3fn)
+            tensors[f"{name}_scale_inv"] = torch.ones(*(-(-size // 128) for size in tensors[name].shape))
+        save_file(tensors, tmp_path / "model.safetensors")
+        spec = replace(read_spec(tmp_path), quantization=Quantization("block", "block", "weight_scale_inv"))
+    first, later = launches(spec, Mesh(), LIMITS, 16, torch.bfloat16)
+    assert {launch.key for launch in first + later} == started(tmp_path, spec, Mesh())
+    assert {"_gate_up_few_fp8", "_down_few_fp8", "_route", "_grouped_fp8"} <= {launch.kernel.__name__ for launch in first + later}
 
 
 @pytest.mark.parametrize("mesh", [Mesh(), Mesh(2)], ids=repr)
@@ -150,7 +172,7 @@ def test_what_is_rehearsed_of_four_bits_is_what_is_started(mesh: Mesh, tmp_path:
     spec = replace(read_spec(tmp_path), quantization=FourBits("compressed", 128, symmetric=True))
     first, later = launches(spec, mesh, LIMITS, 16, torch.bfloat16)
     assert {launch.key for launch in first + later} == started(tmp_path, spec, mesh)
-    assert {"_gemm_int4", "_widen_int4"} <= {launch.kernel.__name__ for launch in first + later}
+    assert {"_gemm_int4", "_gemm_int4_few", "_widen_int4"} <= {launch.kernel.__name__ for launch in first + later}
 
 
 @pytest.mark.gpu

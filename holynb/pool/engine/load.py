@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from holynb.errors import UserError
+from holynb.pool.engine.load_experts_fp8 import read_experts
 from holynb.pool.engine.load_fp8 import Part, TensorSource, is_fp8, read_fp8
 from holynb.pool.engine.load_groups import is_grouped, read_as, read_group, widened_source
 from holynb.pool.engine.load_int4 import is_int4, read_int4
@@ -22,6 +23,7 @@ from holynb.pool.fit import Shard, Spec
 from holynb.pool.fit.experts import ExpertLayers
 from holynb.pool.fit.four_bits import FourBits
 from holynb.pool.fit.groups import GroupQuantization
+from holynb.pool.fit.quantization import Quantization
 from holynb.pool.headers import decoder_name
 from kernels_support.cpu.grouped import GroupedMatrix, pack_groups, quantize_groups
 from kernels_support.gpu import int4_matrix
@@ -257,6 +259,9 @@ class _Loader:
     def experts(self, i: int, layout: ExpertLayers) -> Experts:
         """All experts of a layer, this rank's columns of each, written one by one to where they stay."""
         (first, last), hidden, block = self.shard.expert_inner, self.spec.hidden, f"model.layers.{i}.{layout.block}"
+        router = self.required(f"{block}.gate.weight", (layout.count, hidden))
+        if isinstance(self.spec.quantization, Quantization):
+            return read_experts(block, layout, (hidden, (first, last)), router, self.matrix)
         inner = last - first
         new = partial(torch.empty, dtype=self.dtype, device=self.device)
         gate_up, down = new(layout.count, 2 * inner, hidden), new(layout.count, hidden, inner)
@@ -265,7 +270,6 @@ class _Loader:
             gate_up[e, :inner] = self.required(f"{name}.{layout.gate}.weight", (inner, hidden), (first, last))
             gate_up[e, inner:] = self.required(f"{name}.{layout.up}.weight", (inner, hidden), (first, last))
             down[e] = self.required(f"{name}.{layout.down}.weight", (hidden, inner), columns=(first, last))
-        router = self.required(f"{block}.gate.weight", (layout.count, hidden))
         return Experts(router, gate_up, down, layout.top, layout.renormalize)
 
     def norm(self, name: str, size: int, rows: tuple[int, int] | None = None) -> Tensor:

@@ -21,6 +21,7 @@ from kernels_support.cpu.grouped import GroupedMatrix
 from kernels_support.gpu.attention import AttentionKind
 from kernels_support.gpu.dense import linear, linear_split_k, lookup, pack_onednn, plain, swiglu
 from kernels_support.gpu.experts import Experts, experts_mlp, fresh_counts
+from kernels_support.gpu.fp8 import few_tiles
 from kernels_support.gpu.fp8_matrix import Fp8Matrix, Matrix
 from kernels_support.gpu.norms import PLAIN, Joining, add_rms_norm, add_rms_norm_fp8, add_rms_norm_reference
 from kernels_support.gpu.quantize_fp8 import Quantized
@@ -148,8 +149,8 @@ class Collectives:
 def norm_for(  # noqa: PLR0917 - what the kernel behind it needs
     x: Tensor, residual: Tensor | None, weight: Tensor | None, eps: float, factor: Matrix | None = None, way: Joining = PLAIN
 ) -> tuple[Tensor | Quantized, Tensor]:
-    """`add_rms_norm`, in the eight bits of `factor` where it has them."""
-    if isinstance(factor, Fp8Matrix) and factor.plain:
+    """`add_rms_norm`, in the eight bits of `factor` where it has them and is not multiplied by what is plain."""
+    if isinstance(factor, Fp8Matrix) and factor.plain and few_tiles(x, factor) is None:
         return add_rms_norm_fp8(x, residual, weight, eps, factor.group, way)
     return add_rms_norm(x, residual, weight, eps, way)
 

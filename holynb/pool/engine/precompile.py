@@ -20,20 +20,17 @@ from torch import Tensor
 
 from holynb.pool.engine.graphs import sampling_params
 from holynb.pool.engine.inputs import SAMPLING_FIELDS
+from holynb.pool.engine.meta_matrices import meta_experts, meta_fp8, meta_int4
 from holynb.pool.engine.model import Attend, norm_for
 from holynb.pool.engine.sizes import BATCH_SIZES, CHUNK_SIZES, MIXED_BATCH_SIZES, sizes_up_to
 from holynb.pool.fit import BatchLimits, Mesh, Shard, Spec, cache_groups, cpus
 from holynb.pool.fit.experts import ExpertLayers
-from holynb.pool.fit.four_bits import FourBits
-from holynb.pool.fit.quantization import Quantization
 from kernels_support.gpu import dense, experts, fp8, gemm_small_m, gemv, int4
 from kernels_support.gpu.allreduce_norm import FLAG_COUNT, Peers, allreduce_rms_norm
 from kernels_support.gpu.attention import AttentionKind
 from kernels_support.gpu.feeding import DecodeInputs, feed
 from kernels_support.gpu.feeding_groups import GroupInputs, feed_groups
-from kernels_support.gpu.fp8_matrix import BLOCK, Fp8Matrix
 from kernels_support.gpu.gelu_mul import gelu_mul
-from kernels_support.gpu.int4_matrix import Int4Matrix
 from kernels_support.gpu.lang import Launch, record_launches, triton
 from kernels_support.gpu.norms import Joining
 from kernels_support.gpu.paged import PREFILL_TILE_QUERIES, Decode, MixedBatch, Prefill, splits
@@ -211,7 +208,7 @@ class _MetaModel:
         rows, ints = sum(counts), self._ints
         x = self._new(rows, self._spec.hidden)
         self._add_norm(part.new_empty(*part.shape[:-2], rows, self._spec.hidden), x, 0)
-        self._linear(x, _width(self._shard.vocab), biased=False, head=True)
+        self._linear(x, _width(self._shard.vocab), biased=False, plain=True)
         for count in filter(None, counts):
             sample_into(
                 self._new(count, self._spec.vocab),
@@ -226,50 +223,32 @@ class _MetaModel:
         joins = residual is not None and ("out_norm" if role == "mlp_norm" else "down_norm") in names
         way = Joining(self._norm(spec.hidden) if joins else None, 1.0 if residual is None else spec.residual_scale)
         if whole or self._mesh.tensor == 1 or x.shape[0] > self._limits.batch or weight is None or not way.plain:
-            return norm_for(x, residual, weight, eps, self._fp8(columns, spec.hidden) if columns else None, way)[0]
+            return norm_for(x, residual, weight, eps, meta_fp8(self._spec, columns, spec.hidden) if columns else None, way)[0]
         return allreduce_rms_norm(x, 4 * FLAG_COUNT, self._peers, residual, weight, eps)[0]
 
-    def _linear(self, x: Tensor | Quantized, columns: int, *, biased: bool, row_parallel: bool = False, head: bool = False) -> Tensor:
+    def _linear(self, x: Tensor | Quantized, columns: int, *, biased: bool, row_parallel: bool = False, plain: bool = False) -> Tensor:
         """As `dense.linear`, or with `row_parallel` as `Collectives.row_parallel_linear`."""
         rows, width = x.values.shape if isinstance(x, Quantized) else x.shape
         weight, bias = self._new(columns, width), self._new(columns) if biased else None
-        if not head and (eight := self._fp8(columns, width)):
+        if not plain and (eight := meta_fp8(self._spec, columns, width)):
             return fp8.linear(x, eight, bias)
         if isinstance(x, Quantized):
             raise TypeError("eight bits for a matrix that has more")
-        if not head and (four := self._int4(columns, width)):
+        if not plain and (four := meta_int4(self._spec, columns, width)):
             return int4.linear(x, four, bias, split_k=row_parallel and self._mesh.tensor == 1)
         if tiles := dense.small_m_tiles(x, weight, split_k=row_parallel and self._mesh.tensor == 1):
             return gemm_small_m.launch(x, weight, bias, tiles)
         return gemv.launch(x, weight, bias) if dense.takes_gemv(x, weight) else self._new(rows, columns)
 
-    def _fp8(self, rows: int, columns: int) -> Fp8Matrix | None:
-        """A layer's matrix, where it lies in eight bits."""
-        how = self._spec.quantization
-        if not isinstance(how, Quantization) or how.widened:
-            return None
-        scale = (-(-rows // BLOCK), -(-columns // BLOCK)) if how.weights == "block" else (rows,)
-        floats = partial(torch.empty, dtype=torch.float32, device="meta")
-        known = floats(1) if how.activations == "static" else None
-        return Fp8Matrix(torch.empty(rows, columns, dtype=FP8, device="meta"), floats(scale), known, how.most)
-
     def _experts(self, x: Tensor | Quantized, layout: ExpertLayers) -> Tensor:
         """As `Collectives.experts`."""
         x, count, inner = dense.plain(x), layout.count, _width(self._shard.expert_inner)
-        router, gate_up, down = self._new(count, x.shape[1]), self._new(count, 2 * inner, x.shape[1]), self._new(count, x.shape[1], inner)
+        many = partial(meta_experts, self._spec, self._new, count)
+        router, gate_up, down = self._new(count, x.shape[1]), many(2 * inner, x.shape[1]), many(x.shape[1], inner)
         tiles = experts.router_tiles(x, count)
-        logits = self._linear(x, count, biased=False) if tiles is None else gemm_small_m.launch(x, router, None, tiles)
+        logits = self._linear(x, count, biased=False, plain=True) if tiles is None else gemm_small_m.launch(x, router, None, tiles)
         part = experts.launch(x, logits, experts.Experts(router, gate_up, down, layout.top, layout.renormalize), self._ints(count))
         return part if self._mesh.tensor == 1 else self._new(*x.shape)
-
-    def _int4(self, rows: int, columns: int) -> Int4Matrix | None:
-        """A layer's matrix, where it lies in four bits."""
-        how = self._spec.quantization
-        if not isinstance(how, FourBits) or how.widened:
-            return None
-        words = torch.empty(rows, columns // 4, dtype=torch.int16, device="meta")
-        scales = torch.empty(columns // how.group, rows, dtype=torch.float32, device="meta")
-        return Int4Matrix(words, scales, torch.empty(scales.shape, dtype=torch.float32, device="meta"))
 
     def _gated(self, x: Tensor | Quantized) -> Tensor | Quantized:
         """As `dense.swiglu`."""
@@ -277,9 +256,9 @@ class _MetaModel:
         weight, bias = self._new(columns, hidden), self._new(columns) if self._spec.mlp_bias else None
         if self._spec.act != "silu":
             return gelu_mul(self._linear(x, columns, biased=self._spec.mlp_bias))
-        if eight := self._fp8(columns, hidden):
-            return fp8.swiglu(x, eight, bias, self._fp8(hidden, columns // 2))
-        if not isinstance(x, Quantized) and (four := self._int4(columns, hidden)):
+        if eight := meta_fp8(self._spec, columns, hidden):
+            return fp8.swiglu(x, eight, bias, meta_fp8(self._spec, hidden, columns // 2))
+        if not isinstance(x, Quantized) and (four := meta_int4(self._spec, columns, hidden)):
             return int4.swiglu(x, four, bias)
         tiles = None if isinstance(x, Quantized) else dense.small_m_tiles(x, weight, gated=True)
         if tiles is not None and not isinstance(x, Quantized):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from holynb.errors import UserError
+from holynb.pool.fit.quantization import BLOCK, Quantization
 from holynb.pool.fit.spec import Spec
 
 __all__ = ["Mesh", "Shard", "check_divisible", "stage_layers", "tensor_sizes"]
@@ -95,9 +96,15 @@ def tensor_sizes(spec: Spec) -> list[int]:
         t
         for t in range(1, spec.heads + 1)
         if spec.heads % t == 0
-        and not any(columns % t for columns in _mlp_columns(spec))
+        and not any(columns % (t * _indivisible(spec, t)) for columns in _mlp_columns(spec))
         and (spec.kv_heads % t == 0 or t % spec.kv_heads == 0)
     ]
+
+
+def _indivisible(spec: Spec, parts: int) -> int:
+    """Columns of an MLP that stay together: those that share a scale."""
+    how = spec.quantization
+    return BLOCK if parts > 1 and isinstance(how, Quantization) and how.weights == "block" else 1
 
 
 def _mlp_columns(spec: Spec) -> list[int]:
@@ -112,7 +119,8 @@ def check_divisible(spec: Spec, tensor: int, pipe: int) -> None:
     if tensor not in tensor_sizes(spec):
         sizes = ", ".join(map(str, tensor_sizes(spec)))
         columns = " and ".join(map(str, _mlp_columns(spec)))
-        what = f"{spec.heads} heads, {spec.kv_heads} KV heads and {columns} MLP columns"
+        blocks = f" in blocks of {BLOCK}" if _indivisible(spec, tensor) > 1 else ""
+        what = f"{spec.heads} heads, {spec.kv_heads} KV heads and {columns} MLP columns{blocks}"
         raise UserError(f"{what} do not divide by --tp {tensor}. For this model --tp can be {sizes}.")
     if not 1 <= pipe <= spec.layers:
         raise UserError(f"{spec.layers} layers do not make {pipe} stages. --pp can be 1 to {spec.layers}.")

@@ -75,8 +75,6 @@ def started(spec: Spec, dtype: str, *, cpu: bool) -> Spec:
     A CPU has no product of FP8 numbers, nor here of fours, and computes with their values in float32. Raises UserError where it is asked
     for one.
     """
-    if dtype == "fp8" and spec.experts is not None:
-        raise UserError("--dtype fp8 does not round a mixture of experts. Leave --dtype out, or start this model with --engine vllm.")
     if cpu and dtype == "fp8":
         raise UserError("--dtype fp8 needs a GPU: a CPU has no such numbers. Take --dtype int8, or leave --dtype out.")
     if dtype == "int8" and not cpu:
@@ -134,11 +132,12 @@ def weights_bytes(spec: Spec, shard: Shard, itemsize: int, *, cpu: bool = False)
     layers, hidden, size = shard.layers[1] - shard.layers[0], spec.hidden, spec.head_dim
     q, kv = (shard.heads[1] - shard.heads[0]) * size, (shard.kv_heads[1] - shard.kv_heads[0]) * size
     inner = shard.inner[1] - shard.inner[0]
-    matrices = layers * (hidden * (q + 2 * kv) + q * hidden)
+    matrices, routers = layers * (hidden * (q + 2 * kv) + q * hidden), 0
     for i in range(*shard.layers):
         experts = spec.experts_of(i)
         own = inner if experts is None else experts.count * (shard.expert_inner[1] - shard.expert_inner[0])
-        matrices += 3 * hidden * own + (0 if experts is None else experts.count * hidden)
+        matrices += 3 * hidden * own
+        routers += 0 if experts is None else experts.count * hidden
     many = (q + kv) // size if spec.qk_norm == "all" else 2 if spec.qk_norm else 0
     layer = len(spec.layer_norms) * hidden + size * many
     layer += (q + 2 * kv) * spec.qkv_bias + 2 * inner * spec.mlp_bias + hidden * (spec.out_bias + spec.mlp_bias) * shard.adds_bias
@@ -149,7 +148,7 @@ def weights_bytes(spec: Spec, shard: Shard, itemsize: int, *, cpu: bool = False)
         if spec.tied and shard.has_embedding and shard.has_head and (grouped or not (cpu and itemsize == ITEMSIZE["float32"]))
         else shard.has_embedding + shard.has_head
     )
-    plain = layers * layer + hidden * shard.has_head
+    plain = layers * layer + routers + hidden * shard.has_head
     table_item = grouped.table_bits / 8 if grouped else itemsize
     return plain * itemsize + int(tables * table * table_item + matrices * _matrix_item(spec, itemsize))
 

@@ -20,7 +20,8 @@ from holynb.pool.fit.spec import UnknownModel
 from holynb.pool.modelfields import FieldRefused
 from holynb.pool.protocol import Job
 from kernels_support.gpu import fp8
-from kernels_support.gpu.fp8_matrix import Fp8Matrix, dequantize, quantize_matrix
+from kernels_support.gpu.experts import experts_reference
+from kernels_support.gpu.fp8_matrix import Fp8Matrices, Fp8Matrix, dequantize, quantize_matrix
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -75,10 +76,10 @@ SCHEMES: dict[str, tuple[dict[str, Any], Quantization]] = {
 }
 
 
-def write(folder: Path, scheme: str) -> tuple[Path, Path]:
+def write(folder: Path, scheme: str, family: str = "qwen3", **more: Any) -> tuple[Path, Path]:
     """A tiny model in eight bits by this scheme, and beside it the same with its matrices widened."""
     given, how = SCHEMES[scheme]
-    tiny.make("qwen3", folder, **SIZES)
+    tiny.make(family, folder, **SIZES | more)
     plain = folder.with_name(f"{folder.name}-plain")
     plain.mkdir()
     tensors, wide = load_file(folder / "model.safetensors"), {}
@@ -130,7 +131,10 @@ def test_a_scheme_is_read_as_its_file_says(scheme: str, tmp_path: Path) -> None:
             part = load(spec, shard, source, "cpu", torch.float32).layers[1]
             assert_shard(whole, part, rank)
     if how.weights == "block":
-        with open_safetensors(folder) as source, pytest.raises(UserError, match=r"within a block of 128.*--tp"):
+        with (
+            open_safetensors(folder) as source,
+            pytest.raises(UserError, match=r"384 MLP columns in blocks of 128 do not divide by --tp 2"),
+        ):
             load(spec, Mesh(2, 1, 0).shard(spec), source, "cpu", torch.float32)
     if how.activations == "none":
         return
@@ -234,3 +238,52 @@ def test_plain_weights_are_rounded_when_they_are_read(tmp_path: Path) -> None:
     assert bytes_of(spec, shard, 2) == bytes_of(read_spec(tmp_path), shard, 2) - numbers
     with pytest.raises(UserError, match=r"--dtype fp8 needs a GPU"):
         Runner(tmp_path, dtype="fp8")
+
+
+@pytest.mark.parametrize("scheme", ["Qwen3-8B-FP8", "llm-compressor FP8", "llm-compressor FP8_DYNAMIC", "weights alone"])
+def test_experts_are_read_as_their_file_says(scheme: str, tmp_path: Path) -> None:
+    """As Qwen3-30B-A3B-FP8 has them, and one scale a tensor or a row; the router is plain in all."""
+    sizes = {"hidden_size": 128, "intermediate_size": 256, "moe_intermediate_size": 256, "num_experts": 4, "num_experts_per_tok": 2}
+    sizes["num_key_value_heads"] = 8
+    folder, plain = write(tmp_path / "model", scheme, "qwen3-moe", **sizes)
+    spec = read_spec(folder)
+    check_shapes(folder, spec)
+    assert answer(folder) == answer(plain), "a CPU computes with the widened numbers"
+    with open_safetensors(folder) as eights, open_safetensors(plain) as wides:
+        kept = load(spec, Mesh().shard(spec), eights, "cpu", torch.float32).layers[0].experts
+        wide = load(read_spec(plain), Mesh().shard(spec), wides, "cpu", torch.float32).layers[0].experts
+        halves = [load(spec, Mesh(2, 1, rank).shard(spec), eights, "cpu", torch.float32).layers[0].experts for rank in range(2)]
+    assert kept is not None
+    assert wide is not None
+    assert isinstance(kept.gate_up, torch.Tensor if scheme == "weights alone" else Fp8Matrices)
+    torch.manual_seed(1)
+    x = torch.randn(5, 128)
+    exact = experts_reference(x, wide)
+    wrong = (experts_reference(x, kept) - exact).norm() / exact.norm()
+    # One scale for every x, as a file may have it, is coarse for the small ones between the two products.
+    most = {"weights alone": 1e-6, "llm-compressor FP8": 0.15}.get(scheme, 0.07)
+    assert wrong < most, "eight bits of x cost no more"
+    assert (sum(experts_reference(x, half) for half in halves if half) - exact).norm() / exact.norm() < most
+    given = plan.weights_bytes(spec, Mesh().shard(spec), 2) - plan.weights_bytes(read_spec(plain), Mesh().shard(spec), 2)
+    eight = [t.numel() for name, t in load_file(folder / "model.safetensors").items() if t.dtype == torch.float8_e4m3fn]
+    assert scheme == "weights alone" or abs(given + sum(eight)) < sum(eight) * 0.01, "a byte of each number less, and the router's two"
+
+
+def test_plain_experts_are_rounded_when_they_are_read(tmp_path: Path) -> None:
+    tiny.make("mixtral", tmp_path, **SIZES)
+    spec = plan.started(read_spec(tmp_path), "fp8", cpu=False)
+    with open_safetensors(tmp_path) as source:
+        eight, plain = (load(s, Mesh().shard(s), source, "cpu", torch.float32).layers[0].experts for s in (spec, read_spec(tmp_path)))
+    assert eight is not None
+    assert plain is not None
+    assert isinstance(eight.gate_up, Fp8Matrices)
+    assert torch.equal(eight.router, plain.router)
+    assert 0.01 < (dequantize(eight.gate_up[1]) - plain.gate_up[1]).norm() / plain.gate_up[1].norm() < 0.04
+
+
+def test_blocks_of_experts_are_not_divided(tmp_path: Path) -> None:
+    """One more --tp would cut 256 columns into pieces of 64: said before anything is read."""
+    sizes = {"hidden_size": 128, "intermediate_size": 512, "moe_intermediate_size": 256, "num_experts": 2, "num_experts_per_tok": 1}
+    folder, _ = write(tmp_path / "model", "Qwen3-8B-FP8", "qwen3-moe", **sizes)
+    with pytest.raises(UserError, match=r"512 and 256 MLP columns in blocks of 128 do not divide by --tp 4.*can be 1, 2\."):
+        Mesh(4).shard(read_spec(folder))

@@ -90,7 +90,6 @@ def test_experts_are_cut_by_their_own_columns() -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}, r"quantization_config.*experts.*--engine vllm"),
         ({"quantization_config": {"quant_method": "awq", "bits": 4, "group_size": 128}}, r"quantization_config.*experts.*--engine vllm"),
         ({"num_local_experts": 64}, "num_experts is 128 and num_local_experts is 64"),
         ({"num_experts_per_tok": 129}, "num_experts_per_tok is 129"),
@@ -104,9 +103,12 @@ def test_what_is_not_computed_is_refused_by_name(change: dict[str, Any], says: s
         parse_spec(QWEN3_30B | change)
 
 
-def test_rounding_them_to_eight_bits_is_refused() -> None:
-    with pytest.raises(UserError, match=r"--dtype fp8 does not round a mixture of experts"):
-        plan.started(parse_spec(MIXTRAL_8X7B), "fp8", cpu=False)
+def test_eight_bits_are_half_of_what_lies_there() -> None:
+    spec = plan.started(parse_spec(QWEN3_30B), "fp8", cpu=False)
+    plain, eight = (plan.weights_bytes(s, Mesh().shard(s), 2) for s in (parse_spec(QWEN3_30B), spec))
+    assert (round(plain / 1e9, 1), round(eight / 1e9, 1)) == (61.1, 31.2), "tables, norms and routers stay"
+    with pytest.raises(UserError, match=r"768 MLP columns in blocks of 128 do not divide by --tp 4.*can be 1, 2, 3\.|can be 1, 2\."):
+        Mesh(4).shard(parse_spec(QWEN3_30B | {"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}))
 
 
 def test_a_layer_without_experts_is_counted_as_it_is() -> None:
