@@ -86,6 +86,7 @@ os._exit(0)
 
 def start(tree: Path, folder: Path, given: argparse.Namespace, cache: str) -> dict[str, Any]:
     env = os.environ | {"TRITON_CACHE_DIR": cache, "PYTHONPATH": os.pathsep.join([str(tree), os.environ.get("ENGINE_START_PATH", "")])}
+    env["OMP_WAIT_POLICY"] = "PASSIVE"
     # As the server starts a rank, with the cache of kernels for a home.
     code = "import json, sys; from pathlib import Path; from holynb.pool.server import config; home = Path(sys.argv[1])"
     code += "; print(json.dumps(config.bytecode_cache(home) if hasattr(config, 'bytecode_cache') else {}))"
