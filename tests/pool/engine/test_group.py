@@ -48,6 +48,7 @@ def one(folder: Path, asked: list[dict[str, Any]]) -> dict[int, list[int]]:
         ("llama", {"pipe": 2, "micro": 3}),
         ("qwen3-tied", {"tensor": 2, "pipe": 2}),
         ("qwen3-moe", {"tensor": 2, "pipe": 2}),
+        ("gemma3", {"pipe": 2}),  # a cache of two groups on each stage
         pytest.param("mixtral", {"tensor": 2}, marks=pytest.mark.slow),
         pytest.param("mixtral", {"pipe": 2}, marks=pytest.mark.slow),
     ],
