@@ -30,7 +30,7 @@ from holynb.pool.server.tokenizer import ChatTokenizer, TokenizerFileError
 
 __all__ = ["RayReplicas"]
 
-#: A dead rank's rows are elsewhere within 5 s: 3 s of silence, then a second in which its peers may say why.
+#: A rank that hangs: 3 s of silence, then a second in which its peers may say why, and its rows are sent elsewhere.
 _PINGS = Pings(0.6, 5)
 #: Where the cluster has room, how long Ray may take to find it.
 _PLACE_S = 30.0
