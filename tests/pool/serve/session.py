@@ -83,6 +83,7 @@ def deploy(folder: Path, port: int, *more: str) -> dict[str, Any]:
 def served(folder: Path) -> dict[str, Any]:
     """A pool deployed, asked, streamed, left by a client, and replaced while a stream is on its way."""
     from ray import serve
+    from ray.serve.exceptions import RayServeException
 
     import holynb
     from holynb.pool.serve.deployment import build
@@ -90,7 +91,9 @@ def served(folder: Path) -> dict[str, Any]:
     port, facts = free_port(), {}
     facts["deployed"] = deploy(folder, port, "--replicas", "1..2")
     client = Client(port)
-    facts["second"] = deploy(folder, port, "--replicas", "1", "--name", "another")
+    with contextlib.suppress(RayServeException):
+        serve.run(build({"model": str(folder / "bytes"), "name": "another"}), name="another", route_prefix="/")
+        raise AssertionError("two answer at one address")
     facts["health"] = client.ask("/health")
     facts["models"] = client.ask("/v1/models")
     run = holynb.infer(["by a notebook"], "ray/bytes", api_base=f"http://127.0.0.1:{port}/v1", max_tokens=50, cache=False).wait()

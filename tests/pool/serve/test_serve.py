@@ -41,7 +41,6 @@ def facts() -> Iterator[dict[str, Any]]:
 def test_a_deployed_pool_answers_a_notebook_as_a_provider_does(facts: dict[str, Any]) -> None:
     served = facts["served"]
     assert served["deployed"]["name"] == "bytes"
-    assert served["second"]["error"].startswith("another was not deployed:"), "two cannot answer at one address"
     assert served["health"][1]["state"] == "ready"
     assert served["models"][1]["data"][0]["id"] == "bytes"
     assert served["notebook"] == ["by a notebook"]
