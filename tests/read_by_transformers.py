@@ -21,7 +21,7 @@ TABLE = Path(__file__).with_suffix(".json")
 
 FAMILIES = (
     *("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe"),
-    *("gemma2", "gemma3", "phi3", "olmo2", "olmo3", "granite", "smollm3"),
+    *("gemma2", "gemma3", "phi3", "olmo2", "olmo3", "granite", "smollm3", "gpt_oss"),
 )
 
 #: Kind of file → modules of transformers that read it, and the names that its content has in them.

@@ -111,8 +111,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "holynb.pool.engine": (
         "cache | capture | computetype | load_fp8 | meta_matrices | pinned | rope | sizes | symmetric | thought_state | torch_parts",
+        "expert_shapes",
         "model",
-        "load_experts_fp8 | load_groups | load_int4 | load_kv | sequence",
+        "load_experts | load_experts_fp8 | load_groups | load_int4 | load_kv | sequence",
         "blocktables",
         "allreduce | constrained | inputs | load | logit_rules | scores",
         "embedder | group | sample | scheduler",
@@ -316,11 +317,12 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "kernels_support.gpu": (
         "lang | sampling",
-        "experts_few | feeding | feeding_groups | fp8_pairs | gelu_mul | gemm_small_m | gemv | int4_matrix | int4_words | masking",
-        "quantize_fp8 | routing | silu_mul | threshold_search",
-        "attention | paged_kernels",
+        "feeding | feeding_groups | fp8_pairs | gated | gelu_mul | gemm_small_m | gemv | int4_matrix | int4_words | masking | mxfp4_matrix | mxfp4_words",
+        "experts_few",
+        "experts_few_mxfp4 | quantize_fp8 | routing | silu_mul | threshold_search",
+        "attention | paged_kernels | paged_splits",
         "experts_grouped | fp8_matrix | norms | nucleus | paged",
-        "allreduce_norm | experts_few_fp8 | experts_grouped_fp8 | gemm_fp8 | gemm_fp8_few | gemm_int4 | gemm_int4_few",
+        "allreduce_norm | experts_few_fp8 | experts_grouped_fp8 | experts_grouped_mxfp4 | gemm_fp8 | gemm_fp8_few | gemm_int4 | gemm_int4_few",
         "fp8 | int4",
         "dense",
         "experts | rotary | sampler",
@@ -537,6 +539,12 @@ def jitted(function: Function) -> bool:
 WIDE = {
     "holynb.pool.engine.runner.Runner.__init__": "each setting is a word of a rank's command line, and all but the folder are keywords",
     "holynb.pool.fit.preflight.forecast": "the same settings",
+    **{
+        f"kernels_support.gpu.{name}": "what a kernel is given: each is a tensor or a number of its own"
+        for few in ("experts_few", "experts_few_mxfp4")
+        for name in (f"{few}.launch_gate_up", f"{few}.launch_down")
+    },
+    **{f"kernels_support.gpu.{name}._launch": "the same" for name in ("experts_grouped", "experts_grouped_mxfp4")},
 }
 
 

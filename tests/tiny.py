@@ -14,7 +14,7 @@ FAMILIES = ("llama", "llama3", "mistral", "qwen2", "qwen3", "qwen3-tied", "llama
 #: Those with switches of their own (`fit/families.py`).
 MORE_FAMILIES = (
     *("mistral-windows", "qwen2-windows", "gemma2", "gemma3", "gemma3-linear", "phi3", "phi3-windows", "phi3-partial"),
-    *("olmo2", "olmo3", "granite", "smollm3"),
+    *("olmo2", "olmo3", "granite", "smollm3", "gpt-oss"),
 )
 
 #: Of those with windows; prompts are longer.
@@ -50,6 +50,25 @@ EXPERTS: dict[str, Any] = {
     "moe_intermediate_size": 48,
     "norm_topk_prob": True,
     "mlp_only_layers": [1],
+}
+
+
+#: Gate and up reach their limit; positions are stretched without rounding.
+GPT_OSS: dict[str, Any] = {
+    "num_local_experts": 6,
+    "num_experts_per_tok": 3,
+    "swiglu_limit": 1.5,
+    "swiglu_alpha": 1.9,
+    "pad_token_id": 0,
+    "rope_parameters": {
+        "rope_type": "yarn",
+        "factor": 8.0,
+        "beta_fast": 32.0,
+        "beta_slow": 1.0,
+        "truncate": False,
+        "original_max_position_embeddings": 64,
+        "rope_theta": 1500.0,
+    },
 }
 
 
@@ -95,6 +114,7 @@ def config(family: str, **more: Any) -> Any:
         "olmo2": lambda: t.Olmo2Config(**sizes),
         "olmo3": lambda: t.Olmo3Config(**sizes, **windows, rope_parameters={k: {**v, "rope_theta": 900.0} for k, v in yarn.items()}),
         "granite": lambda: t.GraniteConfig(**sizes, **scales),
+        "gpt-oss": lambda: t.GptOssConfig(**sizes, **windows, **GPT_OSS, head_dim=16),
         "smollm3": lambda: t.SmolLM3Config(**sizes, no_rope_layers=[1, 0, 1, 1], pad_token_id=0),
     }
     return makers[family]()

@@ -7,7 +7,7 @@ whose blocks are consecutive costs no copy; several ranges are concatenated firs
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
@@ -22,12 +22,14 @@ class AttentionKind:
     """What tells the attention of one layer from another's. `scale` multiplies scores (None: size ** -0.5).
 
     `cap` bounds them, as cap · tanh(score / cap) (Gemma 2, arXiv:2408.00118; 0: not at all). `window`: how many keys a query sees, its own
-    included (Longformer, Beltagy et al. 2020, arXiv:2004.05150; 0: all before it).
+    included (Longformer, Beltagy et al. 2020, arXiv:2004.05150; 0: all before it). `sinks` (heads,): one more score of each head, which
+    takes its share of the softmax and has no value (gpt-oss, arXiv:2508.10925).
     """
 
     scale: float | None = None
     cap: float = 0.0
     window: int = 0
+    sinks: torch.Tensor | None = field(default=None, compare=False)
 
 
 #: Attention as most layers have it.
@@ -74,13 +76,20 @@ def causal(  # noqa: PLR0917 - what a mask needs
 
 
 def attend_span(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, kind: AttentionKind) -> torch.Tensor:
-    """(1, heads, queries, size) over as many heads of keys and values; the mask is added to the scores."""
-    if not kind.cap:
+    """(1, heads, queries, size) over as many heads of keys and values; the mask is added to the scores.
+
+    Several query heads may lie below each other as the queries of one head: each one's sink then counts for its share of them.
+    """
+    if not kind.cap and kind.sinks is None:
         return scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=kind.scale)
     scores = q.float() @ k.float().transpose(-1, -2) * (kind.scale or q.shape[-1] ** -0.5)
-    scores = kind.cap * torch.tanh(scores / kind.cap)
+    scores = kind.cap * torch.tanh(scores / kind.cap) if kind.cap else scores
     scores = scores if mask is None else scores + mask
-    return torch.softmax(scores, -1).to(q.dtype) @ v
+    if kind.sinks is None:
+        return torch.softmax(scores, -1).to(q.dtype) @ v
+    sinks = kind.sinks.float().view(q.shape[1], -1, 1).expand(-1, -1, q.shape[1] * q.shape[2] // kind.sinks.shape[0])
+    weights = torch.softmax(torch.cat((scores, sinks.reshape(1, *q.shape[1:3], 1)), -1), -1)
+    return weights[..., :-1].to(q.dtype) @ v
 
 
 def attend_reference(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from kernels_support.gpu.gated import SILU, Gating, gated_product
 from kernels_support.gpu.lang import jit, launch_kernel, pdl_barrier, tl, triton
 from kernels_support.gpu.routing import ExpertLists
 
@@ -50,29 +51,47 @@ def most_tiles(rows: int, top: int, experts: int, m: int) -> int:
     return (pairs + min(experts, pairs) * (m - 1)) // m
 
 
-def launch_gate_up(x: torch.Tensor, routes: ExpertLists, gate_up: torch.Tensor, tiles: GroupedTiles) -> torch.Tensor:
-    """SiLU(gate) · up of every pair, (rows · top, inner): of x (rows, k) and gate_up (experts, 2 · inner, k)."""
+def launch_gate_up(  # noqa: PLR0917 - a kernel's inputs
+    x: torch.Tensor,
+    routes: ExpertLists,
+    gate_up: torch.Tensor,
+    tiles: GroupedTiles,
+    bias: torch.Tensor | None = None,
+    gating: Gating = SILU,
+) -> torch.Tensor:
+    """What `gating` makes of every pair, (rows · top, inner): of x (rows, k) and gate_up (experts, 2 · inner, k)."""
     inner = gate_up.shape[1] // 2
     out = x.new_empty(routes.weights.numel(), inner)
-    _launch(x, routes, gate_up, out, tiles)
+    _launch(x, routes, gate_up, out, tiles, bias, gating)
     return out
 
 
-def launch_down(product: torch.Tensor, routes: ExpertLists, down: torch.Tensor, tiles: GroupedTiles) -> torch.Tensor:
+def launch_down(
+    product: torch.Tensor, routes: ExpertLists, down: torch.Tensor, tiles: GroupedTiles, bias: torch.Tensor | None = None
+) -> torch.Tensor:
     """(top, rows, n): every pair's weighted result, for whoever reads them to add (`norms.add_rms_norm`). product (rows · top, k)."""
     rows, top = routes.weights.shape
     out = product.new_empty(top, rows, down.shape[1])
-    _launch(product, routes, down, out, tiles)
+    _launch(product, routes, down, out, tiles, bias, SILU)
     return out
 
 
-def _launch(x: torch.Tensor, routes: ExpertLists, w: torch.Tensor, out: torch.Tensor, tiles: GroupedTiles) -> None:
+def _launch(  # noqa: PLR0917 - a kernel's inputs
+    x: torch.Tensor,
+    routes: ExpertLists,
+    w: torch.Tensor,
+    out: torch.Tensor,
+    tiles: GroupedTiles,
+    bias: torch.Tensor | None,
+    gating: Gating,
+) -> None:
     (rows, top), (experts, _, k), n = routes.weights.shape, w.shape, out.shape[-1]
     launch_kernel(
         _grouped,
         (most_tiles(rows, top, experts, tiles.m), triton.cdiv(n, tiles.n)),
         x,
         w,
+        w if bias is None else bias,
         routes.counts,
         routes.lists,
         routes.weights,
@@ -88,6 +107,9 @@ def _launch(x: torch.Tensor, routes: ExpertLists, w: torch.Tensor, out: torch.Te
         tile_k=tiles.k,
         gated=w.shape[1] == 2 * n,
         even=n % tiles.n == 0 and k % tiles.k == 0,
+        has_bias=bias is not None,
+        limit=gating.limit,
+        alpha=gating.alpha,
         num_warps=tiles.warps,
         num_stages=tiles.stages,
     )
@@ -97,6 +119,7 @@ def _launch(x: torch.Tensor, routes: ExpertLists, w: torch.Tensor, out: torch.Te
 def _grouped(  # noqa: PLR0917 - what a kernel needs
     x_ptr: tl.tensor,
     w_ptr: tl.tensor,
+    bias_ptr: tl.tensor,
     counts_ptr: tl.tensor,
     lists_ptr: tl.tensor,
     weights_ptr: tl.tensor,
@@ -112,6 +135,9 @@ def _grouped(  # noqa: PLR0917 - what a kernel needs
     tile_k: tl.constexpr,
     gated: tl.constexpr,
     even: tl.constexpr,
+    has_bias: tl.constexpr,
+    limit: tl.constexpr,
+    alpha: tl.constexpr,
     pdl: tl.constexpr,
 ) -> None:
     pdl_barrier(pdl)
@@ -149,10 +175,13 @@ def _grouped(  # noqa: PLR0917 - what a kernel needs
             w += tile_k
             up_w += tile_k
         dtype = out_ptr.dtype.element_ty
+        if has_bias:
+            bias = bias_ptr + expert * (2 * n if gated else n) + at_n
+            acc += tl.load(bias, mask=at_n < n, other=0.0).to(tl.float32)[:, None]
+            if gated:
+                up += tl.load(bias + n, mask=at_n < n, other=0.0).to(tl.float32)[:, None]
         if gated:
-            # Rounded where two kernels would round.
-            gate = acc.to(dtype).to(tl.float32)
-            acc = (gate * tl.sigmoid(gate)).to(dtype).to(tl.float32) * up.to(dtype).to(tl.float32)
+            acc = gated_product(acc, up, dtype, limit, alpha)
             line = pair.to(tl.int64)
         else:
             acc *= tl.load(weights_ptr + pair, mask=at_m < own, other=0.0)[None, :]

@@ -15,7 +15,8 @@ import torch
 from kernels_support.gpu.attention import PLAIN, AttentionKind
 from kernels_support.gpu.fp8_pairs import as_pairs, widens_in_hardware
 from kernels_support.gpu.lang import launch_kernel, triton
-from kernels_support.gpu.paged_kernels import combine_splits, decode_attention, prefill_attention
+from kernels_support.gpu.paged_kernels import decode_attention, prefill_attention
+from kernels_support.gpu.paged_splits import combine_splits
 from kernels_support.gpu.quantize_fp8 import FP8
 
 __all__ = ["PREFILL_TILE_QUERIES", "Decode", "MixedBatch", "Prefill", "fills_device", "splits"]
@@ -116,6 +117,7 @@ class Decode:
             out,
             lse,
             cache.scales,
+            q if kind.sinks is None else kind.sinks,
             self.table.stride(0),
             cache.keys.stride(0),
             _scale(kind, size),
@@ -132,6 +134,7 @@ class Decode:
             native=cache.eights and widens_in_hardware(),
             window=kind.window,
             cap=_LOG2E * kind.cap,
+            sinks=kind.sinks is not None,
             num_warps=warps,
             num_stages=stages,
         )
@@ -172,6 +175,7 @@ class Prefill:
             self.spans,
             out,
             cache.scales,
+            q if kind.sinks is None else kind.sinks,
             self.table.stride(0),
             cache.keys.stride(0),
             _scale(kind, size),
@@ -187,6 +191,7 @@ class Prefill:
             native=cache.eights and widens_in_hardware(),
             window=kind.window,
             cap=_LOG2E * kind.cap,
+            sinks=kind.sinks is not None,
             num_warps=4,
             num_stages=2,
         )

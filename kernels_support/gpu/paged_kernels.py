@@ -14,7 +14,7 @@ from __future__ import annotations
 from kernels_support.gpu.fp8_pairs import joined, widened
 from kernels_support.gpu.lang import jit, pdl_barrier, pdl_launch_dependents, pdl_wait, tl
 
-__all__ = ["combine_splits", "decode_attention", "prefill_attention"]
+__all__ = ["decode_attention", "prefill_attention"]
 
 
 @jit
@@ -28,6 +28,7 @@ def decode_attention(  # noqa: PLR0917 - what a kernel needs
     out_ptr: tl.tensor,
     lse_ptr: tl.tensor,
     kv_scale_ptr: tl.tensor,
+    sink_ptr: tl.tensor,
     table_stride: tl.tensor,
     head_stride: tl.tensor,
     scale: tl.tensor,
@@ -44,11 +45,13 @@ def decode_attention(  # noqa: PLR0917 - what a kernel needs
     native: tl.constexpr,
     window: tl.constexpr,
     cap: tl.constexpr,
+    sinks: tl.constexpr,
     pdl: tl.constexpr,
 ) -> None:
     """One query per row, split over the keys (Flash-Decoding, Dao et al. 2023); the query heads of a KV head share its keys.
 
-    `window`: how many keys it sees, the last ones; what lies before them is not read. `cap`: see `_capped`. 0: neither.
+    `window`: how many keys it sees, the last ones; what lies before them is not read. `cap`: see `_capped`. 0: neither. `sinks`: each head
+    has one more score, which the first split counts.
     """
     # The KV head is the fastest grid dimension, so that rows start in their order.
     head, row, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)
@@ -83,6 +86,10 @@ def decode_attention(  # noqa: PLR0917 - what a kernel needs
     v_ptr += head.to(tl.int64) * head_stride
     row_max = tl.full((group_padded,), float("-inf"), tl.float32)
     row_sum = tl.zeros((group_padded,), tl.float32)
+    if sinks:
+        counts = ok_g & (tl.broadcast_to(split, (group_padded,)) == 0)
+        row_max = _sink(tl.load(sink_ptr + head * group + g, mask=counts, other=-float("inf")))
+        row_sum = tl.where(row_max > float("-inf"), 1.0, 0.0)
     acc = tl.zeros((group_padded, size_padded // step), tl.float32)
     for first in range(begin, end, tile):
         key = first + tl.arange(0, tile)
@@ -121,30 +128,6 @@ def decode_attention(  # noqa: PLR0917 - what a kernel needs
 
 
 @jit
-def combine_splits(  # noqa: PLR0917 - what a kernel needs
-    partial_ptr: tl.tensor,
-    lse_ptr: tl.tensor,
-    out_ptr: tl.tensor,
-    size: tl.constexpr,
-    size_padded: tl.constexpr,
-    splits: tl.constexpr,
-    pdl: tl.constexpr,
-) -> None:
-    """The splits' outputs weighted by their base-2 logsumexp (the reduction of Flash-Decoding)."""
-    pdl_barrier(pdl)
-    place = tl.program_id(0).to(tl.int64) * tl.num_programs(1) + tl.program_id(1)
-    s, d = tl.arange(0, splits), tl.arange(0, size_padded)
-    ok_d = d < size
-    weight = tl.load(lse_ptr + place * splits + s)
-    peak = tl.max(weight, 0)
-    weight = tl.exp2(weight - tl.where(peak > float("-inf"), peak, 0.0))
-    partial_out = tl.load(partial_ptr + (place * splits + s)[:, None] * size + d[None, :], mask=ok_d[None, :], other=0.0)
-    total = tl.sum(weight, 0)
-    out = tl.sum(partial_out * weight[:, None], 0) / tl.where(total > 0, total, 1.0)
-    tl.store(out_ptr + place * size + d, out.to(out_ptr.dtype.element_ty), mask=ok_d)
-
-
-@jit
 def prefill_attention(  # noqa: PLR0917 - what a kernel needs
     q_ptr: tl.tensor,
     k_ptr: tl.tensor,
@@ -154,6 +137,7 @@ def prefill_attention(  # noqa: PLR0917 - what a kernel needs
     span_ptr: tl.tensor,
     out_ptr: tl.tensor,
     kv_scale_ptr: tl.tensor,
+    sink_ptr: tl.tensor,
     table_stride: tl.tensor,
     head_stride: tl.tensor,
     scale: tl.tensor,
@@ -169,6 +153,7 @@ def prefill_attention(  # noqa: PLR0917 - what a kernel needs
     native: tl.constexpr,
     window: tl.constexpr,
     cap: tl.constexpr,
+    sinks: tl.constexpr,
     pdl: tl.constexpr,
 ) -> None:
     """Causal attention of one tile of a row's queries, for one query head."""
@@ -197,6 +182,9 @@ def prefill_attention(  # noqa: PLR0917 - what a kernel needs
     table_ptr += row * table_stride
     row_max = tl.full((queries,), float("-inf"), tl.float32)
     row_sum = tl.zeros((queries,), tl.float32)
+    if sinks:
+        row_max = tl.maximum(row_max, _sink(tl.load(sink_ptr + head)))
+        row_sum += 1.0
     acc = tl.zeros((queries, size_padded // step), tl.float32)
     # First the tiles that every query sees whole, which need no mask, then those on the diagonal.
     low, unmasked = 0, (length - count + from_query + 1) // tile * tile
@@ -247,6 +235,12 @@ def prefill_attention(  # noqa: PLR0917 - what a kernel needs
         ok_d = d < size
     acc = acc / row_sum[:, None]
     tl.store(out_ptr + place[:, None] + d[None, :], acc.to(out_ptr.dtype.element_ty), mask=ok_m[:, None] & ok_d[None, :])
+
+
+@jit
+def _sink(score: tl.tensor) -> tl.tensor:
+    """A head's score without a key, as a base-2 exponent: what its softmax begins with."""
+    return score.to(tl.float32) * 1.4426950408889634
 
 
 @jit

@@ -47,7 +47,25 @@ SIZES: dict[str, dict[str, Any]] = {
         "moe_intermediate_size": 768,
         "norm_topk_prob": True,
     },
+    "gpt-oss-20b": {
+        "architectures": ["GptOssForCausalLM"],
+        "hidden_size": 2880,
+        "intermediate_size": 2880,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 64,
+        "head_dim": 64,
+        "vocab_size": 201088,
+        "num_local_experts": 32,
+        "num_experts_per_tok": 4,
+        "max_position_embeddings": 131072,
+        "rope_theta": 150000.0,
+        "eos_token_id": 200002,
+        "tie_word_embeddings": False,
+        "quantization_config": {"quant_method": "mxfp4"},
+    },
 }
+#: Two layers, of which errors tell more: rounding has not chosen other experts often yet.
+SIZES["gpt-oss-2-layers"] = SIZES["gpt-oss-20b"] | {"num_hidden_layers": 2}
 COMMON = {
     "architectures": ["Qwen3ForCausalLM"],
     "num_key_value_heads": 8,
@@ -118,6 +136,7 @@ def lengths(work: str) -> list[tuple[int, int]]:
         "64": [(128, 128)] * 64,
         "256": [(128, 128)] * 256,
         "512": [(128, 128)] * 512,
+        "1000": [(1000, 1000)] * 256,
         "mixed": [(dice.randint(100, 1024), dice.randint(100, 1024)) for _ in range(256)],
     }[work]
 
@@ -141,17 +160,59 @@ def rate(runner: Any, pairs: list[tuple[int, int]], seed: int) -> dict[str, floa
     return {"tok_s": new / wall, "wall_s": wall, "ms_step": (wall - first) / max(1, steps - 1) * 1e3, "ttft_s": first, "steps": steps}
 
 
+def made(spec: Any, device: str) -> Any:
+    """Random weights of the model's shapes; experts that lie in MXFP4 as numbers and scales."""
+    import torch
+
+    from holynb.pool.engine.load import random_weights
+
+    plain, dice, (hidden, experts) = (
+        random_weights(spec, device, torch.bfloat16),
+        torch.Generator(device).manual_seed(1),
+        (spec.hidden, spec.experts),
+    )
+    if experts is None or not experts.stacked:
+        return plain
+
+    def read(name: str, rows: tuple[int, int] | None = None, columns: tuple[int, int] | None = None) -> Any:
+        kind, count = name.rsplit(".", maxsplit=1)[-1], rows[1] - rows[0] if rows else experts.count
+        n, k = (hidden, experts.inner) if kind.startswith("down") else (2 * experts.inner, hidden)
+        if kind.endswith("_blocks"):
+            return torch.randint(0, 256, (count, n, k // 32, 16), dtype=torch.uint8, device=device, generator=dice)
+        # Numbers of 0.003: of 0.02, as attention's, the experts alone make the stream, and rounding decides who is chosen.
+        if kind.endswith("_scales"):
+            return torch.randint(116, 119, (count, n, k // 32), dtype=torch.uint8, device=device, generator=dice)
+        shapes = {"sinks": (rows[1] - rows[0] if rows else spec.heads,), "gate_up_proj_bias": (count, n), "down_proj_bias": (count, n)}
+        shape = ((experts.count, hidden) if kind == "weight" else (experts.count,)) if ".router." in name else shapes.get(kind)
+        if shape is None:
+            return plain(name, rows, columns)
+        return torch.empty(shape, dtype=torch.bfloat16, device=device).normal_(std=0.02, generator=dice)
+
+    return read
+
+
 def widened(value: Any) -> Any:
     """Weights in float32."""
     import torch
 
+    from kernels_support.gpu import mxfp4_matrix
     from kernels_support.gpu.experts import Experts
     from kernels_support.gpu.fp8_matrix import Fp8Matrices, Fp8Matrix, dequantize
 
     if isinstance(value, Experts):
-        return replace(value, router=value.router.float(), gate_up=widened(value.gate_up), down=widened(value.down))
+        return replace(
+            value,
+            **{
+                f.name: widened(own)
+                for f in fields(value)
+                if f.name not in ("top", "renormalize", "gating")
+                for own in [getattr(value, f.name)]
+            },
+        )
     if isinstance(value, Fp8Matrices):
         return torch.stack([dequantize(value[e]) for e in range(value.shape[0])])
+    if isinstance(value, mxfp4_matrix.Mxfp4Matrices):
+        return torch.stack([mxfp4_matrix.dequantize(value, e) for e in range(value.shape[0])])
     return dequantize(value) if isinstance(value, Fp8Matrix) else None if value is None else value.float()
 
 
@@ -177,8 +238,10 @@ def errors(runner: Any) -> dict[str, float]:
     from kernels_support.gpu.attention import Span, attend_reference, causal, runs
     from kernels_support.gpu.paged import PREFILL_TILE_QUERIES, Decode, Prefill
 
-    model, kv, device = runner.executor.model, runner.executor.kv, runner.device
-    length, page = 200, runner.blocks.size
+    # Of one group of layers, whatever groups the runner's cache has: the same weights, and a cache as small as it can be.
+    w, like, device, page, length = runner.executor.model.weights, runner.executor.kv, runner.device, runner.blocks.size, 200
+    model = Decoder(runner.spec, w, 2112)
+    kv = torch.zeros(len(w.layers), 2, like.shape[2], 64 * page, like.shape[4], dtype=like.dtype, device=device)
     blocks = torch.randperm(60)[: -(-length // page)].tolist()
     table = torch.zeros(1, runner.executor.width, dtype=torch.int32, device=device)
     table[0, : len(blocks)] = torch.tensor(blocks, dtype=torch.int32)
@@ -200,10 +263,12 @@ def errors(runner: Any) -> dict[str, float]:
         return model.forward(ForwardBatch(ids[i : i + 1], where, slots(i, i + 1), Decode(table, where + 1, page, parts)), kv)
 
     with torch.inference_mode():
-        w = model.weights
         wide = Weights(Widened(w.layers), w.embed.float(), w.norm.float(), w.head.float())
         plain, group = Decoder(runner.spec, wide, 512), runner.spec.heads // runner.spec.kv_heads
-        span = [Span(0, length, runs(blocks, page, length), causal(length, length, group, torch.float32, device))]
+        spans = {
+            window: [Span(0, length, runs(blocks, page, length), causal(length, length, group, torch.float32, device, window))]
+            for window in plain.windows[0]
+        }
         cache = torch.zeros(kv.shape[0], 2, kv.shape[2], 64 * page, kv.shape[4], device=device)
         where = torch.arange(length, device=device)
         truth = plain.forward(
@@ -211,7 +276,7 @@ def errors(runner: Any) -> dict[str, float]:
                 ids,
                 where,
                 slots(0, length),
-                lambda q, k, v, scales, kind: attend_reference(q, k, v, scales, kind, spans=span),
+                lambda q, k, v, scales, kind: attend_reference(q, k, v, scales, kind, spans=spans[kind.window]),
                 torch.tensor([length - 1], device=device),
             ),
             cache,
@@ -315,7 +380,6 @@ def starts(path: Path) -> dict[str, Any]:
 def measure(size: str, dtype: str, said: argparse.Namespace, root: Path) -> dict[str, Any]:
     import torch
 
-    from holynb.pool.engine.load import random_weights
     from holynb.pool.engine.runner import Runner
     from holynb.pool.fit.spec import read_spec
 
@@ -326,7 +390,7 @@ def measure(size: str, dtype: str, said: argparse.Namespace, root: Path) -> dict
             print(size, which, "start, s:", parts, flush=True)
     torch.cuda.empty_cache()
     begin = time.perf_counter()
-    source = random_weights(read_spec(path), "cuda:0", torch.bfloat16)
+    source = made(read_spec(path), "cuda:0")
     runner = Runner(path, device="cuda:0", dtype=dtype, max_len=2112, kv=said.kv, source=source)
     found["ready_s"] = time.perf_counter() - begin
     rate(runner, [(128, 2)], 0)

@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
+import mxfp4_model
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -16,11 +17,13 @@ if not torch.cuda.is_available():
 pytest.importorskip("triton")
 
 from kernels_support.gpu import experts as module  # noqa: E402
-from kernels_support.gpu import experts_few, experts_few_fp8, experts_grouped, experts_grouped_fp8, norms, routing  # noqa: E402
+from kernels_support.gpu import experts_few, experts_few_fp8, experts_grouped, experts_grouped_fp8, mxfp4_matrix, norms, routing  # noqa: E402
 from kernels_support.gpu.experts import Experts  # noqa: E402
 from kernels_support.gpu.experts_few import FewTiles  # noqa: E402
 from kernels_support.gpu.experts_grouped import GroupedTiles  # noqa: E402
 from kernels_support.gpu.fp8_matrix import Fp8Matrices, dequantize, quantize_matrix  # noqa: E402
+from kernels_support.gpu.gated import Gating  # noqa: E402
+from kernels_support.gpu.mxfp4_matrix import Mxfp4Matrices  # noqa: E402
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 #: The interpreter computes in numpy, which warns where masked elements are infinite.
@@ -158,6 +161,26 @@ def test_experts_in_eight_bits(count: int, hidden: int, inner: int, blocks: bool
     # and a last bit of bfloat16 takes one number in thirty of what lies between over an edge of its eight bits.
     most = 1e-5 if DEVICE == "cpu" else 2e-3 if dtype == torch.float32 else 0.03
     assert ((many - exact.float()).norm() / exact.float().norm()).item() < most
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("in_mxfp4", [False, True])
+@pytest.mark.parametrize("rows", [1, 11])
+def test_biases_and_a_limit(rows: int, in_mxfp4: bool, dtype: Any) -> None:
+    """As gpt-oss has them; inner columns that fill no group, and fewer than a tile."""
+    count, hidden, inner, top = 5, 160, 96, 3
+    experts = made(count, hidden, inner, top, dtype)
+    biases = [torch.randn(count, n, device=DEVICE).to(dtype) for n in (1, 2 * inner, hidden)]
+    experts = replace(experts, router_bias=biases[0][:, 0], gate_up_bias=biases[1], down_bias=biases[2], gating=Gating(1.5, 1.702))
+    if in_mxfp4:
+        both = [mxfp4_model.quantized(matrices) for matrices in (experts.gate_up.cpu(), experts.down.cpu())]
+        four = [mxfp4_matrix.packed(*one, k) for one, k in zip(both, (hidden, inner), strict=True)]
+        four = [Mxfp4Matrices(words.to(DEVICE), scales.to(DEVICE), k) for (words, scales), k in zip(four, (hidden, inner), strict=True)]
+        experts = replace(experts, gate_up=four[0], down=four[1])
+    x = torch.randn(rows, hidden, device=DEVICE).to(dtype)
+    logits = torch.nn.functional.linear(x, experts.router, experts.router_bias)
+    part = module.launch(x, logits, experts, torch.zeros(8, dtype=torch.int32, device=DEVICE))
+    close(part if rows == 1 else part.float().sum(0), module.experts_reference(x, experts, logits), dtype)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5, 64, 300])

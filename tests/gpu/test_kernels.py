@@ -245,12 +245,16 @@ def test_prefill_attention(heads: int, kv: int, size: int, dtype: Any) -> None:
     close(said[: sum(counts)], plain[: sum(counts)], dtype)
 
 
-#: Attention that is not plain: a window that ends within a tile and one that does not, a cap, a scale, and all of them.
+#: Attention that is not plain: a window that ends within a tile and one that does not, a cap, a scale, and all of them; and sinks, of which
+#: one outweighs every key and one none.
+SINKS = torch.tensor([0.5, -1.0, 30.0, -30.0], device=DEVICE)
 KINDS = [
     AttentionKind(window=50),
     AttentionKind(window=128),
     AttentionKind(scale=0.3, cap=2.0),
     AttentionKind(scale=0.3, cap=2.0, window=33),
+    AttentionKind(sinks=SINKS),
+    AttentionKind(scale=0.3, cap=2.0, window=33, sinks=SINKS),
 ]
 
 

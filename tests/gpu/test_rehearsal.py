@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import mxfp4_model
 import pytest
 import tiny
 
@@ -106,6 +107,7 @@ def test_what_is_rehearsed_is_what_is_started(family: str, mesh: Mesh, tmp_path:
         ("qwen3-moe", {}),  # a layer with a whole MLP, and one with experts
         ("qwen3-moe", {"hidden_size": 256, "num_experts": 32, "mlp_only_layers": []}),
         ("mixtral", {}),
+        ("gpt-oss", {}),
     ],
 )
 @pytest.mark.parametrize("mesh", [Mesh(), Mesh(2), Mesh(1, 2)], ids=repr)
@@ -126,6 +128,16 @@ def test_what_is_rehearsed_of_other_families_is_what_is_started(
     family: str, mesh: Mesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     test_what_is_rehearsed_is_what_is_started(family, mesh, tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("mesh", [Mesh(), Mesh(2, rank=1)], ids=repr)
+def test_what_is_rehearsed_of_experts_in_mxfp4_is_what_is_started(mesh: Mesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lang, "HAS_TRITON", True)
+    mxfp4_model.make(tmp_path)
+    spec = read_spec(tmp_path)
+    first, later = launches(spec, mesh, LIMITS, 16, torch.bfloat16)
+    assert {launch.key for launch in first + later} == started(tmp_path, spec, mesh)
+    assert {"_gate_up_few_mxfp4", "_down_few_mxfp4", "_grouped_mxfp4"} <= {launch.kernel.__name__ for launch in first + later}
 
 
 @pytest.mark.parametrize("mesh", [Mesh(), Mesh(2)], ids=repr)

@@ -125,7 +125,7 @@ def _attend(
     out, group = torch.empty_like(q), q.shape[1] // keys.shape[0]
     for a, b in spans:
         query, k, v = q[a:b].transpose(0, 1)[None], keys[None, :, a:b], values[None, :, a:b]
-        if kind.cap or 0 < kind.window < b - a:
+        if kind.cap or kind.sinks is not None or 0 < kind.window < b - a:
             mask = causal(b - a, b - a, 1, q.dtype, q.device, kind.window)
             attended = attend_span(query, k.repeat_interleave(group, 1), v.repeat_interleave(group, 1), mask, kind)
         else:

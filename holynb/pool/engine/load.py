@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from holynb.errors import UserError
+from holynb.pool.engine.load_experts import StackedExperts
 from holynb.pool.engine.load_experts_fp8 import read_experts
 from holynb.pool.engine.load_fp8 import Part, TensorSource, is_fp8, read_fp8
 from holynb.pool.engine.load_groups import is_grouped, read_as, read_group, widened_source
@@ -254,17 +254,18 @@ class _Loader:
             down_norm=norms.get("down_norm"),
             kv_scales=read_kv_scales(self.source, attn, shard, spec.kv_heads).to(self.device) if spec.kv_fp8 else None,
             experts=self.experts(i, experts) if experts else None,
+            sinks=self.required(f"{attn}.sinks", (shard.heads[1] - shard.heads[0],), shard.heads) if spec.sinks else None,
         )
 
     def experts(self, i: int, layout: ExpertLayers) -> Experts:
         """All experts of a layer, this rank's columns of each, written one by one to where they stay."""
         (first, last), hidden, block = self.shard.expert_inner, self.spec.hidden, f"model.layers.{i}.{layout.block}"
-        router = self.required(f"{block}.gate.weight", (layout.count, hidden))
+        if layout.stacked:
+            return StackedExperts(block, layout, self.shard, hidden, self.source, self.required).read(self.device)
+        router, inner = self.required(f"{block}.gate.weight", (layout.count, hidden)), last - first
         if isinstance(self.spec.quantization, Quantization):
             return read_experts(block, layout, (hidden, (first, last)), router, self.matrix)
-        inner = last - first
-        new = partial(torch.empty, dtype=self.dtype, device=self.device)
-        gate_up, down = new(layout.count, 2 * inner, hidden), new(layout.count, hidden, inner)
+        gate_up, down = router.new_empty(layout.count, 2 * inner, hidden), router.new_empty(layout.count, hidden, inner)
         for e in range(layout.count):
             name = f"{block}.experts.{e}"
             gate_up[e, :inner] = self.required(f"{name}.{layout.gate}.weight", (inner, hidden), (first, last))

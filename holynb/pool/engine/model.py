@@ -43,7 +43,7 @@ class Layer:
 
     `norm` and `mlp_norm` are of what attention and MLP take, `out_norm` and `down_norm` of what they give; None where there is none.
     `kv_scales`: float32 (2, KV heads) of keys and values, where the cache is of FP8.
-    `gate_up` and `down` are None where `experts` are not.
+    `gate_up` and `down` are None where `experts` are not. `sinks`: a score of each head without a key.
     """
 
     norm: Tensor | None
@@ -62,6 +62,7 @@ class Layer:
     experts: Experts | None = None
     out_norm: Tensor | None = None
     down_norm: Tensor | None = None
+    sinks: Tensor | None = None
 
 
 @dataclass(slots=True)
@@ -202,7 +203,7 @@ class Decoder:
         window = spec.windows[i] if spec.windows else 0
         return _Traits(
             Heads(heads, (layer.qkv.shape[0] // size - heads) // 2, size, *norms, spec.eps, layer.kv_scales, rotary),
-            AttentionKind(spec.attention_scale or None, spec.attention_cap, window if window < max_len else 0),
+            AttentionKind(spec.attention_scale or None, spec.attention_cap, window if window < max_len else 0, layer.sinks),
             1 if window and spec.local_rope is not None else 0,
             wide,
             Joining(layer.out_norm, spec.residual_scale),

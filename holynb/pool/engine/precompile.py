@@ -18,9 +18,10 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
+from holynb.pool.engine.expert_shapes import layer_experts
 from holynb.pool.engine.graphs import sampling_params
 from holynb.pool.engine.inputs import SAMPLING_FIELDS
-from holynb.pool.engine.meta_matrices import meta_experts, meta_fp8, meta_int4
+from holynb.pool.engine.meta_matrices import meta_fp8, meta_int4
 from holynb.pool.engine.model import Attend, norm_for
 from holynb.pool.engine.sizes import BATCH_SIZES, CHUNK_SIZES, MIXED_BATCH_SIZES, sizes_up_to
 from holynb.pool.fit import BatchLimits, Mesh, Shard, Spec, cache_groups, cpus
@@ -142,7 +143,7 @@ class _MetaModel:
         kv_heads = _width(self._shard.kv_heads)
         scales = torch.empty(2, kv_heads, dtype=torch.float32, device="meta") if spec.kv_fp8 else None
         self._heads = Heads(_width(self._shard.heads), kv_heads, spec.head_dim, norm, norm, spec.eps, scales, spec.rotary or None)
-        self._kinds = _attention_kinds(spec, self._shard, limits.max_len)
+        self._kinds = _attention_kinds(spec, self._shard, limits.max_len, self._new(_width(self._shard.heads)) if spec.sinks else None)
         shape = 2, kv_heads, _META_BLOCKS * block, spec.head_dim
         self._kv = torch.empty(shape, dtype=FP8 if spec.kv_fp8 else dtype, device="meta")
         self._columns, self._more = -(-limits.max_len // block), len(cache_groups(spec, mesh, limits.max_len).windows) - 1
@@ -242,12 +243,13 @@ class _MetaModel:
 
     def _experts(self, x: Tensor | Quantized, layout: ExpertLayers) -> Tensor:
         """As `Collectives.experts`."""
-        x, count, inner = dense.plain(x), layout.count, _width(self._shard.expert_inner)
-        many = partial(meta_experts, self._spec, self._new, count)
-        router, gate_up, down = self._new(count, x.shape[1]), many(2 * inner, x.shape[1]), many(x.shape[1], inner)
-        tiles = experts.router_tiles(x, count)
-        logits = self._linear(x, count, biased=False, plain=True) if tiles is None else gemm_small_m.launch(x, router, None, tiles)
-        part = experts.launch(x, logits, experts.Experts(router, gate_up, down, layout.top, layout.renormalize), self._ints(count))
+        x, count = dense.plain(x), layout.count
+        own = layer_experts(self._spec, layout, _width(self._shard.expert_inner), self._new, adds_bias=self._shard.adds_bias)
+        if (tiles := experts.router_tiles(x, count)) is None:
+            logits = self._linear(x, count, biased=layout.biases, plain=True)
+        else:
+            logits = gemm_small_m.launch(x, own.router, own.router_bias, tiles)
+        part = experts.launch(x, logits, own, self._ints(count))
         return part if self._mesh.tensor == 1 else self._new(*x.shape)
 
     def _gated(self, x: Tensor | Quantized) -> Tensor | Quantized:
@@ -266,12 +268,12 @@ class _MetaModel:
         return silu_mul(self._linear(x, columns, biased=self._spec.mlp_bias))
 
 
-def _attention_kinds(spec: Spec, shard: Shard, max_len: int) -> list[tuple[AttentionKind, bool]]:
+def _attention_kinds(spec: Spec, shard: Shard, max_len: int, sinks: Tensor | None) -> list[tuple[AttentionKind, bool]]:
     """The kinds of attention of this rank's layers, each once, and whether it has rotary positions."""
     kinds = []
     for i in range(*shard.layers):
         window = spec.windows[i] if spec.windows and spec.windows[i] < max_len else 0
-        kinds.append((AttentionKind(spec.attention_scale or None, spec.attention_cap, window), not spec.rotated or spec.rotated[i]))
+        kinds.append((AttentionKind(spec.attention_scale or None, spec.attention_cap, window, sinks), not spec.rotated or spec.rotated[i]))
     return list(dict.fromkeys(kinds))
 
 

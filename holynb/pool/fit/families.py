@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from holynb.errors import UserError
-from holynb.pool.fit.experts import mixtral_experts, qwen3_experts
+from holynb.pool.fit.experts import gpt_oss_experts, mixtral_experts, qwen3_experts
 from holynb.pool.modelfiles import real, truth, whole
 
 __all__ = ["FAMILIES", "FULL", "MAX_LAYERS", "SLIDING", "VLLM", "DecoderFamily", "UnknownModel", "decoder_of", "family_of"]
@@ -167,6 +167,11 @@ def _mixtral(config: Config) -> Mapping[str, Any]:
     return {"experts": mixtral_experts(config), **_everywhere(config)}
 
 
+def _gpt_oss(config: Config) -> Mapping[str, Any]:
+    windows = _windows(config, _layer_kinds(config, lambda i: i % 2 == 0))
+    return {**_attention_bias(config), **windows, "exact_norms": True, "sinks": True, "experts": gpt_oss_experts(config)}
+
+
 _QWEN = {"max_position_embeddings": 32768, "num_key_value_heads": 32, "sliding_window": 4096}
 _GELU = ("gelu_pytorch_tanh",)
 _GEMMA = {"num_key_value_heads": 4, "head_dim": 256, "query_pre_attn_scalar": 256, "sliding_window": 4096, "tie_word_embeddings": True}
@@ -182,6 +187,11 @@ _GEMMA3 = {
     "hidden_activation": _GELU[0],
 }
 _OLMO = {"max_position_embeddings": 2048, "rms_norm_eps": 1e-5}
+
+_GPT_OSS_SIZES = {"head_dim": 64, "max_position_embeddings": 131072, "num_key_value_heads": 8, "num_local_experts": 128}
+_GPT_OSS_ROPE = {"rope_type": "yarn", "factor": 32.0, "truncate": False, "original_max_position_embeddings": 4096}
+_GPT_OSS_LIMITS = {"rms_norm_eps": 1e-5, "sliding_window": 128, "swiglu_alpha": 1.702, "swiglu_limit": 7.0, "num_experts_per_tok": 4}
+_GPT_OSS_REST = {"attention_bias": True, "rope_parameters": _GPT_OSS_ROPE, "rope_theta": 150_000.0, "torch_dtype": "bfloat16"}
 
 
 def _gemma3_local(config: Config) -> Mapping[str, Any]:
@@ -244,6 +254,7 @@ FAMILIES: Mapping[str, DecoderFamily] = {
         },
         _mixtral,
     ),
+    "GptOssForCausalLM": DecoderFamily("gpt-oss", _GPT_OSS_SIZES | _GPT_OSS_LIMITS | _GPT_OSS_REST, _gpt_oss),
 }
 
 #: Architectures that are asked for and not computed, and what of them is missing.

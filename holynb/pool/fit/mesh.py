@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from holynb.errors import UserError
+from holynb.pool.fit.experts import ExpertLayers
 from holynb.pool.fit.quantization import BLOCK, Quantization
 from holynb.pool.fit.spec import Spec
 
@@ -77,11 +78,17 @@ class Mesh:
             kv_heads=kv,
             inner=(i * spec.inner // t, (i + 1) * spec.inner // t),
             vocab=_vocab(spec.vocab, t, i),
-            expert_inner=(0, 0) if spec.experts is None else (i * spec.experts.inner // t, (i + 1) * spec.experts.inner // t),
+            expert_inner=(0, 0) if spec.experts is None else _expert_columns(spec.experts, t, i),
             has_embedding=self.stage == 0,
             has_head=self.stage == self.pipe - 1,
             adds_bias=i == 0,
         )
+
+
+def _expert_columns(experts: ExpertLayers, parts: int, i: int) -> tuple[int, int]:
+    """Shares as equal as the blocks allow that an expert's columns are cut in."""
+    blocks = experts.inner // experts.unit
+    return i * blocks // parts * experts.unit, (i + 1) * blocks // parts * experts.unit
 
 
 def _vocab(vocab: int, parts: int, i: int) -> tuple[int, int]:
@@ -97,6 +104,7 @@ def tensor_sizes(spec: Spec) -> list[int]:
         for t in range(1, spec.heads + 1)
         if spec.heads % t == 0
         and not any(columns % (t * _indivisible(spec, t)) for columns in _mlp_columns(spec))
+        and (spec.experts is None or t <= spec.experts.inner // spec.experts.unit)
         and (spec.kv_heads % t == 0 or t % spec.kv_heads == 0)
     ]
 
@@ -108,10 +116,10 @@ def _indivisible(spec: Spec, parts: int) -> int:
 
 
 def _mlp_columns(spec: Spec) -> list[int]:
-    """Columns of the MLPs that the model has: of a whole one, of an expert."""
+    """Columns that must be cut evenly: of a whole MLP, of an expert that is not cut in blocks."""
     if spec.experts is None:
         return [spec.inner]
-    return [spec.inner, spec.experts.inner] if spec.experts.dense else [spec.experts.inner]
+    return [spec.inner] * bool(spec.experts.dense) + [spec.experts.inner] * (spec.experts.unit == 1)
 
 
 def check_divisible(spec: Spec, tensor: int, pipe: int) -> None:

@@ -75,6 +75,8 @@ def started(spec: Spec, dtype: str, *, cpu: bool) -> Spec:
     A CPU has no product of FP8 numbers, nor here of fours, and computes with their values in float32. Raises UserError where it is asked
     for one.
     """
+    if dtype == "fp8" and spec.experts is not None and spec.experts.stacked:
+        raise UserError(f"--dtype fp8 does not round the experts of {spec.family}. Leave --dtype out.")
     if cpu and dtype == "fp8":
         raise UserError("--dtype fp8 needs a GPU: a CPU has no such numbers. Take --dtype int8, or leave --dtype out.")
     if dtype == "int8" and not cpu:
@@ -132,14 +134,16 @@ def weights_bytes(spec: Spec, shard: Shard, itemsize: int, *, cpu: bool = False)
     layers, hidden, size = shard.layers[1] - shard.layers[0], spec.hidden, spec.head_dim
     q, kv = (shard.heads[1] - shard.heads[0]) * size, (shard.kv_heads[1] - shard.kv_heads[0]) * size
     inner = shard.inner[1] - shard.inner[0]
-    matrices, routers = layers * (hidden * (q + 2 * kv) + q * hidden), 0
+    matrices, routers, stored = layers * (hidden * (q + 2 * kv) + q * hidden), 0, 0
     for i in range(*shard.layers):
-        experts = spec.experts_of(i)
-        own = inner if experts is None else experts.count * (shard.expert_inner[1] - shard.expert_inner[0])
-        matrices += 3 * hidden * own
+        experts, own = spec.experts_of(i), shard.expert_inner[1] - shard.expert_inner[0]
+        if experts is not None and experts.stacked:
+            stored += experts.stored(hidden, own, itemsize, adds_bias=shard.adds_bias)
+            continue
+        matrices += 3 * hidden * (inner if experts is None else experts.count * own)
         routers += 0 if experts is None else experts.count * hidden
     many = (q + kv) // size if spec.qk_norm == "all" else 2 if spec.qk_norm else 0
-    layer = len(spec.layer_norms) * hidden + size * many
+    layer = len(spec.layer_norms) * hidden + size * many + q // size * spec.sinks
     layer += (q + 2 * kv) * spec.qkv_bias + 2 * inner * spec.mlp_bias + hidden * (spec.out_bias + spec.mlp_bias) * shard.adds_bias
     table = (shard.vocab[1] - shard.vocab[0]) * hidden
     grouped = spec.quantization if isinstance(spec.quantization, GroupQuantization) and not spec.quantization.widened else None
@@ -150,7 +154,7 @@ def weights_bytes(spec: Spec, shard: Shard, itemsize: int, *, cpu: bool = False)
     )
     plain = layers * layer + routers + hidden * shard.has_head
     table_item = grouped.table_bits / 8 if grouped else itemsize
-    return plain * itemsize + int(tables * table * table_item + matrices * _matrix_item(spec, itemsize))
+    return stored + plain * itemsize + int(tables * table * table_item + matrices * _matrix_item(spec, itemsize))
 
 
 def _matrix_item(spec: Spec, itemsize: int) -> float:
@@ -177,6 +181,8 @@ def work_bytes(spec: Spec, shard: Shard, limits: BatchLimits, itemsize: int) -> 
     token = 3 * spec.hidden + max(2 * q + 2 * kv + q, 3 * inner, experts)
     # Of four bits the widest matrix is plain for as long as a product of many rows takes.
     wide = 2 * inner * spec.hidden if isinstance(spec.quantization, FourBits) and not spec.quantization.widened else 0
+    # A CPU widens an expert of four bits for its product: its words, and its numbers before and after they are scaled.
+    wide += 6 * (shard.expert_inner[1] - shard.expert_inner[0]) * spec.hidden if spec.experts is not None and spec.experts.mxfp4 else 0
     logits = limits.batch * spec.vocab * (itemsize + 4) if shard.has_head else 0
     return ((limits.chunk + limits.batch) * token + wide) * itemsize + logits + limits.max_len * size * 4
 

@@ -77,7 +77,7 @@ def describe_fit(spec: Spec, device: plan.Device, result: plan.Fit | None, dtype
     """One line for a person: what to start, or what is missing and what would do."""
     if result:
         # Of a mixture of experts all lie there, and a token is multiplied by few.
-        share = "" if spec.experts is None else f" ({units.memory(int(result.weights * spec.active_weights / spec.weights))} for a token)"
+        share = "" if spec.experts is None else f" ({units.memory(int(result.weights * _active_share(spec, dtype)))} for a token)"
         weights = f"{units.memory(result.weights)} of weights per device{share}"
         kind = dtype
         if isinstance(spec.quantization, GroupQuantization) and not spec.quantization.at_load:
@@ -91,6 +91,14 @@ def describe_fit(spec: Spec, device: plan.Device, result: plan.Fit | None, dtype
     line = f"does not fit on {device} in {dtype}: the weights alone are {units.memory(total)}"
     would = _would(spec, device, dtype, limits)
     return f"{line}. It would fit {would}" if would else line
+
+
+def _active_share(spec: Spec, dtype: str) -> float:
+    """Of a model with experts, the part of its bytes that one token is multiplied by."""
+    if spec.experts is None or not spec.experts.mxfp4:
+        return spec.active_weights / spec.weights
+    few, item = replace(spec, experts=replace(spec.experts, count=spec.experts.top)), plan.ITEMSIZE[dtype]
+    return plan.weights_bytes(few, Mesh().shard(few), item) / plan.weights_bytes(spec, Mesh().shard(spec), item)
 
 
 def _would(spec: Spec, device: plan.Device, dtype: str, limits: BatchLimits) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from holynb.errors import UserError
-from holynb.pool.fit.experts import ExpertLayers
+from holynb.pool.fit.experts import MXFP4_BLOCK, ExpertLayers
 from holynb.pool.fit.four_bits import PACKED, FourBits, packed_shapes
 from holynb.pool.fit.groups import GroupQuantization
 from holynb.pool.fit.quantization import KV_SCALES, Quantization
@@ -29,7 +29,7 @@ def check_shapes(folder: Path, spec: Spec) -> None:
         raise UserError(str(exc)) from exc
     if spec.layers > len(tensors):  # first: the loop below takes as long as there are layers
         raise UserError(f"config.json promises {spec.layers:,} layers and the model's files hold {len(tensors):,} tensors. {_AGAIN}")
-    if spec.experts is not None and spec.experts.count > len(tensors):
+    if spec.experts is not None and not spec.experts.stacked and spec.experts.count > len(tensors):
         raise UserError(
             f"config.json promises {spec.experts.count:,} experts and the model's files hold {len(tensors):,} tensors. {_AGAIN}"
         )
@@ -97,6 +97,8 @@ def _promised(spec: Spec) -> Iterator[tuple[str, tuple[int, ...]]]:
     for i in range(spec.layers):
         for name, size in norms.items():
             yield f"model.layers.{i}.{name}.weight", (size,)
+        if spec.sinks:
+            yield f"model.layers.{i}.self_attn.sinks", (spec.heads,)
         experts = spec.experts_of(i)
         for name, (rows, columns, bias) in (matrices | (mlp if experts is None else {})).items():
             yield f"model.layers.{i}.{name}.weight", (rows, columns)
@@ -107,8 +109,24 @@ def _promised(spec: Spec) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def _promised_experts(block: str, experts: ExpertLayers, hidden: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-    yield f"{block}.gate.weight", (experts.count, hidden)
+    yield f"{block}.{experts.router}.weight", (experts.count, hidden)
+    if experts.biases:
+        yield f"{block}.{experts.router}.bias", (experts.count,)
+    if experts.stacked:
+        yield from _promised_stacks(f"{block}.experts", experts, hidden)
+        return
     for e in range(experts.count):
         yield f"{block}.experts.{e}.{experts.gate}.weight", (experts.inner, hidden)
         yield f"{block}.experts.{e}.{experts.up}.weight", (experts.inner, hidden)
         yield f"{block}.experts.{e}.{experts.down}.weight", (hidden, experts.inner)
+
+
+def _promised_stacks(block: str, experts: ExpertLayers, hidden: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Of all experts in one tensor; plain ones lie with a row for each column of x."""
+    for name, rows, columns in (("gate_up_proj", 2 * experts.inner, hidden), ("down_proj", hidden, experts.inner)):
+        yield f"{block}.{name}_bias", (experts.count, rows)
+        if experts.mxfp4:
+            yield f"{block}.{name}_blocks", (experts.count, rows, columns // MXFP4_BLOCK, MXFP4_BLOCK // 2)
+            yield f"{block}.{name}_scales", (experts.count, rows, columns // MXFP4_BLOCK)
+        else:
+            yield f"{block}.{name}", (experts.count, columns, rows)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from holynb.pool.fit.experts import ExpertLayers
+from holynb.pool.fit.experts import ExpertLayers, in_mxfp4
 from holynb.pool.fit.families import FAMILIES, MAX_LAYERS, VLLM, UnknownModel, family_of
 from holynb.pool.fit.four_bits import FourBits
 from holynb.pool.fit.groups import quantization_of
@@ -47,11 +47,12 @@ class Spec:
     `kv_fp8`: keys and values are kept in FP8.
     `norms`: of what an attention or MLP takes (pre), of what it gives (post), or both; `norm_offset` is added to their weights;
     `exact_norms`: those weights multiply in float32, before anything is rounded. `qk_norm`: of each query and key head (head), or of all
-    heads together (all). `embed_scale` multiplies embeddings, `residual_scale` what is added to the residual stream, `attention_scale`
-    (0: head_dim ** -0.5) the scores of attention; `logits_divisor` divides the logits. `attention_cap` and `logits_cap` bound what they
-    name (0: not at all), as cap · tanh(x / cap). `windows`: how many tokens each layer sees, its own included (0: all before it; no
-    windows at all: empty). `rotated`: which layers have rotary positions (empty: all), in the first `rotary` numbers of each head (0: all);
-    `local_rope`: those of layers with a window, where they differ. `fused`: q, k and v, and gate and up, each lie in one tensor.
+    heads together (all). `sinks`: each head has a score without a key. `embed_scale` multiplies embeddings, `residual_scale` what is added
+    to the residual stream, `attention_scale` (0: head_dim ** -0.5) the scores of attention; `logits_divisor` divides the logits.
+    `attention_cap` and `logits_cap` bound what they name (0: not at all), as cap · tanh(x / cap). `windows`: how many tokens each layer
+    sees, its own included (0: all before it; no windows at all: empty). `rotated`: which layers have rotary positions (empty: all), in the
+    first `rotary` numbers of each head (0: all); `local_rope`: those of layers with a window, where they differ. `fused`: q, k and v, and
+    gate and up, each lie in one tensor.
     """
 
     family: str
@@ -66,6 +67,7 @@ class Spec:
     eps: float = 1e-6
     tied: bool = False
     qk_norm: str = ""
+    sinks: bool = False
     qkv_bias: bool = False
     out_bias: bool = False
     mlp_bias: bool = False
@@ -113,7 +115,7 @@ class Spec:
         """Numbers in one layer."""
         q, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
         biases = (q + 2 * kv) * self.qkv_bias + self.hidden * self.out_bias + (2 * self.inner + self.hidden) * self.mlp_bias
-        return self.layer_matrices + biases + len(self.layer_norms) * self.hidden + sum(self.qk_norm_sizes)
+        return self.layer_matrices + biases + len(self.layer_norms) * self.hidden + sum(self.qk_norm_sizes) + self.heads * self.sinks
 
     def experts_of(self, layer: int) -> ExpertLayers | None:
         """The experts of a layer; None where it has an MLP that is whole."""
@@ -183,14 +185,15 @@ def parse_spec(config: Mapping[str, Any]) -> Spec:
     try:
         check("config.json", config, family)
         check("config.json", {"rope_parameters": local or {}}, family)
-        quantization = quantization_of(config)
+        in_four = family == "GptOssForCausalLM" and in_mxfp4(config)
+        quantization = None if in_four else quantization_of(config)
     except FieldRefused as exc:
         raise UnknownModel(f"{exc}. {VLLM}") from exc
     if (act := config.get(row.act_field) or row.acts[0]) not in row.acts:
         raise UnknownModel(f"The native engine knows the {row.act_field} {row.acts[0]}, not {act}. {VLLM}")
     known = {**row.left_out, **config}
     spec = replace(_spec(known, family), quantization=quantization, kv_fp8=keeps_kv_in_fp8(config), **row.switches(known))
-    if spec.experts is not None and quantization is not None and not isinstance(quantization, Quantization):
+    if spec.experts is not None and quantization is not None and (spec.experts.stacked or not isinstance(quantization, Quantization)):
         raise UnknownModel(f"config.json says quantization_config, and the native engine knows experts in plain numbers and in FP8. {VLLM}")
     if spec.fused and quantization is not None:
         raise UnknownModel(
