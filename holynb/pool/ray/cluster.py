@@ -23,6 +23,8 @@ __all__ = ["ClusterRefusal", "cluster", "connect", "obtain", "with_devices"]
 
 #: How long an address may take to answer at all.
 _ANSWER_S = 5.0
+#: How often a cluster is asked that is too busy to take a client, as Ray says it.
+_TRIES, _BUSY = 3, "Starting Ray client server failed"
 #: Ray's resource that its head node alone has.
 _HEAD = "node:__internal_head__"
 
@@ -35,10 +37,16 @@ def connect(address: str) -> None:
     """Connect this process to the cluster. Raises ClusterRefusal."""
     if address != "auto":
         _check_answers(address)
-    try:
-        ray.init(address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
-    except (RuntimeError, ConnectionError, ValueError, RayError, OSError) as exc:
-        raise ClusterRefusal(_why_not(address, exc)) from exc
+    for left in reversed(range(_TRIES)):
+        try:
+            ray.init(address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
+        except (RuntimeError, ConnectionError, ValueError, RayError, OSError) as exc:
+            # The cluster starts a process for each client, within 30 s; where its machine is busy the next one is quicker.
+            if left and _BUSY in str(exc):
+                ray.shutdown()
+                continue
+            raise ClusterRefusal(_why_not(address, exc)) from exc
+        return
 
 
 def _check_answers(address: str) -> None:

@@ -1,0 +1,61 @@
+"""How a client meets a cluster that refuses it, with Ray's own words for it."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import pytest
+
+pytest.importorskip("ray")
+
+from holynb.pool.ray import cluster
+from holynb.pool.ray.cluster import ClusterRefusal, connect
+
+BUSY = RuntimeError("Initialization failure from server: RuntimeError: Starting Ray client server failed. See ray_client_server_23000.err")
+
+
+class Ray:
+    """Answers each `init` with the next of these."""
+
+    def __init__(self, *answers: Exception | None) -> None:
+        self.answers = list(answers)
+
+    def init(self, *arguments: Any, **options: Any) -> None:
+        if (answer := self.answers.pop(0)) is not None:
+            raise answer
+
+    def shutdown(self) -> None:
+        """There is nothing to end."""
+
+
+@pytest.mark.parametrize(
+    ("answers", "why"),
+    [
+        ((BUSY, BUSY, None), None),
+        ((BUSY, BUSY, BUSY), "cannot be used"),
+        (
+            (RuntimeError("Version mismatch: The cluster was started with:\n Ray: 2.59.0\n Python: 3.12.1"),),
+            "of another version.*same Ray and Python",
+        ),
+        ((ConnectionError("ray client connection timeout"),), "cannot be used: ray client connection timeout"),
+    ],
+)
+def test_a_busy_cluster_is_asked_again_and_any_other_refusal_is_one_line(answers: Any, why: str | None, monkeypatch: pytest.MonkeyPatch):
+    fake = Ray(*answers)
+    monkeypatch.setattr(cluster, "ray", fake)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"ray://127.0.0.1:{server.getsockname()[1]}"
+        if why is None:
+            connect(address)
+        else:
+            with pytest.raises(ClusterRefusal, match=why) as caught:
+                connect(address)
+            assert "\n" not in str(caught.value)
+    assert not fake.answers
+
+
+def test_no_cluster_here_says_how_to_start_one(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(cluster, "ray", Ray(ConnectionError("Could not find any running Ray instance.")))
+    with pytest.raises(ClusterRefusal, match="ray start --head"):
+        connect("auto")
