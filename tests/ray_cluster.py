@@ -132,10 +132,13 @@ class RayCluster:
         shutil.rmtree(self._place, ignore_errors=True)
 
     def _end_processes(self) -> None:
-        for process in self.processes():
+        family: list[psutil.Process] = []  # Ray's agents write over what their environment was, and outlive their raylet for a while
+        with contextlib.suppress(psutil.Error):
+            family = psutil.Process(self._process.pid).children(recursive=True)
+        for process in (*family, *self.processes()):
             with contextlib.suppress(psutil.Error):
                 process.send_signal(signal.SIGCONT)
-        for process in (self._process, *self.processes()):
+        for process in (self._process, *family, *self.processes()):
             with contextlib.suppress(ProcessLookupError, psutil.Error):
                 process.kill()
         self._process.wait(20)
