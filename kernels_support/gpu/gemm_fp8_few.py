@@ -65,7 +65,7 @@ def launch(x: torch.Tensor, matrix: Fp8Matrix, bias: torch.Tensor | None, out: t
         gated=matrix.shape[0] == 2 * n,
         has_bias=bias is not None,
         blocks=matrix.blocks,
-        ahead=min(AHEAD_LINES, k // BLOCK) if AHEAD_LINES & (AHEAD_LINES - 1) == 0 else 0,
+        ahead=AHEAD_LINES if k >= AHEAD_LINES * BLOCK else 0,
         native=native,
         num_warps=tiles.warps,
         num_stages=tiles.stages,
