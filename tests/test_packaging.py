@@ -251,7 +251,7 @@ def test_the_wheel_holds_both_packages_with_their_data(wheel: Path) -> None:
     data = {p for p in data if "/node_modules/" not in p and "/." not in p}
     assert data - set(inside) == set()
     assert {"holynb/py.typed", "kernels_support/py.typed"} <= set(inside)
-    assert any(n.endswith("licenses/LICENSE") for n in inside)
+    assert {n.partition("licenses/")[2] for n in inside if "licenses/" in n} == {"LICENSE", "holynb/ui/assets/uplot.LICENSE"}
     assert any(n.endswith(".data/data/share/jupyter/labextensions/holynb/static/remoteEntry.js") for n in inside), "where JupyterLab looks"
     assert not [n for n in inside if n.startswith(("tests/", "notebooks/", "binder/")) or n.endswith((".pyc", ".ipynb"))]
 
