@@ -119,7 +119,7 @@ def test_the_projects_addresses_name_the_readmes_owner() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [".ci/run", "tests/run", "tests/binder_check", "tests/build_check", "tests/models_check", "binder/postBuild", "binder/start"]
+    "path", [".ci/run", "tests/run", "tests/binder_check", "tests/build_check", "tests/models_check", "tests/pythons_check", "binder/postBuild", "binder/start"]
 )
 def test_scripts_are_executable_and_parse(path: str) -> None:
     script = ROOT / path
