@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
@@ -91,9 +90,10 @@ def _running_loop() -> asyncio.AbstractEventLoop:
 
 def _new_loop() -> asyncio.AbstractEventLoop:
     """Of asyncio itself, whatever policy a program or Ray's workers set: uvloop's connections do not take all that ours are asked for."""
-    if sys.platform == "win32":
-        return asyncio.ProactorEventLoop()
-    return asyncio.SelectorEventLoop()
+    loop_type: type[asyncio.AbstractEventLoop] = getattr(
+        asyncio, "ProactorEventLoop", asyncio.SelectorEventLoop
+    )  # the first on Windows alone
+    return loop_type()
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:

@@ -116,7 +116,7 @@ class Pools:
         pool = Pool(home, record, process)
         self._started.append(pool)
         if ready:
-            pool.wait(lambda: pool.ask("/health")[0] == 200)
+            pool.wait(lambda: pool.ask("/health")[0] == 200, seconds=30)
             pool.record = pool.now() or record
         return pool
 

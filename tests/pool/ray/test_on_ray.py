@@ -1,6 +1,6 @@
 """Pools on a Ray cluster of two raylets: started, asked, found again, scaled, killed, stopped. One cluster for all of them.
 
-Those that start several pools or a real model are `slow`: a start loads Ray in four processes.
+All are `slow`: a start loads Ray in four processes, and a raylet gives up where that takes more than half a minute beside other tests.
 """
 
 from __future__ import annotations
@@ -84,6 +84,7 @@ def wait(what: Any, seconds: float = 40.0) -> Any:
     return value
 
 
+@pytest.mark.slow
 def test_two_replicas_answer_and_lose_no_row_where_actors_ranks_and_the_client_are_killed(start: Any, cluster: RayCluster):
     info = start("two", dp=2)
     assert (info.state, info.dp, info.on) == ("ready", 2, cluster.on)

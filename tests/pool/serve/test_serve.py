@@ -38,6 +38,7 @@ def facts() -> Iterator[dict[str, Any]]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.slow
 def test_a_deployed_pool_answers_a_notebook_as_a_provider_does(facts: dict[str, Any]) -> None:
     served = facts["served"]
     assert served["deployed"]["name"] == "bytes"
@@ -47,11 +48,13 @@ def test_a_deployed_pool_answers_a_notebook_as_a_provider_does(facts: dict[str, 
     assert served["refused"][0] == 404
 
 
+@pytest.mark.slow
 def test_a_client_that_leaves_ends_its_row(facts: dict[str, Any]) -> None:
     assert facts["served"]["under_way"] == 1
     assert facts["served"]["left"]
 
 
+@pytest.mark.slow
 def test_a_rolling_update_drops_no_stream_and_leaves_no_process(facts: dict[str, Any]) -> None:
     served = facts["served"]
     assert served["streamed"] == "a stream of some length that is on its way while its replica is replaced"
@@ -60,6 +63,7 @@ def test_a_rolling_update_drops_no_stream_and_leaves_no_process(facts: dict[str,
     assert facts["left_behind"] == 0
 
 
+@pytest.mark.slow
 def test_a_task_that_is_killed_goes_on_with_its_shard(facts: dict[str, Any]) -> None:
     """What was under way at the kill is asked again; nothing that a log has."""
     divided = facts["divided"]

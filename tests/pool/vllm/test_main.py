@@ -250,7 +250,7 @@ def test_what_cannot_be_is_said_before_anything_starts(model: str, python: str, 
         ({"python": sys.executable}, "there is no vLLM in that environment"),
         ({"python": python, "restart": 1}, "--restart belongs to the native engine"),
         ({"python": python, "pp": 2, "micro_batches": 2}, "--micro-batches belongs"),
-        ({"python": python, "on": "ray"}, "--on ray"),
+        ({"python": python, "on": "ray"}, "leave it out with --on"),
         ({"python": None}, "--engine vllm: there is no vLLM"),
     ):
         with pytest.raises(BadOption, match=words) as caught:
