@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 from kernels_support.jupyter.files import private_folder
 from kernels_support.jupyter.lock import Lock
 
-__all__ = ["PortToken", "TokenNameError", "add", "digest", "path", "read", "remove"]
+__all__ = ["PortToken", "TokenNameError", "add", "change", "check_name", "digest", "path", "read", "remove"]
 
 _NAME = re.compile(r"[\w.@-]{1,64}")
 
@@ -58,10 +58,15 @@ def read(home: Path) -> list[PortToken]:
     return [_entry(entry, home) for entry in entries]
 
 
-def add(home: Path, name: str, tokens_per_day: int | None = None) -> str:
-    """A new token of this name, which is said once. Raises TokenNameError, OSError, ValueError."""
+def check_name(name: str) -> None:
+    """Raises TokenNameError."""
     if not _NAME.fullmatch(name):
         raise TokenNameError(f"A token's name is 1 to 64 letters, digits, '.', '-', '_' and '@', not {name!r}.")
+
+
+def add(home: Path, name: str, tokens_per_day: int | None = None) -> str:
+    """A new token of this name, which is said once. Raises TokenNameError, OSError, ValueError."""
+    check_name(name)
     today = date.today().isoformat()  # noqa: DTZ011 - the day of whoever adds it
     with _lock(home):
         tokens = read(home)
@@ -70,6 +75,15 @@ def add(home: Path, name: str, tokens_per_day: int | None = None) -> str:
         token = secrets.token_urlsafe(32)
         _write(home, [*tokens, PortToken(name, digest(token.encode()), tokens_per_day, today)])
     return token
+
+
+def change(home: Path, name: str, tokens_per_day: int | None) -> None:
+    """Another limit for a token that stays as it is. Raises TokenNameError, OSError, ValueError."""
+    with _lock(home):
+        tokens = read(home)
+        if not any(t.name == name for t in tokens):
+            raise TokenNameError(f"There is no token {name}. Add it: pool token add {name}")
+        _write(home, [replace(t, tokens_per_day=tokens_per_day) if t.name == name else t for t in tokens])
 
 
 def remove(home: Path, name: str) -> None:

@@ -24,6 +24,9 @@ __all__ = ["Clients", "Hold"]
 
 _WRITE_AFTER_S = 1.0
 
+#: When a request may come again that only others under way hold up.
+_HELD_S = 2
+
 _TABLE = (
     "CREATE TABLE IF NOT EXISTS used(day TEXT NOT NULL, name TEXT NOT NULL, tokens INTEGER NOT NULL, PRIMARY KEY(day, name)) WITHOUT ROWID"
 )
@@ -68,10 +71,12 @@ class Clients:
         self._today()
         limit = self._limit(name)
         used, held = self._used(name), self._held.get(name, 0)
+        if limit is not None and used + tokens > limit:
+            words, wait = _refusal(name, limit, used, tokens), _to_midnight()
+            raise ApiError(429, words, code="insufficient_quota", headers={"retry-after": str(wait)})
         if limit is not None and used + held + tokens > limit:
-            raise ApiError(
-                429, _refusal(name, limit, used, held, tokens), code="insufficient_quota", headers={"retry-after": str(_to_midnight())}
-            )
+            words = f"The token {name} has {limit:,} tokens a day, and {held:,} are held by its requests under way. This one is taken when they end."
+            raise ApiError(429, words, code="rate_limit_exceeded", headers={"retry-after": str(_HELD_S)})
         self._held[name] = held + tokens
         return Hold(self, name, tokens)
 
@@ -146,9 +151,9 @@ def _to_midnight() -> int:
     return int((datetime.combine(now.date() + timedelta(days=1), time()) - now).total_seconds()) + 1
 
 
-def _refusal(name: str, limit: int, used: int, held: int, tokens: int) -> str:
-    under_way = f" and {held:,} are held by requests under way" if held else ""
+def _refusal(name: str, limit: int, used: int, tokens: int) -> str:
+    hours, minutes = divmod(_to_midnight() // 60, 60)
     return (
-        f"The token {name} has {limit:,} tokens a day; {used:,} are used{under_way}, and this request may take {tokens:,} (its prompt and its longest answer). "
-        "Ask for a shorter answer (max_tokens), or wait for midnight."
+        f"The token {name} has {limit:,} tokens a day; {used:,} are used, and this request may take {tokens:,} (its prompt and its longest answer). "
+        f"Ask for a shorter answer (max_tokens), or wait {hours} h {minutes} min, until midnight."
     )

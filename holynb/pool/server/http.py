@@ -133,7 +133,10 @@ def require_token(app: ASGIApp, token: str, name_of: Callable[[bytes], str | Non
         if scope["path"] == "/health" and scope["method"] in ("GET", "HEAD"):
             await _alive(app, scope, receive, send)
             return
-        message = "This pool's port needs its token as a bearer key, and the one given is not it. Its owner sees it with: holynb pool status --json"
+        message = (
+            "This pool's port needs a token as a bearer key, and the one given is none of its. Ask whoever runs the pool for one: "
+            "holynb pool token add NAME. Its own is in: holynb pool status --json"
+        )
         error = error_body(ApiError(401, message, code="invalid_api_key"))
         await JSONResponse(error, 401, {"www-authenticate": "Bearer"})(scope, receive, send)
 

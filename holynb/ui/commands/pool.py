@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from holynb.pools import PoolInfo
     from holynb.ui.output.listing import Part
 
-__all__ = ["HELP", "PLAN_OPTIONS", "START_OPTIONS", "answer", "clients", "run", "stages"]
+__all__ = ["HELP", "PLAN_OPTIONS", "START_OPTIONS", "answer", "run", "stages"]
 
 Notice = Callable[[str], None]
 
@@ -198,7 +198,7 @@ def _status(args: Sequence[str], _: Notice) -> tuple[str, Any]:
         "on": info.on,
         "nodes": "; ".join(pool_nodes.nodes(info)),
         "address": info.base_url,
-        "clients": "; ".join(clients(info)),
+        "clients": "\n             ".join(pool_token.clients(info)),
         "lost": " | ".join(info.deaths),
         "why": info.why,
     }
@@ -230,12 +230,6 @@ def _deploy(args: Sequence[str], notice: Notice) -> tuple[str, Any]:
 
 def _token(args: Sequence[str], _: Notice) -> tuple[str | list[Part], Any]:
     return pool_token.answer(args)
-
-
-def clients(info: PoolInfo) -> list[str]:
-    """What each named token has used today."""
-    limits = [(c, "" if c["per_day"] is None else f" of {c['per_day']:,}") for c in info.clients]
-    return [f"{c['name']} {c['used']:,}{of} tokens today" for c, of in limits]
 
 
 def _help(command: str, word: str | None = None) -> str:

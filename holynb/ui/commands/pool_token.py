@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from holynb import port_tokens
 from holynb.config import Option, settings
@@ -11,43 +12,94 @@ from holynb.errors import BadOption, UserError, closest
 from holynb.ui.cell import grammar
 from holynb.ui.output.listing import Listing, Part
 
-__all__ = ["HELP", "OPTIONS", "answer"]
+if TYPE_CHECKING:
+    from holynb.pools import PoolInfo
+
+__all__ = ["HELP", "OPTIONS", "answer", "clients"]
 
 HELP = (
-    "token add NAME [--tokens-per-day N] | list | remove NAME: tokens by which others reach a pool's port (pool start … --port P) on this machine; "
+    "token add NAME … [--file NAMES] [--tokens-per-day N] | set NAME --tokens-per-day N | list | remove NAME: tokens by which others reach a pool's port (pool start … --port P) on this machine; "
     "one above its tokens of a day is refused with 429. A token is shown once, and kept as its hash."
 )
 
-OPTIONS = (Option("tokens_per_day", ("--tokens-per-day",), "N", "tokens of prompts and answers a day, of all pools together"),)
+OPTIONS = (
+    Option("tokens_per_day", ("--tokens-per-day",), "N", "tokens of prompts and answers a day, of all pools together"),
+    Option("file", ("--file",), "NAMES", "a file with a name in each line; those that have a token keep it"),
+)
+WORDS = ("add", "set", "list", "remove")
 
 
 def answer(args: Sequence[str]) -> tuple[str | list[Part], Any]:
     """Raises UserError."""
     values, words = grammar.parse_options(args, {flag: option for option in OPTIONS for flag in option.flags})
     word, *names = words or ["list"]
-    if word not in ("add", "list", "remove"):
-        raise BadOption(f"There is no pool token {word}.{closest(word, ('add', 'list', 'remove'))} Known: add NAME, list, remove NAME.")
-    if len(names) != (word != "list"):
+    if word not in WORDS:
+        raise BadOption(f"There is no pool token {word}.{closest(word, WORDS)} Known: {', '.join(WORDS)}.")
+    for name in values:
+        if word not in ({"add"} if name == "file" else {"add", "set"}):
+            raise BadOption(f"--{name.replace('_', '-')} does not belong to pool token {word}.")
+    if word == "add" and "file" in values:
+        names += _names_in(values["file"])
+    if word == "add" and not names:
+        raise BadOption("pool token add takes a name, or several, or --file with a name in each line.")
+    if word != "add" and len(names) != (word != "list"):
         raise BadOption(f"pool token {word} takes {'no name' if word == 'list' else 'one name'}.")
-    if values and word != "add":
-        raise BadOption(f"--tokens-per-day belongs to pool token add, not to {word}.")
     home = settings.home()
     try:
         if word == "list":
             return _list(home)
-        return _add(home, names[0], values.get("tokens_per_day")) if word == "add" else _remove(home, names[0])
+        limit = None if values.get("tokens_per_day") is None else _number(values["tokens_per_day"])
+        if word == "set":
+            return _set(home, names[0], limit)
+        if word == "remove":
+            return _remove(home, names[0])
+        return _add(home, names[0], limit) if len(names) == 1 and "file" not in values else _add_all(home, names, limit)
     except port_tokens.TokenNameError as exc:
         raise BadOption(str(exc)) from exc
     except (OSError, ValueError) as exc:
         raise UserError(f"The tokens in {port_tokens.path(home)} cannot be used: {exc}. Mend or remove the file.") from exc
 
 
-def _add(home: Any, name: str, per_day: Any) -> tuple[str, Any]:
-    limit = None if per_day is None else _number(per_day)
+def clients(info: PoolInfo) -> list[str]:
+    """What each named token has used today."""
+    by_use = sorted(info.clients, key=lambda c: -c["used"])
+    limits = [(c, "" if c["per_day"] is None else f" of {c['per_day']:,}") for c in by_use]
+    return [f"{c['name']} {c['used']:,}{of} tokens today" for c, of in limits]
+
+
+def _add(home: Any, name: str, limit: int | None) -> tuple[str, Any]:
     token = port_tokens.add(home, name, limit)
     allowed = "without a limit" if limit is None else f"{limit:,} tokens a day"
     text = f"{token}\nis {name}'s token ({allowed}). It is not shown again: give it to them as their API key, with the pool's address from pool status."
     return text, {"name": name, "token": token, "tokens_per_day": limit}
+
+
+def _add_all(home: Any, names: Sequence[str], limit: int | None) -> tuple[str, Any]:
+    """A line for each new one; every name is checked before the first token is made."""
+    wanted = list(dict.fromkeys(names))
+    for name in wanted:
+        port_tokens.check_name(name)
+    there = {token.name for token in port_tokens.read(home)}
+    data = [{"name": n, "token": port_tokens.add(home, n, limit), "tokens_per_day": limit} for n in wanted if n not in there]
+    lines = [f"{d['name']} {d['token']}" for d in data]
+    kept = [n for n in wanted if n in there]
+    return "\n".join([*lines, *([f"(kept as they are: {', '.join(kept)})"] if kept else [])]), data
+
+
+def _names_in(file: str) -> list[str]:
+    """The names of a file, one a line. Raises BadOption."""
+    try:
+        lines = Path(file).expanduser().read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeError) as exc:
+        raise BadOption(f"--file {file} cannot be read: {exc}") from exc
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _set(home: Any, name: str, limit: int | None) -> tuple[str, Any]:
+    if limit is None:
+        raise BadOption("pool token set takes --tokens-per-day N.")
+    port_tokens.change(home, name, limit)
+    return f"{name} has {limit:,} tokens a day from now on.", {"name": name, "tokens_per_day": limit}
 
 
 def _remove(home: Any, name: str) -> tuple[str, Any]:

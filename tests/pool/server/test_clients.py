@@ -65,6 +65,11 @@ def test_no_limit_is_passed_in_any_order(steps: list[tuple[bool, int, float]]) -
                 except ApiError as exc:
                     assert tokens > room
                     assert exc.status == 429
+                    never = tokens > 100 - used
+                    assert exc.code == ("insufficient_quota" if never else "rate_limit_exceeded"), (
+                        "others under way end; a day's use does not"
+                    )
+                    assert never or int((exc.headers or {})["retry-after"]) == 2
                     assert 1 <= int((exc.headers or {})["retry-after"]) <= 25 * 3600
                 else:
                     assert tokens <= room
@@ -164,17 +169,38 @@ def test_the_command(home: Path) -> None:
     assert command.run(["token", "remove", "Kim.민지"], print)[0] == "Kim.민지's token is removed; pools refuse it from now on."
 
 
+def test_a_class_is_added_from_a_file_and_added_again_keeps_its_tokens(home: Path, tmp_path: Path) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("\ufeffminji\r\n\r\n박민지\r\nx.y@school.kr", encoding="utf-8")
+    said, data = command.run(["token", "add", "--file", str(names), "--tokens-per-day", "500"], print)
+    assert said.splitlines() == [f"{d['name']} {d['token']}" for d in data]
+    assert [d["name"] for d in data] == ["minji", "박민지", "x.y@school.kr"]
+    names.write_text("minji\nlate\n", encoding="utf-8")
+    said, more = command.run(["token", "add", "--file", str(names)], print)
+    assert [d["name"] for d in more] == ["late"]
+    assert said.endswith("(kept as they are: minji)")
+    assert command.run(["token", "set", "minji", "--tokens-per-day", "800"], print)[0] == "minji has 800 tokens a day from now on."
+    known = Clients(home)
+    assert known.name_of(data[0]["token"].encode()) == "minji"
+    assert {c["name"]: c["per_day"] for c in known.figures()}["minji"] == 800
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["add"], "takes one name"),
+        (["add"], "takes a name, or several, or --file"),
+        (["add", "--file", "/nowhere/names.txt"], "cannot be read"),
+        (["add", "new", "a b"], "1 to 64 letters"),
+        (["set", "ann"], "takes --tokens-per-day"),
+        (["set", "bob", "--tokens-per-day", "5"], "There is no token bob"),
+        (["list", "--file", "x"], "--file does not belong to pool token list"),
         (["add", "a b"], "1 to 64 letters"),
         (["add", 'x"}'], "1 to 64 letters"),
         (["add", "ann"], "There is a token ann already"),
         (["add", "x", "--tokens-per-day", "0"], "whole number from 1"),
         (["add", "x", "--tokens-per-day", "many"], "whole number"),
         (["remove", "bob"], "There is no token bob. There are: ann"),
-        (["remove", "ann", "--tokens-per-day", "1"], "belongs to pool token add"),
+        (["remove", "ann", "--tokens-per-day", "1"], "--tokens-per-day does not belong to pool token remove"),
         (["list", "ann"], "takes no name"),
         (["ad", "x"], "Did you mean add"),
     ],
