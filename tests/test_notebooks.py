@@ -85,7 +85,7 @@ def executed(path: Path, home: Path, *, whole: bool = False) -> nbformat.Noteboo
     if path in TWINS and not whole:
         kept = {code(path)[0], *own(path)}
         book.cells = [c for c in book.cells if c.cell_type == "code" and (c["id"], c.source) in kept]
-    client = NotebookClient(book, timeout=240, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}, allow_errors=True)
+    client = NotebookClient(book, timeout=240, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}})
     done: nbformat.NotebookNode = asyncio.run(client.async_execute(env={**os.environ, "HOLYNB_HOME": str(home)}))
     return done
 
@@ -146,6 +146,14 @@ def test_the_file_in_the_repository_is_clean(path: Path) -> None:
     assert not re.findall(r"sk-|Bearer |/(?:home|root|Users)/", text), "a key, or a path of somebody's machine"
     assert all(c.execution_count for c in book.cells if c.cell_type == "code" and c.source.strip()), "kept without its outputs"
     assert json.loads(text)["metadata"]["kernelspec"]["name"] == "python3"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=by_name)
+def test_a_cell_that_fails_on_purpose_says_so(path: Path) -> None:
+    """By the tag that nbconvert and "Run All" go on at. A magic's refusal is a line on stderr, and its cell has failed all the same."""
+    book = nbformat.read(path, as_version=4)
+    failing = [c for c in book.cells if any(re.match(r"\w*Error: ", o.text) for o in c.get("outputs", []) if o.get("name") == "stderr")]
+    assert failing == [c for c in book.cells if "raises-exception" in c.metadata.get("tags", [])]
 
 
 @pytest.mark.timeout(600)
