@@ -124,7 +124,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "runner",
     ),
     "holynb.pool.fit": (
-        "experts | four_bits | limits | memory",
+        "cards | experts | four_bits | limits | memory",
         "families | quantization",
         "groups | ropes",
         "spec",
@@ -275,7 +275,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "holynb.ui.commands": (
         "pool_nodes",
-        "active | bench_report | deploying | history | model_lines | pool_token | roi_report | routing | table_diff | trust",
+        "active | bench_report | deploying | history | model_lines | pool_plan | pool_token | roi_report | routing | table_diff | trust",
         "pool",
         "bench | preview | roi | updates",
         "models | money",

@@ -78,7 +78,7 @@ class Pool:
         could = {pools.EMBEDDED: None, **{word: None for p in pools.listing() for word in (p.name, p.model)}}
         near = closest(self._pool_name, could)
         near, start = (near.replace("mean ", "mean pool/"), "If not, start") if near else ("", "Start")
-        return f"{self.endpoint.route} is not running.{near} {start} it: %infer pool start {self._pool_name}"
+        return f"{self.endpoint.route} is not running.{near} {start} it: {pools.start_command(self._pool_name)}"
 
     async def send(self, request: Request, timeouts: Timeouts) -> AsyncGenerator[Delta | Done, None]:
         """Deltas and then Done. Where the request is not streamed, its Deltas are empty. Raises Fault."""

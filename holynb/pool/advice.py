@@ -30,6 +30,7 @@ from holynb.pool.fit import (
     plan,
     read_spec,
 )
+from holynb.pool.fit.cards import with_sizes
 from holynb.pool.models import embedded
 from holynb.pool.models.weights import WeightsError, local_folder
 
@@ -40,6 +41,10 @@ _MAX_FITS = 8
 
 #: Sizes of dense models that people run, in parameters.
 _COMMON_SIZES = ("0.6B", "1.7B", "4B", "8B", "14B", "32B", "70B", "123B", "405B")
+
+
+#: What people call four bits a weight.
+_FOUR_BITS = {"int4", "fp4", "nf4", "mxfp4", "nvfp4", "4bit", "q4"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +143,13 @@ def spec_of(word: str, home: Path) -> tuple[Spec, str]:
     return plan.spec_of_size(word), ""
 
 
+def _check_dtype(dtype: str | None) -> None:
+    """Raises UserError for one that is not known."""
+    if dtype not in (None, *plan.ITEMSIZE):
+        four = " Four bits come with a model's files: take its AWQ, GPTQ or GGUF ones." if dtype in _FOUR_BITS else ""
+        raise UserError(f"--dtype takes {', '.join(plan.ITEMSIZE)}, not {dtype}.{four}")
+
+
 def _of_gguf(path: Path) -> Spec:
     from holynb.pool.models.convert import ConvertError, config_of
 
@@ -150,7 +162,7 @@ def _of_gguf(path: Path) -> Spec:
 def _devices(args: argparse.Namespace) -> Device:
     """The devices of the plan: named by their memory, or those of this machine."""
     if args.gpus:
-        return Device.parse(args.gpus)
+        return Device.parse(with_sizes(args.gpus))
     free = free_gpu_memory() if args.devices is None else []
     if args.devices and args.devices != "cpu":
         words = [w.strip().removeprefix("cuda:") for w in args.devices.split(",")]
@@ -174,7 +186,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--home", type=Path, default=Path())
     parser.add_argument("--gpus", help="devices and their memory, such as 4x24GB (default: this machine's)")
     parser.add_argument("--devices", help="cpu, or numbers of this machine's GPUs")
-    parser.add_argument("--dtype", choices=plan.ITEMSIZE)
+    parser.add_argument("--dtype", help=", ".join(plan.ITEMSIZE))
     parser.add_argument("--kv")
     parser.add_argument("--max-len", type=int)
     parser.add_argument("--memory", type=float, default=0.9)
@@ -183,6 +195,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args(argv)
     try:
+        _check_dtype(args.dtype)
         spec, remark = spec_of(args.model, args.home)
         spec = plan.with_kv(spec, args.kv)
         request = PlanRequest(args.dp, args.tp, args.pp, args.dtype, args.max_len, args.memory)

@@ -106,8 +106,13 @@ def test_a_pool_that_may_be_meant_is_named(model: str) -> None:
     for word, meant in (("byte", "bytes"), ("smollm2-135", "smollm2-135m")):
         with pytest.raises(BadRoute) as caught:
             with_engine(lambda e: e.ready(lambda text: None), word)
-        words = f"pool/{word} is not running. Did you mean pool/{meant}? If not, start it: %infer pool start {word}"
+        words = f"pool/{word} is not running. Did you mean pool/{meant}? If not, start it: %infer pool start MODEL --name {word}"
         assert str(caught.value) == words
+    pools.stop("bytes")
+    pools.start(model, name="cut3", max_len=64)
+    pools.stop("cut3")
+    with pytest.raises(BadRoute, match=f"tart it: %infer pool start {model} --name cut3 --max-len 64$"):
+        with_engine(lambda e: e.ready(lambda text: None), "cut3")
 
 
 def test_a_starting_pool_is_waited_for_with_its_progress(model: str, monkeypatch: pytest.MonkeyPatch) -> None:

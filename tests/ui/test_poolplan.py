@@ -76,6 +76,19 @@ def test_the_best_way_stands_first_and_is_what_start_takes(folder: Path) -> None
     assert all(w["dp"] * w["tp"] * w["pp"] <= 4 and w["kv_tokens"] > 4096 for w in data["ways"])
 
 
+def test_what_starts_it_has_all_that_was_asked_for(folder: Path) -> None:
+    asked = ("--dtype", "fp8", "--kv", "fp8", "--max-len", "4096", "--memory", "0.8")
+    text, _ = plan(str(folder), "--gpus", "2x12GB", "--tp", "2", *asked)
+    assert text.endswith(f"Start it: %infer pool start {folder} --tp 2 {' '.join(asked)}")
+
+
+@pytest.mark.parametrize(
+    ("cards", "devices"), [("2xH100", "2x80GB"), ("4xA100-80GB", "4x80GB"), ("RTX 4090", "1x24GB"), ("h200", "1x141GB")]
+)
+def test_cards_are_known_by_name(cards: str, devices: str) -> None:
+    assert plan("8B", "--gpus", cards)[1]["devices"] == devices
+
+
 def test_sizes_that_are_asked_for_are_held(folder: Path) -> None:
     _, data = plan(str(folder), "--gpus", "4x24GB", "--tp", "2")
     assert {w["tp"] for w in data["ways"]} == {2}
@@ -113,6 +126,8 @@ def test_a_hub_id_is_judged_by_its_name_until_its_files_are_here(tmp_path: Path)
         (("8B", "--gpus", "many"), "4x24GB"),
         (("8B", "9B"), "unexpected argument"),
         (("8B", "--tp", "x"), "whole number"),
+        (("8B", "--dtype", "int4"), r"^--dtype takes float32, .* not int4\. Four bits .* AWQ, GPTQ or GGUF"),
+        (("8B", "--gpus", "2xA100"), "4x24GB or 2xH100"),
         (("8B", "--port", "1"), "no option --port"),
         (("8B", "--devices", "gpu"), "numbers of GPUs"),
     ],

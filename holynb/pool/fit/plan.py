@@ -210,7 +210,7 @@ class Device:
         """`4x24GB`, `80GB`. Decimal gigabytes, as devices are sold."""
         match = re.fullmatch(r"(?:(\d+)\s*[x×*]\s*)?(\d+(?:\.\d+)?)\s*G(?:i?B)?", text.strip(), re.IGNORECASE)
         if not match or int(match[1] or 1) < 1:
-            raise UserError(f"--gpus {text} is not a number of devices and their memory, such as 4x24GB.")
+            raise UserError(f"--gpus {text} is not a number of devices and their memory, such as 4x24GB or 2xH100.")
         return cls(int(match[1] or 1), int(float(match[2]) * 1e9))
 
     def __str__(self) -> str:

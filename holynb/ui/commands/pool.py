@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from holynb import units
 from holynb.config import Option, duration
 from holynb.errors import BadOption, UserError, closest
 from holynb.ui.cell import grammar
-from holynb.ui.commands import pool_nodes, pool_token
+from holynb.ui.commands import pool_nodes, pool_plan, pool_token
 from holynb.ui.commands.deploying import DEPLOY_HELP, DEPLOY_OPTIONS, deploy
 from holynb.ui.output import ago, clean, count, listing
 from holynb.ui.output.helplines import entry, wrapped
@@ -127,25 +126,7 @@ def answer(words: Sequence[str], notice: Notice, *, command: str = "%infer pool"
 
 
 def _plan(args: Sequence[str], _: Notice) -> tuple[list[Part], Any]:
-    from holynb import pools
-
-    values, positional = grammar.parse_options(args, {flag: option for option in PLAN_OPTIONS for flag in option.flags})
-    if len(positional) > 1:
-        raise BadOption(f"pool plan takes one model; unexpected argument {positional[1]!r}.")
-    model = positional[0] if positional else pools.EMBEDDED
-    plan = pools.plan(model, **{name: _convert(name, value) for name, value in values.items()})
-    parts: list[Part] = [plan["says"]]
-    if len(plan["ways"]) > 1:
-        head = ["as", "dtype", "weights a device", "KV tokens a replica", "ready in about"]
-        parts += [" ", Listing(head, [_way(w) for w in plan["ways"]], {2, 3, 4})]
-    if plan["ways"] and not re.fullmatch(r"[\d.]+\s*[MBTmbt]", model):
-        parts += [" ", f"Start it: %infer pool start {model}{' ' if plan['ways'][0]['flags'] else ''}{plan['ways'][0]['flags']}"]
-    return parts, plan
-
-
-def _way(way: Mapping[str, Any]) -> list[str]:
-    weights, tokens = units.memory(way["weights"]), f"{way['kv_tokens']:,}"
-    return [way["flags"] or "one replica", way["dtype"], weights, tokens, f"{way['start_s']:.0f} s"]
+    return pool_plan.answer(args, PLAN_OPTIONS, _converted)
 
 
 def _start(args: Sequence[str], notice: Notice) -> tuple[str, Any]:
