@@ -274,7 +274,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "pending | rundisplay | said | shown",
     ),
     "holynb.ui.commands": (
-        "pool_nodes",
+        "pool_nodes | pool_state",
         "active | bench_report | deploying | history | model_lines | pool_plan | pool_token | roi_report | routing | table_diff | trust",
         "pool",
         "bench | preview | roi | updates",

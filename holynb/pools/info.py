@@ -48,6 +48,10 @@ class PoolInfo:
     stages: tuple[tuple[float, ...], ...] = ()
     """Per replica, the busy share of each stage of its pipeline; empty without one."""
     deaths: tuple[str, ...] = ()
+    changes: tuple[Mapping[str, Any], ...] = ()
+    """When a replica was lost and when one came back: at, what, why."""
+    restarting: int = 0
+    """Replicas that are being started again."""
     replicas: tuple[Mapping[str, int], ...] = ()
     """Per replica: running, waiting, batch (the scheduler's current limit of rows), oom (times its memory ran out)."""
     clients: tuple[Mapping[str, Any], ...] = ()
@@ -72,6 +76,13 @@ class PoolInfo:
         return " ".join(f"--{flag} {n}" for flag, n in (("dp", self.dp), ("tp", self.tp), ("pp", self.pp)) if n > 1)
 
     @property
+    def missing(self) -> int:
+        """Replicas that a ready pool of this machine has lost; those on Ray follow their queue, and their nodes say what is gone."""
+        if self.state != "ready" or self.on is not None or self.engine != "native" or not (self.replicas or self.restarting):
+            return 0
+        return max(0, self.dp - len(self.replicas))
+
+    @property
     def base_url(self) -> str | None:
         """The URL for other tools; None without `--port`."""
         return None if self.port is None else f"http://127.0.0.1:{self.port}/v1"
@@ -82,7 +93,7 @@ class PoolInfo:
         memory = [{"device": g.device, "used": g.used, "total": g.total, "ours": g.ours, "parts": dict(g.parts)} for g in self.memory]
         return {
             **values,
-            **{name: [dict(one) for one in getattr(self, name)] for name in ("replicas", "clients", "nodes", "moves")},
+            **{name: [dict(one) for one in getattr(self, name)] for name in ("replicas", "clients", "nodes", "moves", "changes")},
             "token": self.token.reveal() if self.token else None,
             "base_url": self.base_url,
             "memory": memory,
@@ -114,10 +125,13 @@ def read_status(record: Record) -> PoolInfo:
     current: dict[str, Any] = {
         k: health.get(k) for k in ("state", "stage", "share", "max_len", "requests", "idle_s", "tokens_in", "tokens_out", "why")
     }
+    current["restarting"] = int(health.get("restarting") or 0)
     current.update({k: _total(health, k) for k in ("kv_used", "kv_total")})
     stages = tuple(tuple(r["stages"]) for r in health.get("replicas", []) if r.get("stages"))
     current |= {"memory": _memory(health), "stages": stages, "deaths": tuple(health.get("deaths", ())), "replicas": _replicas(health)}
-    current |= {name: tuple(one for one in health.get(name, ()) if isinstance(one, dict)) for name in ("clients", "nodes", "moves")}
+    current |= {
+        name: tuple(one for one in health.get(name, ()) if isinstance(one, dict)) for name in ("clients", "nodes", "moves", "changes")
+    }
     return PoolInfo(**facts, **current)
 
 

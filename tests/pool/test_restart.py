@@ -59,6 +59,8 @@ def test_it_comes_back_also_when_it_dies_while_loading(pools: Pools) -> None:
     assert got[0][1]["choices"][0]["message"]["content"] == "hello there"
     health = pool.ask("/health")[1]
     assert (health["state"], len(health["replicas"]), len(health["deaths"])) == ("ready", 1, 2)
+    assert [c["what"] for c in health["changes"]] == ["lost", "lost", "came back"]
+    assert health["restarting"] == 0
     os.kill(third, signal.SIGKILL)
     assert pool.process.wait(10) == 1
     assert "its last replica is gone" in pool.log()

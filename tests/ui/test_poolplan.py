@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from holynb.errors import BadOption
 from holynb.pool import advice
 from holynb.pool.fit import memory, preflight
 from holynb.pools.info import PoolInfo
-from holynb.ui.commands import pool
+from holynb.ui.commands import pool, pool_state
 from holynb.ui.live import timer
 from holynb.ui.panel.poolform import PoolForm
 from holynb.ui.panel.pooltable import table
@@ -193,6 +195,44 @@ def test_the_panel_says_what_fits(tmp_path: Path) -> None:
 
 def test_a_pipelines_stages_are_shown_where_pools_are() -> None:
     info = PoolInfo("p", "m", "ready", 1, "here", stages=((0.93, 0.881), (0.5, 0.25)), deaths=("rank 1 of 2 was killed",))
-    assert pool.stages(info) == ["stage 0 93% busy, stage 1 88% busy", "stage 0 50% busy, stage 1 25% busy"]
+    assert pool_state.stages(info) == ["stage 0 93% busy, stage 1 88% busy", "stage 0 50% busy, stage 1 25% busy"]
     assert "ready; stage 0 93% busy, stage 1 88% busy; stage 0 50% busy" in table([info])
     assert "busy" not in table([PoolInfo("p", "m", "ready", 1, "here")])
+
+
+def lame(monkeypatch: pytest.MonkeyPatch, **more: Any) -> PoolInfo:
+    """A pool of two replicas that lost one, as `holynb.pools` gives it."""
+    lost = {"at": 1_790_000_000.0, "what": "lost", "why": "rank 0 was killed"}
+    info = replace(PoolInfo("p", "m", "ready", 1, "here", stage="ready", dp=2, replicas=({"running": 0},), changes=(lost,)), **more)
+    monkeypatch.setattr("holynb.pools.start", lambda *_, **__: info)
+    monkeypatch.setattr("holynb.pools.status", lambda name: info)
+    monkeypatch.setattr("holynb.pools.listing", lambda *_: [info])
+    return info
+
+
+@pytest.mark.parametrize("words", [["start", "m", "--name", "p", "--dp", "2"], ["list"], ["status", "p"]], ids=lambda w: w[0])
+def test_a_pool_that_lost_a_replica_is_not_whole(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    info = lame(monkeypatch)
+    text, _ = pool.run(words, lambda line: None, command="holynb pool")
+    assert "ready, 1 of 2 replicas" in text
+    assert "holynb pool stop p, and start it as before; with --restart N" in text
+    assert "ready, 1 of 2 replicas" in table([info])
+    lame(monkeypatch, restarting=1)
+    assert "which is being started again" in pool.run(words, lambda line: None)[0]
+
+
+def test_a_replica_is_lost_and_comes_back_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    info = lame(monkeypatch)
+    assert re.search(r"lost +2026-09-2\d \d\d:\d\d:\d\d: rank 0 was killed", pool.run(["status", "p"], lambda line: None)[0])
+    back = {"at": 1_790_000_060.0, "what": "came back", "why": ""}
+    lame(monkeypatch, replicas=({}, {}), changes=(*info.changes, back))
+    text, _ = pool.run(["status", "p"], lambda line: None)
+    assert re.search(r"came back +2026-09-2\d \d\d:\d\d:\d\d$", text, re.MULTILINE)
+    assert "replicas" not in text
+    assert "remedy" not in text
+
+
+@pytest.mark.parametrize("more", [{"on": "ray://h:1"}, {"engine": "vllm"}, {"state": "starting"}, {"replicas": ()}], ids=str)
+def test_only_a_ready_pool_of_our_own_ranks_here_lacks_replicas(more: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert lame(monkeypatch).missing == 1
+    assert lame(monkeypatch, **more).missing == 0

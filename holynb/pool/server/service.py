@@ -54,6 +54,8 @@ class Service:
         self.share: float | None = None
         self.why: str | None = None
         self.deaths: list[str] = []
+        self.changes: list[dict[str, Any]] = []
+        """Of a ready pool: when a replica was lost, and when one came back."""
         self.tokenizer: ChatTokenizer | None = None
         self.max_len = 0
         self.pipe = 1
@@ -90,6 +92,9 @@ class Service:
         self._replicas.append(replica)
         self._dispatcher.add(replica)
         self._restarting -= restarted
+        whats = [c["what"] for c in self.changes]
+        if restarted and whats.count("lost") > whats.count("came back"):  # else it is a further one
+            self.changes.append({"at": time.time(), "what": "came back", "why": ""})
         parked, self._parked = self._parked, []
         for generation in parked:
             self._dispatch(generation)
@@ -145,6 +150,8 @@ class Service:
             reason = f"{reason}. {self.why}" if self.why else reason
         elif not retired or unfinished:
             self.deaths.append(reason)
+            if not retired:
+                self.changes.append({"at": time.time(), "what": "lost", "why": reason})
             if self.state == "ready" and not retired and self.restart_replica(replica):
                 self._restarting += 1
         retried = [g for g in unfinished if (self._replicas or self._restarting) and not g.streamed and g.attempts < _MAX_ATTEMPTS]
@@ -224,6 +231,8 @@ class Service:
             "tokens_in": self.metrics.tokens_in,
             "tokens_out": self.metrics.tokens_out,
             "deaths": self.deaths[-5:],
+            "changes": self.changes[-10:],
+            "restarting": self._restarting,
             "replicas": [dict(s) for s in self.stats()],
             "devices": [parts for s in self.stats() for rank in s.get("ranks", ()) if (parts := device_memory(rank)) is not None],
             "clients": self.clients.figures(),

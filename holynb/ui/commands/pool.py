@@ -10,7 +10,7 @@ from holynb import units
 from holynb.config import Option, duration
 from holynb.errors import BadOption, UserError, closest
 from holynb.ui.cell import grammar
-from holynb.ui.commands import pool_nodes, pool_plan, pool_token
+from holynb.ui.commands import pool_nodes, pool_plan, pool_state, pool_token
 from holynb.ui.commands.deploying import DEPLOY_HELP, DEPLOY_OPTIONS, deploy
 from holynb.ui.output import ago, clean, count, listing
 from holynb.ui.output.helplines import entry, wrapped
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from holynb.pools import PoolInfo
     from holynb.ui.output.listing import Part
 
-__all__ = ["HELP", "PLAN_OPTIONS", "START_OPTIONS", "answer", "run", "stages"]
+__all__ = ["HELP", "PLAN_OPTIONS", "START_OPTIONS", "answer", "run"]
 
 Notice = Callable[[str], None]
 
@@ -141,8 +141,8 @@ def _start(args: Sequence[str], notice: Notice) -> tuple[str, Any]:
     address = f" and {info.base_url} (its token: holynb pool status {info.name} --json)" if info.base_url else ""
     if not address and "port" in options:
         address = f". Its port and token, once it is ready, in a terminal: holynb pool status {info.name} --json"
-    text = f"pool/{info.name} is {info.state} (pid {info.pid}{_devices(info)}). Ask it with %%infer pool/{info.name}{address}"
-    return text, info.as_dict()
+    text = f"pool/{info.name} is {pool_state.state(info)} (pid {info.pid}{_devices(info)}). Ask it with %%infer pool/{info.name}{address}"
+    return "\n".join(filter(None, [text, pool_state.remedy(info)])), info.as_dict()
 
 
 def _list(args: Sequence[str], notice: Notice) -> tuple[str | list[Part], Any]:
@@ -153,11 +153,8 @@ def _list(args: Sequence[str], notice: Notice) -> tuple[str | list[Part], Any]:
     if not infos:
         return "No pool is running. Start one: %infer pool start smollm2-135m", []
     head = ["pool", "model", "state", "pid", "memory", "in flight", "started"]
-    lines = [
-        [f"pool/{i.name}", i.model, i.state, str(i.pid), _memory(i), count(i.requests), ago(i.started, time.time()) if i.started else "?"]
-        for i in infos
-    ]
-    return [Listing(head, lines, {3, 5})], [i.as_dict() for i in infos]
+    lines = [[f"pool/{i.name}", i.model, pool_state.state(i), str(i.pid), _memory(i), count(i.requests), _age(i)] for i in infos]
+    return [Listing(head, lines, {3, 5}), *filter(None, map(pool_state.remedy, infos))], [i.as_dict() for i in infos]
 
 
 def _status(args: Sequence[str], _: Notice) -> tuple[str, Any]:
@@ -167,7 +164,7 @@ def _status(args: Sequence[str], _: Notice) -> tuple[str, Any]:
     facts = {
         "model": info.model,
         "engine": "vLLM" if info.engine == "vllm" else "",
-        "state": info.state if info.stage in ("", info.state) else f"{info.state}: {info.stage}",
+        "state": pool_state.state(info) if info.stage in ("", info.state) else f"{info.state}: {info.stage}",
         "pid": info.pid,
         "as": info.parallelism,
         "devices": ", ".join(info.devices),
@@ -175,12 +172,13 @@ def _status(args: Sequence[str], _: Notice) -> tuple[str, Any]:
         "longest": f"{count(info.max_len)} tokens",
         "requests": f"{count(info.requests)} in flight",
         "tokens": f"{count(info.tokens_in)} + {count(info.tokens_out)}",
-        "stages": "; ".join(stages(info)),
+        "stages": "; ".join(pool_state.stages(info)),
         "on": info.on,
         "nodes": "; ".join(pool_nodes.nodes(info)),
         "address": info.base_url,
         "clients": "\n             ".join(pool_token.clients(info)),
-        "lost": " | ".join(info.deaths),
+        **pool_state.changes(info),
+        "remedy": pool_state.remedy(info),
         "why": info.why,
     }
     if info.base_url:
@@ -266,9 +264,8 @@ def _devices(info: PoolInfo) -> str:
     return f", on {', '.join(info.devices)}" if info.devices else ""
 
 
-def stages(info: PoolInfo) -> list[str]:
-    """For each replica, the share of time that each stage of its pipeline is busy."""
-    return [", ".join(f"stage {n} {share:.0%} busy" for n, share in enumerate(replica)) for replica in info.stages]
+def _age(info: PoolInfo) -> str:
+    return ago(info.started, time.time()) if info.started else "?"
 
 
 def _memory(info: PoolInfo) -> str:

@@ -6,7 +6,7 @@ import html
 from typing import TYPE_CHECKING
 
 from holynb.translation import say
-from holynb.ui.commands import pool, pool_nodes, pool_token
+from holynb.ui.commands import pool_nodes, pool_state, pool_token
 from holynb.ui.output import clean, count, listing
 from holynb.ui.output.listing import Listing, Markup
 from holynb.units import memory
@@ -41,7 +41,8 @@ def table(infos: list[PoolInfo]) -> str:
 def _state(info: PoolInfo) -> str:
     stage = f": {info.stage}" if info.stage not in ("", info.state) else ""
     share = f" {info.share:.0%}" if info.share is not None and info.state == "starting" else ""
-    return "; ".join([f"{info.state}{stage}{share}", *pool.stages(info), *pool_token.clients(info)])
+    remedy = [r] if (r := pool_state.remedy(info)) else []
+    return "; ".join([f"{pool_state.state(info)}{stage}{share}", *remedy, *pool_state.stages(info), *pool_token.clients(info)])
 
 
 def _with_nodes(info: PoolInfo) -> Markup:

@@ -1,0 +1,43 @@
+"""The state of a pool, as list, status, start and dash say it: one that lost a replica is not whole. Asks nobody."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from holynb.pools import PoolInfo
+
+__all__ = ["changes", "remedy", "stages", "state"]
+
+
+def state(info: PoolInfo) -> str:
+    """Its state, and of a pool that lost replicas how many are left."""
+    return f"{info.state}, {info.dp - info.missing} of {info.dp} replicas" if info.missing else info.state
+
+
+def remedy(info: PoolInfo) -> str:
+    """What brings the lost replicas back; empty where none is lost."""
+    if not info.missing:
+        return ""
+    if info.restarting >= info.missing:
+        return f"pool/{info.name} lost a replica, which is being started again."
+    return (
+        f"pool/{info.name} lost a replica and does not start it again. For all {info.dp}: %infer pool stop {info.name}, "
+        "and start it as before; with --restart N a lost one comes back by itself."
+    )
+
+
+def changes(info: PoolInfo) -> dict[str, str]:
+    """`lost` and `came back`, each with its times; of a pool that tells no times, the reasons alone."""
+    lines: dict[str, list[str]] = {"lost": [], "came back": []}
+    for one in info.changes:
+        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(float(one["at"])))
+        lines.setdefault(str(one["what"]), []).append(f"{at}: {one['why']}" if one.get("why") else at)
+    lines["lost"] = lines["lost"] or list(info.deaths)
+    return {what: " | ".join(entries) for what, entries in lines.items()}
+
+
+def stages(info: PoolInfo) -> list[str]:
+    """For each replica, the share of time that each stage of its pipeline is busy."""
+    return [", ".join(f"stage {n} {share:.0%} busy" for n, share in enumerate(replica)) for replica in info.stages]
