@@ -124,7 +124,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "runner",
     ),
     "holynb.pool.fit": (
-        "cards | experts | four_bits | limits | memory",
+        "cards | experts | four_bits | known | limits | memory",
         "families | quantization",
         "groups | ropes",
         "spec",

@@ -31,6 +31,8 @@ from holynb.pool.fit import (
     read_spec,
 )
 from holynb.pool.fit.cards import with_sizes
+from holynb.pool.fit.known import known_config, quantized_as, unknown
+from holynb.pool.fit.quantization import parse_quantization
 from holynb.pool.models import embedded
 from holynb.pool.models.weights import WeightsError, local_folder
 
@@ -138,9 +140,24 @@ def spec_of(word: str, home: Path) -> tuple[Spec, str]:
         return _of_gguf(path), ""
     if word == embedded.NAME:
         return plan.spec_of_size("135M"), ""
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", word) and (size := re.findall(r"(?<![\w.])(\d+(?:\.\d+)?[MBT])(?![a-z])", word, re.IGNORECASE)):
-        return plan.spec_of_size(size[-1]), f" Judged by the {size[-1]} in its name; once its files are here, by them."
-    return plan.spec_of_size(word), ""
+    return _by_name(word)
+
+
+def _by_name(word: str) -> tuple[Spec, str]:
+    """A size, or a hub id whose files are not here: by its shape where that is known, else by the size in its name. Raises UserError."""
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", word):
+        if not re.fullmatch(r"[\d.]+\s*[MBT]", word.strip(), re.IGNORECASE):
+            raise UserError(unknown(word))
+        return plan.spec_of_size(word), ""
+    if (known := known_config(word)) is not None:
+        return parse_spec(known[1]), f" Judged by the known shape of {known[0]}; once its files are here, by them."
+    size = re.findall(r"(?<![\w.])(\d+(?:\.\d+)?[MBT])(?![a-z])", word, re.IGNORECASE)
+    if not size:
+        raise UserError(unknown(word))
+    files = quantized_as(word)
+    spec = replace(plan.spec_of_size(size[-1]), quantization=parse_quantization({"quantization_config": files}))
+    real = "a dense model of that size is assumed; a folder with its config.json alone gives the real figures"
+    return spec, f" Judged by the {size[-1]} in its name: {real}."
 
 
 def _check_dtype(dtype: str | None) -> None:

@@ -10,6 +10,7 @@ import tiny
 
 from holynb.errors import UserError
 from holynb.pool.fit import Device, Mesh, check_shapes, describe_fit, parse_spec, plan, read_spec
+from holynb.pool.fit.known import KNOWN
 from holynb.pool.fit.mesh import tensor_sizes
 from holynb.pool.fit.spec import UnknownModel
 
@@ -154,3 +155,23 @@ def test_the_bytes_of_the_plan_are_those_that_are_loaded(family: str, tmp_path: 
             tensors += [layer.norm, layer.qkv, layer.out, layer.mlp_norm, layer.gate_up, layer.down, layer.q_norm, layer.k_norm]
             tensors += [] if experts is None else [experts.router, experts.gate_up, experts.down]
         assert sum(t.nbytes for t in tensors if t is not None) == plan.weights_bytes(spec, shard, 2)
+
+
+@pytest.mark.parametrize(("name", "config"), [("Qwen/Qwen3-30B-A3B", QWEN3_30B), ("mistralai/Mixtral-8x7B", MIXTRAL_8X7B)])
+def test_a_plan_by_name_knows_the_shape_of_the_files(name: str, config: dict[str, Any]) -> None:
+    known, own = parse_spec(KNOWN[name]), parse_spec(config)
+    fields = (
+        "layers",
+        "hidden",
+        "inner",
+        "heads",
+        "kv_heads",
+        "head_dim",
+        "vocab",
+        "max_len",
+        "tied",
+        "windows",
+        "weights",
+        "active_weights",
+    )
+    assert [getattr(known, f) for f in fields] == [getattr(own, f) for f in fields]

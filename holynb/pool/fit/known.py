@@ -1,0 +1,103 @@
+"""Hub ids → the sizes in their config.json, for a plan without files: models that people ask for. Knows names and numbers.
+
+From the models' own config.json on the hub, as tests/pool/fit and tests/benchmarks/engine_gpu.py have them. Files that are here decide.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from holynb.errors import UserError, closest
+
+__all__ = ["KNOWN", "known_config", "quantized_as", "unknown"]
+
+_SIZES = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads", "head_dim", "vocab_size")
+
+
+def _config(family: str, *sizes: int, length: int, tied: bool = False, **more: Any) -> dict[str, Any]:
+    own = {"max_position_embeddings": length, "tie_word_embeddings": tied, "dtype": "bfloat16"}
+    return {"architectures": [f"{family}ForCausalLM"], **dict(zip(_SIZES, sizes, strict=True)), **own, **more}
+
+
+def _gpt_oss(layers: int, experts: int) -> dict[str, Any]:
+    more: dict[str, Any] = {"num_local_experts": experts, "num_experts_per_tok": 4, "quantization_config": {"quant_method": "mxfp4"}}
+    return _config("GptOss", layers, 2880, 2880, 64, 8, 64, 201088, length=131072, sliding_window=128, **more)
+
+
+_A3B: dict[str, Any] = {"num_experts": 128, "num_experts_per_tok": 8, "moe_intermediate_size": 768}
+
+#: A model's name as the hub has it, without what stands for its tuning (Instruct, it) and its files (FP8, AWQ).
+KNOWN: Mapping[str, Mapping[str, Any]] = {
+    "Qwen/Qwen3-0.6B": _config("Qwen3", 28, 1024, 3072, 16, 8, 128, 151936, length=40960, tied=True),
+    "Qwen/Qwen3-1.7B": _config("Qwen3", 28, 2048, 6144, 16, 8, 128, 151936, length=40960, tied=True),
+    "Qwen/Qwen3-4B": _config("Qwen3", 36, 2560, 9728, 32, 8, 128, 151936, length=40960, tied=True),
+    "Qwen/Qwen3-8B": _config("Qwen3", 36, 4096, 12288, 32, 8, 128, 151936, length=40960),
+    "Qwen/Qwen3-14B": _config("Qwen3", 40, 5120, 17408, 40, 8, 128, 151936, length=40960),
+    "Qwen/Qwen3-32B": _config("Qwen3", 64, 5120, 25600, 64, 8, 128, 151936, length=40960),
+    "Qwen/Qwen3-30B-A3B": _config("Qwen3Moe", 48, 2048, 6144, 32, 4, 128, 151936, length=40960, **_A3B),
+    "Qwen/Qwen3-Coder-30B-A3B": _config("Qwen3Moe", 48, 2048, 6144, 32, 4, 128, 151936, length=262144, **_A3B),
+    "openai/gpt-oss-20b": _gpt_oss(24, 32),
+    "openai/gpt-oss-120b": _gpt_oss(36, 128),
+    "meta-llama/Llama-3.1-8B": _config("Llama", 32, 4096, 14336, 32, 8, 128, 128256, length=131072),
+    "meta-llama/Llama-3.1-70B": _config("Llama", 80, 8192, 28672, 64, 8, 128, 128256, length=131072),
+    "meta-llama/Llama-3.3-70B": _config("Llama", 80, 8192, 28672, 64, 8, 128, 128256, length=131072),
+    "google/gemma-3-12b": _config("Gemma3", 48, 3840, 15360, 16, 8, 256, 262208, length=131072, tied=True, sliding_window=1024),
+    "google/gemma-3-27b": _config("Gemma3", 62, 5376, 21504, 32, 16, 128, 262208, length=131072, tied=True, sliding_window=1024),
+    "mistralai/Mixtral-8x7B": _config(
+        "Mixtral", 32, 4096, 14336, 32, 8, 128, 32000, length=32768, num_local_experts=8, num_experts_per_tok=2
+    ),
+    "mistralai/Mistral-7B": _config("Mistral", 32, 4096, 14336, 32, 8, 128, 32768, length=32768, sliding_window=None),
+    "microsoft/phi-4": _config("Phi3", 40, 5120, 17920, 40, 10, 128, 100352, length=16384),
+}
+
+#: Words after a name that change no size.
+_TUNING = re.compile(r"[-_.](instruct|base|chat|it|pt|v0\.[1-3]|2507|thinking|hf)$", re.IGNORECASE)
+
+#: The last word of a name → how such files usually lie: what their quantization_config says.
+_FILES: Mapping[str, Mapping[str, Any]] = {
+    "fp8": {"quant_method": "fp8", "weight_block_size": [128, 128], "activation_scheme": "dynamic"},
+    "awq": {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True, "version": "gemm"},
+    "gptq": {"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": False, "sym": True},
+}
+_FILES_WORD = re.compile(r"[-_](fp8|awq|gptq)(?:[-_](?:int4|4bit|dynamic|int8|8bit))?$", re.IGNORECASE)
+_UNREAD = re.compile(r"[-_](\d+[-_]?bit|bnb|int8|mlx|exl2)\b", re.IGNORECASE)
+
+
+def quantized_as(word: str) -> Mapping[str, Any] | None:
+    """What the quantization_config of files of this name says; None where the name tells of none. Raises UserError for ones not read."""
+    files = _FILES_WORD.search(word)
+    if files and not re.search(r"(int8|8bit)$", word, re.IGNORECASE):
+        return _FILES[files[1].lower()]
+    if unread := _UNREAD.search(word):
+        raise UserError(
+            f"{word} is named {unread[1]}, and how its files lie is not known from that; "
+            "a folder with its config.json alone gives the real figures. Four bits are read of AWQ, GPTQ and GGUF files."
+        )
+    return None
+
+
+def known_config(word: str) -> tuple[str, dict[str, Any]] | None:
+    """(the known model, what its config.json says as far as it decides a plan) of `org/name`; None where it is not known.
+
+    Copies by others, quantised ones mostly, keep the name after the organisation's. Raises UserError.
+    """
+    files, name = quantized_as(word), _FILES_WORD.sub("", word).rpartition("/")[2]
+    ids = {known.rpartition("/")[2].lower(): known for known in KNOWN}
+    while (known := ids.get(name.lower())) is None and (shorter := _TUNING.sub("", name)) != name:
+        name = shorter
+    if known is None:
+        return None
+    longer = {"max_position_embeddings": 262144} if "-2507" in word else {}
+    return known, {**KNOWN[known], **longer, **({"quantization_config": dict(files)} if files else {})}
+
+
+def unknown(word: str) -> str:
+    """What to do next where `word` names nothing that can be planned."""
+    own = next((known for known in KNOWN if known.partition("/")[2].lower() == word.lower()), "")
+    near = f" Did you mean {own}?" if own else closest(word, [*KNOWN, *(k.partition("/")[2] for k in KNOWN)])
+    return (
+        f"{word} is neither a folder with config.json, nor a size such as 70B, nor org/name of a model that is known here "
+        f"or has its size in its name.{near} A folder with its config.json alone is enough for a plan."
+    )

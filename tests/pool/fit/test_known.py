@@ -1,0 +1,62 @@
+"""Plans by name: shapes that are known, what a name tells of its files, and what to do where it tells nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from holynb.errors import UserError
+from holynb.pool.advice import PlanRequest, advice, spec_of
+from holynb.pool.fit import Device
+
+GB = 1e9
+
+
+def size(name: str) -> float:
+    spec = spec_of(name, Path("nowhere"))[0]
+    (way, *_) = advice(name, spec, Device(1, 200 * 10**9), PlanRequest()).fits
+    return way.weights / GB
+
+
+@pytest.mark.parametrize(
+    ("name", "billions"),
+    [
+        *[("Qwen/Qwen3-0.6B", 0.6), ("Qwen/Qwen3-1.7B", 1.72), ("Qwen/Qwen3-4B-Instruct-2507", 4.02), ("Qwen/Qwen3-8B", 8.19)],
+        *[("Qwen/Qwen3-14B", 14.8), ("Qwen/Qwen3-32B", 32.8), ("Qwen/Qwen3-30B-A3B-Instruct-2507", 30.5), ("openai/gpt-oss-20b", 20.9)],
+        *[("openai/gpt-oss-120b", 116.8), ("meta-llama/Llama-3.1-8B-Instruct", 8.03), ("meta-llama/Llama-3.3-70B-Instruct", 70.6)],
+        *[("google/gemma-3-12b-it", 11.8), ("google/gemma-3-27b-it", 27.0), ("mistralai/Mixtral-8x7B-v0.1", 46.7)],
+        *[("mistralai/Mistral-7B-Instruct-v0.3", 7.25), ("microsoft/phi-4", 14.7)],
+    ],
+)
+def test_known_models_have_the_numbers_that_their_pages_say(name: str, billions: float) -> None:
+    spec, remark = spec_of(name, Path("nowhere"))
+    assert spec.weights / GB == pytest.approx(billions, rel=0.01)
+    assert "known shape of" in remark
+
+
+def test_what_a_name_tells_of_its_files_counts() -> None:
+    assert size("openai/gpt-oss-20b") == pytest.approx(13.8, rel=0.02)
+    for name in ("Qwen/Qwen3-8B", "someone/Other-8B"):
+        assert 7.5 < size(f"{name}-FP8") < 10
+        assert 4 < size(f"{name}-AWQ") < 7
+        assert size(f"{name}-GPTQ-Int4") == size(f"{name}-AWQ")
+    assert size("someone/Qwen3-8B-AWQ") == size("Qwen/Qwen3-8B-AWQ")
+    for name in ("mlx-community/Qwen3-8B-4bit", "Qwen/Qwen3-8B-GPTQ-Int8"):
+        with pytest.raises(UserError, match=r"config\.json alone"):
+            spec_of(name, Path("nowhere"))
+    assert "a dense model of that size is assumed" in spec_of("someone/Other-8B", Path("nowhere"))[1]
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("Qwen3-30B-A3B", r"Did you mean Qwen/Qwen3-30B-A3B\?"),
+        ("mistralai/Mixtral-8x6B", r"Did you mean mistralai/Mixtral-8x7B\?"),
+        ("someone/model", "nor org/name"),
+    ],
+)
+def test_what_is_not_known_says_what_to_do(word: str, says: str) -> None:
+    with pytest.raises(UserError, match=says) as caught:
+        spec_of(word, Path("nowhere"))
+    assert "config.json alone is enough" in str(caught.value)
