@@ -21,7 +21,7 @@ from servers.exact import Asked, Exact, Step, reply
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 #: What only a machine with GPUs can do, and what does the same here.
-HERE = {"Qwen/Qwen3-8B --name mine --tp 2": "smollm2-135m --name mine --pp 2"}
+HERE = {"Qwen/Qwen3-8B --name mine --dp 2": "smollm2-135m --name mine --dp 2"}
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "notebooks").glob("*.md"), *(ROOT / "notebooks").glob("*.ipynb")]
 
 
