@@ -42,6 +42,15 @@ def test_missing_packages_are_absent_with_the_command_that_brings_them(monkeypat
     results = by_name()
     assert (results["local pool"].state, results["local pool"].cure) == ("absent", "pip install 'holynb[local]'")
     assert (results["Jupyter"].state, results["Jupyter"].cure) == ("absent", "pip install 'holynb[lab]'")
+    assert "demo" not in text([results["local pool"]])
+
+
+@pytest.mark.usefixtures("home", "no_project")
+def test_without_a_key_nothing_is_asked_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.endswith(("_API_KEY", "_TOKEN"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(servers, "models", lambda *_: pytest.fail("asked"))
+    assert [c.says for c in accounts.answers()] == ["nothing was asked: no OpenAI-compatible provider has a key"]
 
 
 def test_the_ipykernel_that_loses_updates_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

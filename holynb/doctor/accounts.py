@@ -64,6 +64,7 @@ def answers() -> Iterator[Check]:
     from holynb.errors import Fault, UserError
     from holynb.types import Route
 
+    has_key = False
     for name, provider in settings.providers().items():
         if provider.wire not in OPENAI_WIRES or not provider.key:
             continue
@@ -74,6 +75,7 @@ def answers() -> Iterator[Check]:
             continue  # said above
         if secret is None:
             continue
+        has_key = True
         future = loop.submit(servers.models(endpoint, secret))
         try:
             listed = future.result(_ASK_S)
@@ -91,6 +93,8 @@ def answers() -> Iterator[Check]:
             yield Check(f"{name} asked", "broken", fault.message, cure)
         else:
             yield Check(f"{name} asked", "works", f"it takes the key, and lists {len(listed):,} models")
+    if not has_key:
+        yield Check("asked", "absent", "nothing was asked: no OpenAI-compatible provider has a key", "%infer key openai in a notebook")
 
 
 def aws() -> Iterator[Check]:

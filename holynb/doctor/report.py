@@ -32,5 +32,7 @@ def text(results: list[Check]) -> str:
         if check.cure:
             lines.append(f"{'':17}→ {check.cure}")
     broken = sum(c.state == "broken" for c in results)
-    lines.append(f"\n{broken} of {len(results)} failed." if broken else "\nNothing is broken. Try: holynb demo")
+    local = all(c.state == "works" for c in results if c.name == "local pool")
+    hint = "holynb demo" if local else "%%infer openai/gpt-6-luna in a notebook, with that provider's key"
+    lines.append(f"\n{broken} of {len(results)} failed." if broken else f"\nNothing is broken. Try: {hint}")
     return clean("\n".join(lines))

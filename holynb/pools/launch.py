@@ -121,7 +121,8 @@ def _launch(wanted: PoolOptions) -> Child:
     needs = [name for name in _REQUIRED if name not in _NATIVE_ONLY or not (uses_vllm or on)] + ["ray"] * on
     if missing := [name for name in needs if importlib.util.find_spec(name) is None]:
         what = "A pool on Ray" if on else "The local pool"
-        raise BadRoute(f"{what} needs {', '.join(missing)}: pip install 'holynb[local{',ray' if on else ''}]'")
+        other = "" if on else ". Or ask a provider: %%infer openai/gpt-6-luna"
+        raise BadRoute(f"{what} needs {', '.join(missing)}: pip install 'holynb[local{',ray' if on else ''}]'{other}")
     home = client.home()
     argv = on_ray.argv(wanted, recorded_model(wanted.model), home) if on else _argv(wanted, home)
     own = {on_ray.RUNTIME_ENV: wanted.runtime_env_json} if on else {}

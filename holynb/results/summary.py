@@ -92,7 +92,10 @@ class Summary:
         """That every row failed, the first for this reason, and what to do where it is the key."""
         kinds = ", ".join(f"{count} {kind}" for kind, count in self.errors.most_common())
         line = f"no row could be answered ({self.error} of {self.n} failed: {kinds}): {reason}"
-        return f"{line.rstrip('.')}. {self.remedy()}" if self.refused else line
+        if not self.refused:
+            return line
+        advised = all(f"%infer key {provider}." in line for provider in self.refused)  # the reason ends with it, for one provider
+        return f"{line.rstrip('.')}. {'Then: %infer run --only failed' if advised else self.remedy()}"
 
     def remedy(self) -> str:
         """What to do about the failures: a key that was refused is set anew first."""

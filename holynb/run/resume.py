@@ -69,9 +69,7 @@ def failed_again(name: str | None = None, options: Mapping[str, Any] | None = No
     rows, targets = run.plan.rows, run.plan.targets
     endpoints = reached([e.route for e in targets.endpoints], targets.given or run.route, chosen)  # another --fallback may be given now
     check_prices(endpoints, chosen)
-    # An address that has changed since is held against the user's trust again.
-    same = {e.route for e in endpoints if e in targets.endpoints and e.route in targets.secrets}
-    secrets = {e.route: targets.secrets[e.route] if e.route in same else keys.resolve(e) for e in endpoints}
+    secrets = {e.route: keys.resolve(e) for e in endpoints}  # anew: the one of then may have been refused, or its address changed
     kept = logged_rows.chosen(run.rows(), _is_good)
     requests = attaching.renewed(rows.requests, kept) if has_attachments(rows.requests) else rows.requests
     long, notes = long_rows(requests, endpoints, chosen, secrets)
@@ -97,7 +95,12 @@ def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:
         source, into = out_input.again(record.spec, record.n)
         chosen = replace(chosen, into=into) if source is not None else replace(chosen, out=None)
         if source is None:
-            out_notes = [f"{stored_options['out']} has the columns of an input that the run log does not: its own cell completes it."]
+            out_notes = [
+                (
+                    f"{stored_options['out']} has the columns of an input that the run log does not: run the cell again, it sends nothing twice "
+                    "and completes the file."
+                )
+            ]
     held_to = schema.load(record.spec["schema"]) if "schema" in record.spec else None
     first, given = settings.route(record.route), settings.route(record.spec.get("given") or record.route)
 

@@ -381,7 +381,7 @@ def test_what_has_run_once_is_started_again_by_the_line_that_started_it(
 
 def test_missing_extras_name_the_command(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "torch" else object())
-    with pytest.raises(BadRoute, match=r"needs torch: pip install 'holynb\[local\]'"):
+    with pytest.raises(BadRoute, match=r"needs torch: pip install 'holynb\[local\]'. Or ask a provider: %%infer openai/"):
         pools.start(model)
 
 

@@ -10,9 +10,10 @@ import pytest
 from servers.exact import Asked, Exact, Step, reply
 
 import holynb
-from holynb.config import Options, settings
-from holynb.errors import BadOption
-from holynb.run import bench, plan, resume
+from holynb.config import Options, keys, settings
+from holynb.errors import BadOption, InferError
+from holynb.run import Run, bench, plan, resume
+from holynb.secret import Secret
 from holynb.ui.commands import preview
 
 pytestmark = pytest.mark.usefixtures("keyed")
@@ -164,3 +165,30 @@ def test_a_bench_asks_only_the_provider_of_its_first_route_there(places: Places,
     assert [e.base_url for e in again.targets.endpoints] == [places.other.base, places.typed.base] * 2
     assert not any("gw-" in str(a.headers) for a in places.other.asked)
     assert not places.default.asked
+
+
+@pytest.mark.parametrize("typed", [True, False])
+def test_failed_rows_go_again_with_the_key_that_is_set_since(typed: bool, monkeypatch: pytest.MonkeyPatch):
+    right = "sk-0123456789-the-right-one"
+
+    def held_to(asked: Asked, number: int) -> Sequence[Step]:
+        if right in str(asked.headers):
+            return answer(asked, number)
+        return [reply({"error": {"message": "Incorrect API key", "type": "invalid_request_error", "code": "invalid_api_key"}}, 401)]
+
+    with Exact(held_to) as server:
+        settings.override(provider={"openai": {"base": server.base}})
+        try:
+            run = holynb.infer(PROMPTS, "openai/first", cache=False, retries=0)
+            with pytest.raises(InferError) as refused:
+                run.wait(60)
+            assert str(refused.value).count("%infer key openai") == 1
+            assert str(refused.value).endswith("set it with %infer key openai. Then: %infer run --only failed")
+            if typed:
+                keys.remember(settings.endpoint(settings.route("openai/first")), Secret(right, "OPENAI_API_KEY"))
+            else:
+                monkeypatch.setenv("OPENAI_API_KEY", right)
+            assert Run(resume.failed_again()).start().wait(60).summary().ok == len(PROMPTS)
+        finally:
+            keys.forget()
+            settings.reset()

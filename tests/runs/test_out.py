@@ -175,7 +175,7 @@ def test_the_log_alone_completes_what_it_knows(tmp_path: Path) -> None:
     source.write_text("what\r\nthree\r\nfour\r\n\r\n", encoding="utf-8")
     plan = resume.resumed("filed")
     assert plan.options.out is None
-    assert "its own cell completes it" in plan.notes[0]
+    assert "run the cell again, it sends nothing twice and completes the file" in plan.notes[0]
 
 
 CHILD = """

@@ -82,7 +82,9 @@ def test_a_file_that_is_not_ours_keeps_no_batch_from_being_collected(server: Bat
     (day, why_day), (night, why_night) = sorted([lines[:2], lines[2:]])  # two runs of one second come in any order
     assert day.startswith("run day on openai/gpt-6-luna: 2 of 2 rows.") and night.startswith("run night on openai/gpt-6-luna: 2 of 2 rows.")
     assert "this file was changed since run night wrote it" in why_night and out.read_text(encoding="utf-8") == "mine"
-    assert why_day.endswith("has the columns of an input that the run log does not: its own cell completes it.")
+    assert why_day.endswith(
+        "has the columns of an input that the run log does not: run the cell again, it sends nothing twice and completes the file."
+    )
     holynb.infer("{{ a }}", "openai/gpt-6-luna", df=df, batch=True, name="day", out=str(of_table)).wait(60)
     assert pd.read_csv(of_table)["status"].tolist() == ["ok", "ok"]
 

@@ -30,6 +30,8 @@ class Work:
         where = f"{self.name} and holynb.last" if self.name else "holynb.last"
         rows = f"{summary.n:,} row{'s are' if summary.n != 1 else ' is'}"
         again = f"%infer resume {self.run.name or self.run.id} sends the rest."
+        if self.name:  # the line's value is the whole frame: without a name before it, the variable stays as it is
+            again = f"{self.name} = %infer resume {self.run.name or self.run.id} sends the rest, and so does the cell, run again."
         return f"Interrupted: {summary.ok:,} of {rows} answered and kept in {where}. {again}"
 
 
