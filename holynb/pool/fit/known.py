@@ -1,7 +1,7 @@
 """Hub ids → the sizes in their config.json, for a plan without files: models that people ask for. Knows names and numbers.
 
-Those of Qwen3, gpt-oss-20b and Gemma 3 12B stand in the tests and benchmarks, too. The others (Llama, Gemma 3 27B, Mistral, Mixtral, Phi-4,
-gpt-oss-120b) were written down without their files at hand, and give the published sizes within a hundredth. A config.json that is here decides.
+Those of Qwen3, gpt-oss-20b and Gemma 3 12B stand in the tests and benchmarks, too. The others (Llama, Gemma 3 27B, Mistral, Phi-4 and
+gpt-oss-120b) were written down without their files at hand, and give the published sizes within a hundredth. A config.json decides.
 """
 
 from __future__ import annotations
