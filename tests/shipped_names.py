@@ -15,6 +15,8 @@ from holynb.types import Route
 ROOT = Path(__file__).resolve().parent.parent
 #: The tables themselves name what has ended, some of them by patterns.
 TABLES = ("models.toml", "prices.toml", "prompt_caches.toml", "embedding_models.toml")
+#: Ids of files on the hub, not routes: openai publishes weights under its own name.
+HUB_IDS = "holynb/pool/fit/known.py"
 PROVIDERS = tuple(name for name, p in providers.table().items() if p.key and not p.key_optional)
 NAME = re.compile(rf"(?<![\w./-])({'|'.join(PROVIDERS)})/([A-Za-z0-9][\w.:/-]*\w)")
 
@@ -28,7 +30,7 @@ def named(root: Path = ROOT) -> Iterator[tuple[str, Route]]:
         *(root / "holynb").rglob("*.py"),
         *(root / "holynb").rglob("*.toml"),
     ]
-    for path in sorted(p for p in texts if p.name not in TABLES):
+    for path in sorted(p for p in texts if p.name not in TABLES and p != root / HUB_IDS):
         for provider, model in NAME.findall(path.read_text("utf-8")):
             if any(c.isdigit() for c in model):  # else it is a path: openai/deployments
                 yield str(path.relative_to(root)), Route(provider, model)
