@@ -65,4 +65,5 @@ def _finite(whole: bytes) -> bool:
     """Whether every number is one: a sum is not finite where one of its parts is not. Nothing of float32 overflows it."""
     import numpy as np
 
-    return math.isfinite(float(np.frombuffer(whole, "<f4").sum(dtype=np.float64)))
+    with np.errstate(invalid="ignore"):  # one infinity less another is no number, and no reason to warn
+        return math.isfinite(float(np.frombuffer(whole, "<f4").sum(dtype=np.float64)))

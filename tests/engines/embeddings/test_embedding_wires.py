@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from google import genai
 from google.genai import types as google
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from openai import AzureOpenAI, OpenAI
 from servers import aws
@@ -184,6 +184,7 @@ def test_numbers_and_base64_are_the_same_bytes(rows: list[list[float]]) -> None:
     assert vectors.packed(rows) == vectors.packed(coded) == tuple(np.array(r, "<f4").tobytes() for r in rows)
 
 
+@example([3.4028235677973366e38, -3.4028235677973366e38])
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(max_size=9), lambda x: st.lists(x, max_size=3), max_leaves=6))
 @settings(max_examples=80)
 def test_whatever_else_is_a_fault(value: Any) -> None:
