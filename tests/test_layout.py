@@ -269,7 +269,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "magic",
     ),
     "holynb.ui.cell": (
-        "bridge | candidates | displayhook | grammar | question | scope | transform | wait | wirefields",
+        "bridge | candidates | displayhook | grammar | question | renewed | scope | transform | wait | wirefields",
         "complete | host | sidecar | views",
         "pending | rundisplay | said | shown",
     ),

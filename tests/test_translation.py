@@ -132,10 +132,8 @@ def test_what_ends_a_run_is_said_in_korean() -> None:
     assert "다음 단계: %infer key openai" in both
     assert said("7 of 200 failed: 5 timeout, 2 content_filter. %infer run --only failed").startswith("200개 행 중 7개 실패")
     assert said("Interrupted: 3 of 7 rows are answered and kept in holynb.last. %infer resume r1 sends the rest.").startswith("중단됨")
-    rest = "done = %infer resume r1 sends the rest, and so does the cell, run again."
-    assert (
-        "done = %infer resume r1" in said(f"Interrupted: 3 of 7 rows are answered and kept in done and holynb.last. {rest}").split(" (")[0]
-    )
+    rest = "%infer resume r1 sends the rest and fills done, and so does the cell, run again."
+    assert "done을(를)" in said(f"Interrupted: 3 of 7 rows are answered and kept in done and holynb.last. {rest}").split(" (")[0]
     assert translation.say("1 ok\n3 of 4 failed: 3 auth. %infer run --only failed").startswith("1 ok\n4개 행 중 3개 실패")
     assert InferError(refused)._render_traceback_() == [f"InferError: {said(refused)}"]
     column = "There is no column or variable 'txt' for {{ txt }}. Did you mean text? --raw sends the body untouched."

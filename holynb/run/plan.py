@@ -82,7 +82,7 @@ class Continued:
 class Plan:
     """Everything a run needs. `schema`: what answers are held to; `notes`: for a person to read. `keys` follow from the rest.
 
-    `labels`: what answers are compared with; `judge`: who grades them.
+    `labels`: what answers are compared with; `judge`: who grades them. `variable`: the notebook's, which the cell gives its result.
     """
 
     rows: Rows
@@ -93,6 +93,7 @@ class Plan:
     notes: Sequence[str] = ()
     labels: labels.Labels | None = None
     judge: judge.Judge | None = None
+    variable: str | None = None
     keys: RequestKeys = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

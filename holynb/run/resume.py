@@ -84,8 +84,12 @@ def failed_again(name: str | None = None, options: Mapping[str, Any] | None = No
 
 
 def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:
-    """A plan made from the log alone: the run's own requests on their own routes (`%infer resume RUN`)."""
+    """A plan made from the log alone: the run's own requests on their own routes (`%infer resume RUN`).
+
+    Of a run of this session its input goes along, so that the value is what its cell would have given.
+    """
     record = stored(name)
+    here = session.find(record.id)
     stored_options = {
         k: v for k, v in record.spec.get("options", {}).items() if k not in ("only", "resume", "into", "file", "where", "limit")
     }
@@ -101,6 +105,11 @@ def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:
                     "and completes the file."
                 )
             ]
+    given_table = None
+    if source is None and here is not None and chosen.out is None:
+        source, given_table = here.plan.rows.source, here.plan.rows.given
+        chosen = replace(chosen, into=here.plan.options.into)
+    variable, unfilled = _variable(record, lacks_input=chosen.into is None and "into" in record.spec.get("options", {}))
     held_to = schema.load(record.spec["schema"]) if "schema" in record.spec else None
     first, given = settings.route(record.route), settings.route(record.spec.get("given") or record.route)
 
@@ -129,22 +138,35 @@ def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:
     graded = judge.of(chosen, held_to, traits)
     endpoints = reached(list(dict.fromkeys([first, *routes, *([graded.route] if graded else [])])), given, chosen)
     check_prices(endpoints, chosen)
-    index = frame.restore_index(rows.labels, record.spec.get("index"))
-    if "index" not in record.spec and (chosen.compare or chosen.samples) and getattr(index, "nlevels", 1) > 2:  # an older log
+    index = frame.restore_index(rows.labels, record.spec.get("index")) if here is None else here.plan.rows.index
+    if (
+        here is None and "index" not in record.spec and (chosen.compare or chosen.samples) and getattr(index, "nlevels", 1) > 2
+    ):  # an older log
         index.names = [*index.names[:-2], "asked_route", "sample"]
     secrets = {e.route: keys.resolve(e) for e in endpoints}
     long, notes = long_rows(requests, endpoints, chosen, secrets)
     attached = requests if chosen.attach else attaching_rows(requests)
     return Plan(
-        Rows(rows.prompts, requests, index, source, long=long, origin=None if source is None else record.spec.get("input")),
+        Rows(rows.prompts, requests, index, source, long, given_table, None if source is None else record.spec.get("input")),
         Targets(endpoints, secrets, given, escalate=escalate),
         chosen,
         Continued(record.id),
         held_to,
-        [*out_notes, *notes, *attaching.notes(attached, chosen, _answered(record, requests)), *route_notes(endpoints, requests)],
+        [*out_notes, *unfilled, *notes, *attaching.notes(attached, chosen, _answered(record, requests)), *route_notes(endpoints, requests)],
         stored_labels(chosen, rows.expected, record.n, held_to),
         graded,
+        variable,
     )
+
+
+def _variable(record: RunRecord, *, lacks_input: bool) -> tuple[str | None, list[str]]:
+    """The variable that the run's cell fills, None where its value cannot be made whole, and then why not."""
+    variable = record.spec.get("variable")
+    if variable is None or not lacks_input:
+        return variable, []
+    return None, [
+        f"{variable} stays as it is: the columns of its input are not in the run log. Run its cell again; it sends nothing twice."
+    ]
 
 
 def _answered(record: RunRecord, requests: Sequence[Request | None]) -> Collection[int]:

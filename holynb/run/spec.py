@@ -34,6 +34,8 @@ def record(run: SessionRun) -> RunRecord:
             spec["input"] = plan.rows.origin or out_input.origin(plan.options, run.id)
     if plan.rows.index is not None:
         spec["index"] = frame.index_spec(plan.rows.index)
+    if plan.variable is not None:
+        spec["variable"] = plan.variable
     return RunRecord(run.id, run.name, str(plan.route), run.n, run.started, spec=spec)
 
 

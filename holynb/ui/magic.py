@@ -17,7 +17,7 @@ from traitlets.config import Configurable
 from holynb.config import Options
 from holynb.errors import BadPrompt, HolynbError, InferError, Interrupted, UserError
 from holynb.translation import choose, say
-from holynb.ui.cell import LineStep, Work, complete, displayhook, grammar, scope, transform
+from holynb.ui.cell import LineStep, Work, complete, displayhook, grammar, renewed, scope, transform
 from holynb.words import KEY_SHAPES, clean
 
 if TYPE_CHECKING:
@@ -137,13 +137,16 @@ class InferMagic(Configurable):
         from holynb.ui.cell import rundisplay, views
         from holynb.ui.live import memory, servers
 
+        plan = plan if name is None else replace(plan, variable=name)
+        renewal = renewed.of(self.shell, plan) if name is None else None
         run = Run(self._with_streaming(plan)).start()
         memory.watch(run)
         servers.watch(run)
-        if plan.options.bg:
-            return rundisplay.hand_over(run, name, self.shell, shown=not plan.options.quiet and show != "none")
         quiet = plan.options.quiet
-        return Work(run, views.select_view(self.shell, quiet=quiet), name, "none" if quiet else show, plan.options.debug)
+        if plan.options.bg:
+            line = renewal.follow(self.shell, run) if renewal else ""
+            return rundisplay.hand_over(run, name, self.shell, shown=not quiet and show != "none", line=line)
+        return Work(run, views.select_view(self.shell, quiet=quiet), name, "none" if quiet else show, plan.options.debug, renewal)
 
     def _with_streaming(self, plan: Plan) -> Plan:
         """Stream a single prompt if a user is there to see it, unless the cell sets `--stream`."""
@@ -166,15 +169,19 @@ class InferMagic(Configurable):
         run = work.run
         if run.batch.accepted and not run.done and not state.interrupts:
             work.page.end({})
-            return rundisplay.hand_over(run, work.name, self.shell, shown=work.show != "none")
+            line = work.renewal.follow(self.shell, run) if work.renewal else ""
+            return rundisplay.hand_over(run, work.name, self.shell, shown=work.show != "none", line=line)
         frame = run.value()
         if work.name is not None:
             self.shell.push({work.name: frame})
         failure = _failure(run)
+        line = work.renewal.fill(self.shell, run, frame) if work.renewal and (failure is None or state.interrupts) else ""
         if isinstance(failure, UserError) or (failure is not None and (run.n == 1 or report.of(run).failed_alike)):
             # Nothing was sent, or the error is that of all rows: there is nothing else to show.
             work = replace(work, show="none")
         text = self._show(work, state, returned=work.name is None and not state.interrupts and failure is None)
+        if line and work.show != "none":
+            print(say(line))
         if state.interrupts:
             raise Interrupted(work.interrupted(), run)
         if failure is not None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from holynb.run import Run
+    from holynb.ui.cell.renewed import Renewal
     from holynb.ui.cell.views import PageView
     from holynb.ui.cell.wait import WaitState
 
@@ -16,13 +17,14 @@ __all__ = ["LineStep", "Work"]
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A run that a cell waits for, and how its value is bound and shown."""
+    """A run that a cell waits for, and how its value is bound and shown. `renewal`: the variable of the cell that it goes on with."""
 
     run: Run
     page: PageView
     name: str | None = None
     show: str = "all"
     debug: bool = False
+    renewal: Renewal | None = None
 
     def interrupted(self) -> str:
         """The error message of its cell when it was interrupted."""
@@ -30,8 +32,8 @@ class Work:
         where = f"{self.name} and holynb.last" if self.name else "holynb.last"
         rows = f"{summary.n:,} row{'s are' if summary.n != 1 else ' is'}"
         again = f"%infer resume {self.run.name or self.run.id} sends the rest."
-        if self.name:  # the line's value is the whole frame: without a name before it, the variable stays as it is
-            again = f"{self.name} = %infer resume {self.run.name or self.run.id} sends the rest, and so does the cell, run again."
+        if self.name:
+            again = f"%infer resume {self.run.name or self.run.id} sends the rest and fills {self.name}, and so does the cell, run again."
         return f"Interrupted: {summary.ok:,} of {rows} answered and kept in {where}. {again}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from holynb.translation import say
 from holynb.ui.cell import displayhook, views
 from holynb.ui.cell.wait import WaitState
 from holynb.ui.live import timer
@@ -48,8 +49,10 @@ def show(run: Run, shell: Any) -> None:
     timer.repeat(page.interval_s, step)
 
 
-def hand_over(run: Run, name: str | None, shell: Any, *, shown: bool) -> Run | None:
-    """A run that goes on as what its cell gives: bound to `name`, or returned, for its display to show it."""
+def hand_over(run: Run, name: str | None, shell: Any, *, shown: bool, line: str = "") -> Run | None:
+    """A run that goes on as what its cell gives: bound to `name`, or returned, for its display to show it. `line`: said beside it."""
+    if line and shown:
+        print(say(line))
     if name is None:
         if not shown:
             displayhook.replace_display(shell, run)
