@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib.util
+import inspect
 import json
 import os
 import shutil
@@ -159,21 +160,62 @@ def hide(folder: str) -> bool:
     )
 
 
+def be_patient(seconds: float = 240.0) -> None:
+    """Have Ray wait for a machine that does much else: its own limits of 15 and 30 s are fixed.
+
+    A raylet ends where it does not soon find its agents' ports, which are written down here for it: they are known. Whoever starts a node
+    gives up where it is not soon in the cluster's list.
+    """
+    from ray._private import services
+
+    start_raylet, get_node = services.start_raylet, services.get_node
+
+    def with_ports(*args: Any, **more: Any) -> Any:
+        given = inspect.signature(start_raylet).bind(*args, **more).arguments
+        for name in AGENT_PORTS:
+            Path(given["session_dir"], f"{name}_{given['node_id']}").write_text(str(given[name]), "ascii")
+        return start_raylet(*args, **more)
+
+    def waits(*args: Any) -> Any:
+        until = time.monotonic() + seconds
+        while True:
+            try:
+                return get_node(*args)
+            except RuntimeError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.2)
+
+    services.start_raylet, services.get_node = with_ports, waits
+
+
+def wait_answers(address: str, port: int, seconds: float) -> None:
+    """Wait until somebody listens there: clients are taken by a process that comes last."""
+    until = time.monotonic() + seconds
+    while True:
+        with contextlib.suppress(OSError):
+            return socket.create_connection((address, port), 5).close()
+        if time.monotonic() > until:
+            raise TimeoutError(f"nobody listens at {address}:{port}")
+        time.sleep(0.2)
+
+
 def main(count: int, cpus: int, port: int) -> None:
     """The cluster's own process."""
     hides = hide(os.environ["HIDDEN"]) if "HIDDEN" in os.environ else False
+    be_patient()
     from ray.cluster_utils import Cluster
 
     def sizes(number: int) -> dict[str, Any]:
         address = ADDRESS.format(number + 2)
-        # Ports that an agent chooses itself its raylet waits for, 30 s, and on a busy machine in vain.
         ports = dict(zip(AGENT_PORTS, free_ports(address, len(AGENT_PORTS)), strict=True))
         return {"object_store_memory": 80 * 2**20, "include_dashboard": False, "node_ip_address": address, **ports}
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "ray_client_server_port": port, **sizes(0)})
     nodes: list[Any] = [cluster.head_node]
     nodes += [cluster.add_node(wait=False, num_cpus=cpus, **sizes(number + 1)) for number in range(count)]
-    cluster.wait_for_nodes(120)
+    cluster.wait_for_nodes(240)
+    wait_answers(ADDRESS.format(2), port, 240)
 
     def tell(value: Any = None) -> None:
         raylets = [n.all_processes["raylet"][0].process.pid if n is not None and "raylet" in n.all_processes else 0 for n in nodes]
