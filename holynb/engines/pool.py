@@ -16,7 +16,7 @@ from holynb.engines import entry, poolwire
 from holynb.engines.http import Client, Reply
 from holynb.engines.meter import Meter
 from holynb.engines.poolwire import NO_MEMORY, PoolEnding, StreamFold
-from holynb.errors import BadRoute, Fault, NotRunning, closest
+from holynb.errors import BadRoute, Fault, NotRunning
 from holynb.pools import PoolInfo
 from holynb.types import Delta, Done, Endpoint, Request, Secret, Timeouts
 from kernels_support.jupyter import files, shortage
@@ -70,15 +70,8 @@ class Pool:
             if info is None and self._pool_name == pools.EMBEDDED:
                 info = await asyncio.to_thread(pools.start, self._pool_name, notice=tell, wait=False)
             if info is None:
-                raise NotRunning(await asyncio.to_thread(self._not_running))
+                raise NotRunning(await asyncio.to_thread(pools.not_running, self._pool_name))
             await self._until_ready(info, notice)
-
-    def _not_running(self) -> str:
-        """The message that no such pool runs, with a suggestion where a pool or model has a similar name."""
-        could = {pools.EMBEDDED: None, **{word: None for p in pools.listing() for word in (p.name, p.model)}}
-        near = closest(self._pool_name, could)
-        near, start = (near.replace("mean ", "mean pool/"), "If not, start") if near else ("", "Start")
-        return f"{self.endpoint.route} is not running.{near} {start} it: {pools.start_command(self._pool_name)}"
 
     async def send(self, request: Request, timeouts: Timeouts) -> AsyncGenerator[Delta | Done, None]:
         """Deltas and then Done. Where the request is not streamed, its Deltas are empty. Raises Fault."""

@@ -1,6 +1,6 @@
 """The client's side of local pools: start, find, status, logs. Reaches a pool through its socket alone."""
 
-from holynb.pools.client import end_reason, find, find_status, gauges, listing, logs, start_command, status, stop
+from holynb.pools.client import end_reason, find, find_status, gauges, listing, logs, not_running, start_command, status, stop
 from holynb.pools.deploy import deploy
 from holynb.pools.info import PoolInfo
 from holynb.pools.launch import plan, start
@@ -18,6 +18,7 @@ __all__ = [
     "gauges",
     "listing",
     "logs",
+    "not_running",
     "plan",
     "start",
     "start_command",

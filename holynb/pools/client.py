@@ -16,11 +16,12 @@ from holynb.errors import BadRoute, closest
 from holynb.events import Gauge
 from holynb.pools import logfiles, on_ray
 from holynb.pools.info import PoolInfo, rank_logs, read_status
+from holynb.pools.options import EMBEDDED
 from kernels_support.jupyter import rendezvous, shortage, socketdir
 from kernels_support.jupyter.rendezvous import Record
 from kernels_support.jupyter.supervisor import Child, tail
 
-__all__ = ["end_reason", "find", "find_status", "gauges", "listing", "logs", "start_command", "status", "stop"]
+__all__ = ["end_reason", "find", "find_status", "gauges", "listing", "logs", "not_running", "start_command", "status", "stop"]
 
 Notice = Callable[[str], None]
 
@@ -153,6 +154,13 @@ def _require(name: str, *, wanted: bool = True) -> Record:
     others = f"Running: {', '.join(f'pool/{n}' for n in running)}." if running else "No pool is running."
     advice = f"Start it: {start_command(name)}" if wanted else others
     raise BadRoute(f"There is no running pool {name!r}.{closest(name, running)} {advice}")
+
+
+def not_running(name: str) -> str:
+    """The message that no such pool runs, with a suggestion where a pool or model has a similar name."""
+    near = closest(name, {EMBEDDED: None, **{word: None for p in listing() for word in (p.name, p.model)}})
+    near, start = (near.replace("mean ", "mean pool/"), "If not, start") if near else ("", "Start")
+    return f"pool/{name} is not running.{near} {start} it: {start_command(name)}"
 
 
 def reap() -> None:

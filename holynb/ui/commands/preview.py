@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from holynb import attachments
-from holynb.config import keys, models
+from holynb import attachments, pools
+from holynb.config import keys, models, settings, suggest
 from holynb.pricing import prices
 from holynb.run import assembly, attaching, pack, prompt_cache, quote, reservation
 from holynb.run.batch import marks
@@ -39,11 +39,13 @@ def text(plan: Plan) -> str:
         f"{counted(skipped, 'row')} empty after rendering, and would be skipped." if skipped else "",
         attaching.wrong_line(requests),
         *_address_lines(plan),
+        *_unknown_models(plan, forecast),
         *(
             f"Key{f' of {e.route.provider}' if len(plan.targets.endpoints) > 1 else ''}: {keys.describe_source(e).removeprefix('key in ')}."
             for e in _endpoint_per_provider(plan)
         ),
         *_estimate_lines(forecast, plan),
+        reservation.coverage(plan, forecast),
         reservation.line(plan, forecast.due),
         (marks if plan.options.batch else prompt_cache).line(plan, forecast.due, assembly.validator(plan)),
         *_ages(plan),
@@ -72,6 +74,18 @@ def _address_lines(plan: Plan) -> list[str]:
     """Where the requests of each route go, where there are several."""
     endpoints = plan.targets.endpoints
     return [f"{e.route} goes to {_address(e)}." for e in endpoints] if len(endpoints) > 1 else []
+
+
+def _unknown_models(plan: Plan, forecast: Quote) -> list[str]:
+    """Of models that may be misspelt, the nearest known one, where the price's line does not say it; and of pools that do not run."""
+    known, lines = settings.providers(), []
+    for endpoint in plan.targets.endpoints:
+        route = endpoint.route
+        if endpoint.wire == "pool":
+            lines.append("" if route.model == pools.EMBEDDED or pools.find(route.model) else pools.not_running(route.model))
+        elif route not in forecast.estimate.unpriced and (near := suggest.model(route, known)):
+            lines.append(f"{route} is none of the known models of {route.provider}.{near}")
+    return lines
 
 
 def _address(endpoint: Endpoint) -> str:

@@ -141,3 +141,47 @@ def test_a_budget_that_holds_few_rows_because_the_model_thinks_is_told() -> None
 )
 def test_where_thinking_holds_nothing_back_nothing_is_said(route: str, budget: float | None, options: dict[str, object]) -> None:
     assert row(route, budget, **options) == ""  # type: ignore[arg-type]
+
+
+def coverage(route: str, budget: float, rows: int, **options: object) -> str:
+    lines = dry_run("\n".join(f"row {i}" for i in range(rows)), route, budget=budget, lines=True, dry_run=True, **options).splitlines()
+    return next((line for line in lines if line.startswith("Budget")), "")
+
+
+@pytest.mark.usefixtures("home", "no_project")
+def test_a_dry_run_says_how_many_rows_a_budget_covers() -> None:
+    """By hand: `row 0` is 5 bytes and 64 tokens beside, at $0.4 a million; 100 tokens at $1.6: $0.0001876 a row."""
+    assert coverage("openai/gpt-4.1-mini", 1, 10, max_tokens=100) == "Budget: $1.00 covers all 10 rows, which cost $0.0019 at worst."
+    short = "Budget: $0.0010 is sure to cover 5 of 10 rows: at worst $0.00019 each, $0.0019 in all. What it does not cover is not sent."
+    assert coverage("openai/gpt-4.1-mini", 0.001, 10, max_tokens=100) == short
+    assert coverage("openai/gpt-4.1-mini", 0.0001, 1, max_tokens=100).startswith("Budget: $0.00010 is sure to cover 0 of 1 row:")
+    assert coverage("pool/smollm2-135m", 1, 2) == ""
+    assert coverage("sim/echo", 0.0001, 4, judge="sim/echo").startswith("Budget: $0.00010; the whole may cost $")
+
+
+@pytest.mark.usefixtures("home", "no_project")
+def test_with_answers_like_them_it_says_what_is_likely() -> None:
+    """Answers of sim/echo are as long as their prompt, far below --max-tokens."""
+    rows = [f"Which department is this for? row {i}" for i in range(60)]
+    holynb.infer(rows[:10], "sim/echo", max_tokens=100).wait(20)
+
+    def told(budget: float) -> str:
+        return dry_run("\n".join(rows), "sim/echo", budget=budget, lines=True, dry_run=True, max_tokens=100)
+
+    assert " With answers as long as those so far it covers all 50 rows. " in told(0.04)
+    assert (
+        "is sure to cover 2 of 50 rows: at worst $0.0010 each, $0.050 in all. With answers as long as those so far it covers 19 rows."
+        in told(0.0025)
+    )
+    assert " With answers as long as those so far it covers 0 rows. " in told(0.0001)
+
+
+@pytest.mark.usefixtures("home", "no_project")
+def test_a_misspelt_model_is_suggested_whether_it_seems_to_have_a_price_or_not() -> None:
+    assert dry_run("x", "openai/gpt-6-lunna", dry_run=True).count("Did you mean openai/gpt-6-luna?") == 1
+    assert dry_run("x", "openai/gpt-6-lunaa", dry_run=True).count("Did you mean openai/gpt-6-luna?") == 1, (
+        "what begins like a model has its price"
+    )
+    assert "Did you mean" not in dry_run("x", "openai/gpt-6-luna-2026-11-01", dry_run=True)
+    assert "pool/smollm2-135mm is not running. Did you mean pool/smollm2-135m? If not, start it: " in dry_run("x", "pool/smollm2-135mm")
+    assert "not running" not in dry_run("x", "pool/smollm2-135m")
