@@ -256,6 +256,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "holynb.schema": (
         "keywords",
         "drafts",
+        "validators",
         "normalize",
         "schema",
     ),

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from holynb.errors import BadOption, closest
+from holynb.schema import validators
 from holynb.schema.drafts import beside, modern
 from holynb.schema.keywords import KEYWORDS, SUBSCHEMA_KEYWORDS, SUBSCHEMA_LIST_KEYWORDS, SUBSCHEMA_MAP_KEYWORDS, subschemas
 from holynb.words import an
@@ -72,11 +73,10 @@ def resolve(source: Any, where: str) -> Mapping[str, Any]:
 
 
 def _check_schema(document: Mapping[str, Any], where: str) -> None:
-    from jsonschema import Draft202012Validator, SchemaError
-
+    jsonschema = validators.library()
     try:
-        Draft202012Validator.check_schema(document)
-    except SchemaError as exc:
+        jsonschema.Draft202012Validator.check_schema(document)
+    except jsonschema.SchemaError as exc:
         at = ".".join(str(p) for p in exc.absolute_path)
         raise BadOption(f"{where} is not a JSON Schema{f' at {at}' if at else ''}: {exc.message[:200]}.") from None
 
@@ -169,9 +169,8 @@ def is_nullable(node: Any) -> bool:
 
 
 def validator(document: Mapping[str, Any]) -> Any:
-    from jsonschema import Draft202012Validator, FormatChecker
-
-    return Draft202012Validator(document, format_checker=FormatChecker(FORMATS))
+    jsonschema = validators.library()
+    return jsonschema.Draft202012Validator(document, format_checker=jsonschema.FormatChecker(FORMATS))
 
 
 def columns(document: Mapping[str, Any]) -> Iterator[Column]:
