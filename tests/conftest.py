@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import math
 import os
 import shutil
@@ -24,12 +25,32 @@ LOCAL = ("127.", "::1", "localhost", "0.0.0.0", "::ffff:127.")
 # Threads of torch that wait take a core away from whatever else runs: read when torch loads, here and in each process that a test starts.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+# An image that keeps no compiled Python would have each of a thousand processes, and each of three workers, compile all that it imports: half of most starts.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 with suppress(ImportError):  # a machine that tries the kernels alone needs none of it
     import hypothesis
 
     # How long an example takes is up to what else the machine does: a test that asserts a time would fail for that alone.
     hypothesis.settings.register_profile("any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
     hypothesis.settings.load_profile("any machine")
+
+with suppress(ImportError):
+    from holynb.schema import validators
+
+    validators.library()  # before nbformat and others load jsonschema with the grammar that it makes
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Ten thousand tests and the modules that they need stay: to look through them for garbage, again and again, finds none."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import gc
 import socket
-from collections.abc import Iterator
 
 import pytest
 from servers.exact import Exact, reply
 
 
 @pytest.fixture
-def nothing_older() -> Iterator[None]:
+def nothing_older() -> None:
     """What was there before is out of the collector's sight: looking at all that hundreds of tests have loaded takes it seconds."""
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.mark.usefixtures("nothing_older")
