@@ -20,7 +20,7 @@ from layout import ROOT, Function, Module, containers, cycles, imports_of_all_ki
 #: beside it in one layer it may not. Imports inside functions and for types alone count too. A new module needs a place here.
 LAYERS: dict[str, tuple[str, ...]] = {
     "holynb": (
-        "attached | bounded | cache_mark | efforts | identity | loop | no_proxy | port_tokens | quality | secret | spool | thoughts | timeouts | translation | units | usage | words",
+        "attached | bounded | cache_mark | efforts | identity | loop | no_proxy | port_tokens | port_usage | quality | secret | spool | thoughts | timeouts | translation | units | usage | words",
         "faults",
         "errors",
         "poolfields",
@@ -477,7 +477,7 @@ def test_what_decides_in_the_pool_needs_no_torch() -> None:
 
 def test_the_pool_stands_on_the_ground() -> None:
     """Its processes share with the rest only the nouns and what starts them: everything else goes through a socket."""
-    ground = ("bounded", "efforts", "errors", "no_proxy", "poolfields", "port_tokens", "thoughts", "types", "units")
+    ground = ("bounded", "efforts", "errors", "no_proxy", "poolfields", "port_tokens", "port_usage", "thoughts", "types", "units")
     allowed = ("holynb.pool", "kernels_support", *(f"holynb.{name}" for name in ground))
     inside = [m for m in modules() if under(m.name, "holynb.pool")]
     assert not [

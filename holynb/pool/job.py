@@ -57,6 +57,7 @@ class Job:
     `logprobs`: alternatives whose log probability is emitted with each token and its own, before anything changed the logits; None:
     no log probabilities. `prompt_logprobs`: those of the prompt's tokens, too. `thinking`: its grammar begins after it, and it may be
     ended; None: nothing depends on whether the row thinks. `pooling`: a vector is wanted instead of an answer, and how it is made.
+    `client`: whose it is, by the name of the token it came with; empty: the pool's owner's. Clients take turns.
     """
 
     id: int
@@ -75,6 +76,7 @@ class Job:
     prompt_logprobs: bool = False
     thinking: JobThinking | None = None
     pooling: str | None = None
+    client: str = ""
 
     @property
     def sequential(self) -> bool:

@@ -247,7 +247,15 @@ def job_from(values: Mapping[str, Any]) -> Job:
 
 
 #: Fields that few jobs have, with what all others have.
-_RARE: dict[str, Any] = {"stop_ids": (), "rules": None, "logprobs": None, "prompt_logprobs": False, "thinking": None, "pooling": None}
+_RARE: dict[str, Any] = {
+    "stop_ids": (),
+    "rules": None,
+    "logprobs": None,
+    "prompt_logprobs": False,
+    "thinking": None,
+    "pooling": None,
+    "client": "",
+}
 
 
 def _row(emit: Emit) -> list[Any]:

@@ -114,8 +114,12 @@ class Routes(EmbeddingRoutes):
         prompts, grammar = await self._service.encode(request, tokenizer), await self._grammar(request)
         jobs = self._service.jobs(request, prompts, tokenizer, grammar)
         longest = sum(len(job.ids) for job in jobs[:: request.n]) + sum(job.max_new for job in jobs)
-        hold = self._service.clients.hold(client, longest)
-        generations = self._service.submit(jobs)
+        hold = await self._service.clients.hold(client, longest)
+        try:
+            generations = self._service.submit(jobs, client)
+        except ApiError:
+            hold.settle(0)
+            raise
         echoes = [_echo(request, g, i // request.n, tokenizer) for i, g in enumerate(generations)]
         readers = [TextReader(g, tokenizer, request, echo) for g, echo in zip(generations, echoes, strict=True)]
         writers = [LogprobWriter(request, tokenizer, g.job.ids) for g in generations]

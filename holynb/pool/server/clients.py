@@ -8,29 +8,26 @@ after they change (`HOLYNB_HOME/pool-usage.sqlite`, 0600): a pool that is killed
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
-from contextlib import closing
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
-from holynb import port_tokens
+from holynb import port_tokens, port_usage
 from holynb.pool.server.apierror import ApiError
 from holynb.port_tokens import PortToken
 
 __all__ = ["Clients", "Hold"]
 
 _WRITE_AFTER_S = 1.0
+#: How long a writing waits for another pool's, seconds; and the last one.
+_LOCKED_S, _LOCKED_AT_END_S = 0.5, 5.0
 
 #: When a request may come again that only others under way hold up.
 _HELD_S = 2
-
-_TABLE = (
-    "CREATE TABLE IF NOT EXISTS used(day TEXT NOT NULL, name TEXT NOT NULL, tokens INTEGER NOT NULL, PRIMARY KEY(day, name)) WITHOUT ROWID"
-)
-_ADD = "INSERT INTO used VALUES(?, ?, ?) ON CONFLICT(day, name) DO UPDATE SET tokens = tokens + excluded.tokens"
 
 
 @dataclass(slots=True)
@@ -46,7 +43,9 @@ class Hold:
 
 
 class Clients:
-    """Used on the server's loop alone. `home`: None knows nobody."""
+    """Used on the server's loop alone, which never waits for a file: they are read and written in two threads, each in order. `home`: None
+    knows nobody. `close` at the end.
+    """
 
     def __init__(self, home: Path | None = None) -> None:
         self._home = home
@@ -54,21 +53,29 @@ class Clients:
         self._by_digest: dict[str, PortToken] = {}
         self._day = ""
         self._stored: dict[str, int] = {}
-        self._unwritten: dict[str, int] = {}
+        """Tokens of `_day` by name, as the file last had them."""
+        self._unwritten: dict[tuple[str, str], int] = {}
+        """Tokens by day and name."""
+        self._in_flight: dict[tuple[str, str], int] = {}
+        """As above, on their way into the file."""
         self._held: dict[str, int] = {}
-        self._writing: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._writing: asyncio.Task[None] | None = None
+        self._one_exchange = asyncio.Lock()
+        self._tokens_thread = ThreadPoolExecutor(1, "holynb-tokens")
+        self._usage_thread = ThreadPoolExecutor(1, "holynb-usage")
 
-    def name_of(self, key: bytes) -> str | None:
+    async def name_of(self, key: bytes) -> str | None:
         """Whose token this is; None: nobody's."""
-        self._read()
+        await self._read()
         token = self._by_digest.get(port_tokens.digest(key)) if key else None
         return token.name if token else None
 
-    def hold(self, name: str | None, tokens: int) -> Hold:
+    async def hold(self, name: str | None, tokens: int) -> Hold:
         """Let a request use up to `tokens`; None is the pool's owner, who has no limit. Raises ApiError 429 above the day's limit."""
         if name is None:
             return Hold(self, None, 0)
-        self._today()
+        await self._begin_day()
         limit = self._limit(name)
         used, held = self._used(name), self._held.get(name, 0)
         if limit is not None and used + tokens > limit:
@@ -81,68 +88,103 @@ class Clients:
         return Hold(self, name, tokens)
 
     def settle(self, hold: Hold, used: int) -> None:
+        """Count what a request did use, once; it counts for the day of its end."""
         if hold.name is None:
             return
-        self._today()
+        key = (_today(), hold.name)
         self._held[hold.name] -= hold.tokens
-        self._unwritten[hold.name] = self._unwritten.get(hold.name, 0) + used
+        self._unwritten[key] = self._unwritten.get(key, 0) + used
         hold.name = None
-        if self._writing is None:
-            self._writing = asyncio.get_running_loop().call_later(_WRITE_AFTER_S, self.write)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_WRITE_AFTER_S, self._write_soon)
+
+    async def refresh(self) -> None:
+        """Learn of tokens that were added or removed, and of a new day, for `figures`."""
+        await self._read()
+        if self._by_digest:
+            await self._begin_day()
 
     def figures(self) -> list[dict[str, Any]]:
         """Of each named token: name, used (tokens of today), per_day (None: without a limit)."""
-        self._read()
-        if self._by_digest:
-            self._today()
         return [{"name": t.name, "used": self._used(t.name), "per_day": t.tokens_per_day} for t in self._by_digest.values()]
 
-    def write(self) -> None:
+    async def write(self, wait_s: float = _LOCKED_S) -> None:
         """Add what is not written yet to the file, and learn what other pools have added."""
-        if self._writing is not None:
-            self._writing.cancel()
-            self._writing = None
-        if self._home is None or not self._day:
-            return
-        unwritten, self._unwritten = self._unwritten, {}
-        file = self._home / "pool-usage.sqlite"
-        try:
-            os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
-            with closing(sqlite3.connect(file, timeout=0.5, isolation_level=None)) as db:
-                db.execute(_TABLE)
-                db.executemany(_ADD, [(self._day, name, tokens) for name, tokens in unwritten.items() if tokens])
-                self._stored = dict(db.execute("SELECT name, tokens FROM used WHERE day = ?", (self._day,)))
-        except (OSError, sqlite3.Error):  # counted here all the same, and written with the next ones
-            for name, tokens in unwritten.items():
-                self._unwritten[name] = self._unwritten.get(name, 0) + tokens
+        async with self._one_exchange:
+            await self._exchange(self._day or _today(), wait_s)
+
+    async def close(self) -> None:
+        """Write the rest; the threads end. Waits longer for whoever else writes: there is no later."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._day or self._unwritten:
+            await self.write(_LOCKED_AT_END_S)
+        for thread in (self._tokens_thread, self._usage_thread):
+            thread.shutdown(wait=False)
+
+    def _write_soon(self) -> None:
+        self._timer = None
+        self._writing = asyncio.get_running_loop().create_task(self.write())
 
     def _used(self, name: str) -> int:
-        return self._stored.get(name, 0) + self._unwritten.get(name, 0)
+        key = (self._day, name)
+        return self._stored.get(name, 0) + self._in_flight.get(key, 0) + self._unwritten.get(key, 0)
 
     def _limit(self, name: str) -> int | None:
         return next((t.tokens_per_day for t in self._by_digest.values() if t.name == name), None)
 
-    def _today(self) -> None:
+    async def _begin_day(self) -> None:
         """Begin at what the file has of today, and at midnight anew; requests in flight then count for the new day."""
-        today = date.today().isoformat()  # noqa: DTZ011 - the day of whoever runs the pool
-        if today != self._day:
-            self.write()
-            self._day, self._stored, self._unwritten = today, {}, {}
-            self.write()
+        if _today() != self._day:
+            async with self._one_exchange:
+                if (today := _today()) != self._day:
+                    await self._exchange(today, _LOCKED_S)
 
-    def _read(self) -> None:
+    async def _exchange(self, day: str, wait_s: float) -> None:
+        """Add to the file, and read `day`, which is the one that counts from now on. One at a time."""
+        stored: dict[str, int] | None = {}
+        if self._home is not None:
+            self._in_flight, self._unwritten = self._unwritten, {}
+            loop = asyncio.get_running_loop()
+            stored = await loop.run_in_executor(self._usage_thread, _added, self._home, self._in_flight, day, wait_s)
+            if stored is None:  # counted here all the same, and written with the next ones
+                for key, tokens in self._unwritten.items():
+                    self._in_flight[key] = self._in_flight.get(key, 0) + tokens
+                self._unwritten = self._in_flight
+            self._in_flight = {}
+        if stored is not None or day != self._day:
+            self._day, self._stored = day, stored or {}
+
+    async def _read(self) -> None:
         """Read the tokens' file where it has changed. One that cannot be read lets nobody in."""
         if self._home is None:
             return
-        try:
-            status = port_tokens.path(self._home).stat()
-            stamp = (status.st_mtime_ns, status.st_ino)
-            if stamp == self._stamp:
-                return
-            tokens = port_tokens.read(self._home)
-        except (OSError, ValueError):
-            stamp, tokens = None, []
-        self._stamp, self._by_digest = stamp, {token.sha256: token for token in tokens}
+        read = await asyncio.get_running_loop().run_in_executor(self._tokens_thread, _tokens, self._home, self._stamp)
+        if read is not None:
+            self._stamp, tokens = read
+            self._by_digest = {token.sha256: token for token in tokens}
+
+
+def _tokens(home: Path, known: tuple[int, int] | None) -> tuple[tuple[int, int] | None, list[PortToken]] | None:
+    """The tokens' file and what tells it from a later one; None where it is the one that is known."""
+    try:
+        status = port_tokens.path(home).stat()
+        stamp = (status.st_mtime_ns, status.st_ino)
+        return None if stamp == known else (stamp, port_tokens.read(home))
+    except (OSError, ValueError):
+        return None, []
+
+
+def _added(home: Path, counts: Mapping[tuple[str, str], int], day: str, wait_s: float) -> dict[str, int] | None:
+    """What each has used of `day`, once these are added; None where the file cannot be used now."""
+    try:
+        return port_usage.add(home, counts, day, wait_s)
+    except (OSError, sqlite3.Error):
+        return None
+
+
+def _today() -> str:
+    return date.today().isoformat()  # noqa: DTZ011 - the day of whoever runs the pool
 
 
 def _to_midnight() -> int:

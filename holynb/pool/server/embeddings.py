@@ -101,10 +101,10 @@ class EmbeddingRoutes(FactRoutes):
         way = _way(request, self._service.pooling)
         jobs = await self._jobs(request, way.kind, tokenizer)
         tokens = sum(len(job.ids) for job in jobs)
-        hold = self._service.clients.hold(client, tokens)
+        hold = await self._service.clients.hold(client, tokens)
         outcome = "error"
         try:
-            generations += self._service.submit(jobs)
+            generations += self._service.submit(jobs, client)
             for generation in generations:
                 while not generation.done:
                     await generation.wait_update(math.inf)

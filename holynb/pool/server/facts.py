@@ -36,11 +36,13 @@ class FactRoutes:
         return JSONResponse(self._model(name))
 
     async def health(self, request: Request) -> Response:  # noqa: ARG002
+        await self._service.clients.refresh()
         health = self._service.health()
         return JSONResponse(health, 200 if health["state"] == "ready" else 503)
 
     async def metrics(self, request: Request) -> Response:  # noqa: ARG002
         service = self._service
+        await service.clients.refresh()
         return PlainTextResponse(
             render(service.metrics, service.state, service.stats(), service.clients.figures()), media_type="text/plain; version=0.0.4"
         )

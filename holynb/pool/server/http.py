@@ -6,7 +6,7 @@ import asyncio
 import hmac
 import json
 import re
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
@@ -15,7 +15,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from holynb.pool.server.apierror import ApiError, error_body
 
-__all__ = ["ClientDisconnected", "Events", "client_of", "nobody", "read_json", "require_token", "run_until_disconnect", "sse_event"]
+__all__ = [
+    "ClientDisconnected",
+    "Events",
+    "NameOf",
+    "client_of",
+    "nobody",
+    "read_json",
+    "require_token",
+    "run_until_disconnect",
+    "sse_event",
+]
 
 T = TypeVar("T")
 
@@ -27,6 +37,8 @@ _MAX_BODY_BYTES = 64 * 1024 * 1024
 _MAX_VALUES = 4_000_000
 #: Where a request's scope has the name of its token.
 _CLIENT = "holynb.client"
+#: Whose a key is; None: nobody's.
+NameOf = Callable[[bytes], Awaitable[str | None]]
 #: What tells of the pool and of everybody in it: for its own token alone.
 _OWNERS = frozenset(("/health", "/metrics"))
 
@@ -106,12 +118,12 @@ def client_of(request: Request) -> str | None:
     return name
 
 
-def nobody(key: bytes) -> str | None:  # noqa: ARG001
+async def nobody(key: bytes) -> str | None:  # noqa: ARG001
     """Whose a token is, where there are no named ones."""
     return None
 
 
-def require_token(app: ASGIApp, token: str, name_of: Callable[[bytes], str | None] = nobody) -> ASGIApp:
+def require_token(app: ASGIApp, token: str, name_of: NameOf = nobody) -> ASGIApp:
     """The application behind a bearer token, for the port: on a shared machine every user reaches loopback.
 
     `name_of` says whose token another one is: they may ask, and are not told of the pool and of each other.
@@ -127,7 +139,7 @@ def require_token(app: ASGIApp, token: str, name_of: Callable[[bytes], str | Non
         if hmac.compare_digest(key.strip(), token.encode()):
             await app(scope, receive, send)
             return
-        if scope["path"] not in _OWNERS and (name := name_of(key.strip())) is not None:
+        if scope["path"] not in _OWNERS and (name := await name_of(key.strip())) is not None:
             await app({**scope, _CLIENT: name}, receive, send)
             return
         if scope["path"] == "/health" and scope["method"] in ("GET", "HEAD"):

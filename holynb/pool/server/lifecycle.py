@@ -90,7 +90,7 @@ async def serve(config: PoolConfig, service: Service, app: ASGIApp, backend_of: 
             log(f"{'error: ' if service.state == 'failed' else ''}the pool {config.name} ends: {service.why}")
         with contextlib.suppress(OSError):  # a record that cannot be removed now is stale, and the next pool removes it
             rendezvous.remove(config.run, config.name, owner=owner)
-        service.clients.write()
+        await service.clients.close()
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
         lock.free(remove=True)

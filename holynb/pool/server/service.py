@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from holynb.pool.protocol import Job
@@ -78,9 +78,9 @@ class Service:
         self._dispatcher: PrefixDispatcher[Replica] = PrefixDispatcher()
         self._prompts = PromptEncoder()
 
-    def name_of(self, key: bytes) -> str | None:
+    async def name_of(self, key: bytes) -> str | None:
         """Whose named token this is, at the port; None: nobody's."""
-        return self.clients.name_of(key)
+        return await self.clients.name_of(key)
 
     # -- lifecycle -------------------------------------------------------------------------------------------------
     def set_stage(self, stage: str, share: float | None = None) -> None:
@@ -196,11 +196,11 @@ class Service:
             out += jobs_of(request, tokenizer, ids, room, grammar=grammar, numbers=numbers)
         return out
 
-    def submit(self, jobs: Sequence[Job]) -> list[Generation]:
-        """Hand jobs to replicas."""
+    def submit(self, jobs: Sequence[Job], client: str | None = None) -> list[Generation]:
+        """Hand jobs to replicas. `client`: whose named token asks; clients take turns there."""
         out = []
         for job in jobs:
-            generation = Generation(job)
+            generation = Generation(job if client is None else replace(job, client=client))
             self.metrics.tokens_in += len(job.ids)
             self._dispatch(generation)
             out.append(generation)

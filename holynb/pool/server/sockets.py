@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from holynb.pool.server.connection import BoundedConnection, PortConnection
-from holynb.pool.server.http import nobody, require_token
+from holynb.pool.server.http import NameOf, nobody, require_token
 
 __all__ = ["Listener", "PoolSockets", "PortTaken", "bind", "serving", "serving_on"]
 
@@ -54,7 +54,7 @@ def bind(folder: Path, port: int | None) -> PoolSockets:
 
 
 @contextlib.asynccontextmanager
-async def serving(app: ASGIApp, sockets: PoolSockets, name_of: Callable[[bytes], str | None] = nobody) -> AsyncIterator[None]:
+async def serving(app: ASGIApp, sockets: PoolSockets, name_of: NameOf = nobody) -> AsyncIterator[None]:
     """Serve `app` on both sockets; on exit, open requests get two seconds. `name_of`: whose a named token of the port is."""
     listeners: list[Listener] = [(app, sockets.unix, BoundedConnection)]
     if sockets.tcp is not None:

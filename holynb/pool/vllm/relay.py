@@ -42,7 +42,7 @@ class RelayService(Service):
     served_model = ""
     """The model's name there."""
 
-    def name_of(self, key: bytes) -> str | None:  # noqa: ARG002
+    async def name_of(self, key: bytes) -> str | None:  # noqa: ARG002
         """Nobody's: what vLLM writes is not counted here, so a day's limit could not be held."""
         return None
 

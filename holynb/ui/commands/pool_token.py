@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
+import sys
 from collections.abc import Sequence
+from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from holynb import port_tokens
+from holynb import port_tokens, port_usage
 from holynb.config import Option, settings
 from holynb.errors import BadOption, UserError, closest
 from holynb.ui.cell import grammar
@@ -18,14 +21,17 @@ if TYPE_CHECKING:
 __all__ = ["HELP", "OPTIONS", "answer", "clients"]
 
 HELP = (
-    "token add NAME … [--file NAMES] [--tokens-per-day N] | set NAME --tokens-per-day N | list | remove NAME: tokens by which others reach a pool's port (pool start … --port P) on this machine; "
+    "token add NAME … [--file NAMES] [--tokens-per-day N] | set NAME --tokens-per-day N | list [--days N] | remove NAME: tokens by which others reach a pool's port (pool start … --port P) on this machine; "
     "one above its tokens of a day is refused with 429. A token is shown once, and kept as its hash."
 )
 
 OPTIONS = (
     Option("tokens_per_day", ("--tokens-per-day",), "N", "tokens of prompts and answers a day, of all pools together"),
+    Option("days", ("--days",), "N", "of list: what each used on each of the last N days, today first (default 1)"),
     Option("file", ("--file",), "NAMES", "a file with a name in each line; those that have a token keep it"),
 )
+#: A table of more days is wider than any page.
+MOST_DAYS = 31
 WORDS = ("add", "set", "list", "remove")
 
 
@@ -36,7 +42,7 @@ def answer(args: Sequence[str]) -> tuple[str | list[Part], Any]:
     if word not in WORDS:
         raise BadOption(f"There is no pool token {word}.{closest(word, WORDS)} Known: {', '.join(WORDS)}.")
     for name in values:
-        if word not in ({"add"} if name == "file" else {"add", "set"}):
+        if word not in {"file": {"add"}, "days": {"list"}}.get(name, {"add", "set"}):
             raise BadOption(f"--{name.replace('_', '-')} does not belong to pool token {word}.")
     if word == "add" and "file" in values:
         names += _names_in(values["file"])
@@ -47,7 +53,7 @@ def answer(args: Sequence[str]) -> tuple[str | list[Part], Any]:
     home = settings.home()
     try:
         if word == "list":
-            return _list(home)
+            return _list(home, _number(values.get("days", 1), "--days", MOST_DAYS))
         limit = None if values.get("tokens_per_day") is None else _number(values["tokens_per_day"])
         if word == "set":
             return _set(home, names[0], limit)
@@ -56,6 +62,8 @@ def answer(args: Sequence[str]) -> tuple[str | list[Part], Any]:
         return _add(home, names[0], limit) if len(names) == 1 and "file" not in values else _add_all(home, names, limit)
     except port_tokens.TokenNameError as exc:
         raise BadOption(str(exc)) from exc
+    except sqlite3.Error as exc:
+        raise UserError(f"What was used, in {port_usage.path(home)}, cannot be read: {exc}. Try again, or move the file away.") from exc
     except (OSError, ValueError) as exc:
         raise UserError(f"The tokens in {port_tokens.path(home)} cannot be used: {exc}. Mend or remove the file.") from exc
 
@@ -107,20 +115,29 @@ def _remove(home: Any, name: str) -> tuple[str, Any]:
     return f"{name}'s token is removed; pools refuse it from now on.", {"name": name}
 
 
-def _list(home: Any) -> tuple[str | list[Part], Any]:
-    tokens = port_tokens.read(home)
-    data = [{"name": t.name, "tokens_per_day": t.tokens_per_day, "added": t.added} for t in tokens]
+def _list(home: Any, n: int) -> tuple[str | list[Part], Any]:
+    """The tokens, and what each used of the last `n` days, the whole of them where they are several."""
+    tokens, today = port_tokens.read(home), date.today()  # noqa: DTZ011 - as the pools count
+    days = [(today - timedelta(days=i)).isoformat() for i in range(n)]
+    used = port_usage.by_day(home, days[-1]) if tokens else {}
+    counts = {t.name: {day: used.get(t.name, {}).get(day, 0) for day in days} for t in tokens}
+    data = [{"name": t.name, "tokens_per_day": t.tokens_per_day, "added": t.added, "used": counts[t.name]} for t in tokens]
     if not tokens:
         return "No named token. Add one: %infer pool token add NAME", data
-    lines = [[t.name, "no limit" if t.tokens_per_day is None else f"{t.tokens_per_day:,}", t.added] for t in tokens]
-    return [Listing(["name", "tokens a day", "added"], lines, {1})], data
+    lines = []
+    for t in tokens:
+        of_days = [sum(counts[t.name].values())] * (n > 1) + list(counts[t.name].values())
+        lines.append([t.name, "no limit" if t.tokens_per_day is None else f"{t.tokens_per_day:,}", t.added, *(f"{c:,}" for c in of_days)])
+    head = ["name", "tokens a day", "added", *([f"{n} days"] if n > 1 else []), "today", *(day[5:] for day in days[1:])]
+    return [Listing(head, lines, {1, *range(3, len(head))})], data
 
 
-def _number(word: Any) -> int:
+def _number(word: Any, flag: str = "--tokens-per-day", most: int = sys.maxsize) -> int:
     try:
         number = int(str(word).replace(",", "").replace("_", ""))
     except ValueError:
         number = -1
-    if number < 1:
-        raise BadOption(f"--tokens-per-day takes a whole number from 1 on, not {word!r}.")
+    if not 1 <= number <= most:
+        upto = "on" if most == sys.maxsize else f"to {most}"
+        raise BadOption(f"{flag} takes a whole number from 1 {upto}, not {word!r}.")
     return number

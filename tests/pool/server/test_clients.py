@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import stat
-from datetime import date
+from contextlib import closing
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pool_fake import Pool, Pools
 
-from holynb import port_tokens
+from holynb import port_tokens, port_usage
 from holynb.pool.server import clients
 from holynb.pool.server.apierror import ApiError
 from holynb.pool.server.clients import Clients
@@ -28,12 +30,17 @@ def test_only_hashes_are_kept_and_for_their_owner_alone(tmp_path: Path) -> None:
     file = port_tokens.path(tmp_path / "home")
     assert token not in file.read_text()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    known = Clients(tmp_path / "home")
-    assert known.name_of(token.encode()) == "ann"
-    assert known.name_of(token.encode()[:-1]) is None
-    assert known.name_of(b"") is None
-    port_tokens.remove(tmp_path / "home", "ann")
-    assert known.name_of(token.encode()) is None
+
+    async def follow() -> None:
+        known = Clients(tmp_path / "home")
+        assert await known.name_of(token.encode()) == "ann"
+        assert await known.name_of(token.encode()[:-1]) is None
+        assert await known.name_of(b"") is None
+        port_tokens.remove(tmp_path / "home", "ann")
+        assert await known.name_of(token.encode()) is None
+        await known.close()
+
+    asyncio.run(follow())
 
 
 @pytest.mark.parametrize(
@@ -41,11 +48,16 @@ def test_only_hashes_are_kept_and_for_their_owner_alone(tmp_path: Path) -> None:
 )
 def test_a_file_that_is_none_of_ours_lets_nobody_in(tmp_path: Path, text: str) -> None:
     token = port_tokens.add(tmp_path, "ann")
-    known = Clients(tmp_path)
-    assert known.name_of(token.encode()) == "ann"
-    port_tokens.path(tmp_path).unlink()
-    port_tokens.path(tmp_path).write_text(text)
-    assert known.name_of(token.encode()) is None
+
+    async def follow() -> None:
+        known = Clients(tmp_path)
+        assert await known.name_of(token.encode()) == "ann"
+        port_tokens.path(tmp_path).unlink()
+        port_tokens.path(tmp_path).write_text(text)
+        assert await known.name_of(token.encode()) is None
+        await known.close()
+
+    asyncio.run(follow())
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 60), st.floats(0, 1)), max_size=40))
@@ -61,7 +73,7 @@ def test_no_limit_is_passed_in_any_order(steps: list[tuple[bool, int, float]]) -
             if begins:
                 room = 100 - used - sum(h.tokens for h in held)
                 try:
-                    held.append(known.hold("ann", tokens))
+                    held.append(await known.hold("ann", tokens))
                 except ApiError as exc:
                     assert tokens > room
                     assert exc.status == 429
@@ -96,19 +108,49 @@ def test_a_day_is_counted_over_pools_and_restarts_and_begins_anew_at_midnight(tm
     async def follow() -> None:
         one, other = Clients(tmp_path), Clients(tmp_path)
         for known, tokens in ((one, 30), (other, 20)):
-            known.figures()
-            known.hold("ann", tokens).settle(tokens)
-            known.write()
-        assert Clients(tmp_path).figures()[0]["used"] == 50
+            await known.refresh()
+            (await known.hold("ann", tokens)).settle(tokens)
+            await known.write()
+        third = Clients(tmp_path)
+        await third.refresh()
+        assert third.figures()[0]["used"] == 50
         with pytest.raises(ApiError, match="50 are used, and this request may take 51"):
-            other.hold("ann", 51)
+            await other.hold("ann", 51)
         monkeypatch.setattr(clients, "date", Tomorrow)
+        await other.refresh()
         assert other.figures()[0]["used"] == 0
-        other.hold("ann", 100).settle(1)
-        other.write()
+        (await other.hold("ann", 100)).settle(1)
+        for known in (one, other, third):
+            await known.close()
+
+    today = date.today().isoformat()
+    asyncio.run(follow())
+    assert port_usage.by_day(tmp_path, "2000-01-01") == {"ann": {today: 50, "2031-01-01": 1}}
+    assert stat.S_IMODE((tmp_path / "pool-usage.sqlite").stat().st_mode) == 0o600
+
+
+def test_a_locked_file_stops_nothing_and_loses_nothing(tmp_path: Path) -> None:
+    """Another process holds the file: requests are counted meanwhile, the loop goes on, and the end writes what is left, once."""
+    port_tokens.add(tmp_path, "ann", 100)
+
+    async def follow() -> None:
+        known = Clients(tmp_path)
+        await known.refresh()
+        (await known.hold("ann", 10)).settle(10)
+        with closing(sqlite3.connect(port_usage.path(tmp_path), isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            writing, turns = asyncio.create_task(known.write(0.2)), 0
+            while not writing.done():
+                (await known.hold("ann", 1)).settle(1 if turns < 5 else 0)
+                turns += 1
+                assert known.figures()[0]["used"] == 10 + min(turns, 5), "in the file, on its way or neither"
+                await asyncio.sleep(0)
+            assert turns > 20, "the loop goes on"
+            other.execute("ROLLBACK")
+        await known.close()
 
     asyncio.run(follow())
-    assert stat.S_IMODE((tmp_path / "pool-usage.sqlite").stat().st_mode) == 0o600
+    assert port_usage.by_day(tmp_path, date.today().isoformat()) == {"ann": {date.today().isoformat(): 15}}
 
 
 @pytest.fixture(scope="module")
@@ -161,11 +203,17 @@ def test_the_command(home: Path) -> None:
     said, data = command.run(["token", "add", "Kim.민지", "--tokens-per-day", "50,000"], print)
     token = data["token"]
     assert said.startswith(f"{token}\nis Kim.민지's token (50,000 tokens a day).")
-    assert Clients(home).name_of(token.encode()) == "Kim.민지"
+    assert [(t.name, t.sha256) for t in port_tokens.read(home)] == [("Kim.민지", port_tokens.digest(token.encode()))]
     said, data = command.run(["token", "list"], print)
     assert "Kim.민지" in said
     assert token not in said
-    assert data == [{"name": "Kim.민지", "tokens_per_day": 50_000, "added": date.today().isoformat()}]
+    today = date.today()
+    assert data == [{"name": "Kim.민지", "tokens_per_day": 50_000, "added": today.isoformat(), "used": {today.isoformat(): 0}}]
+    days = [(today - timedelta(days=i)).isoformat() for i in range(3)]
+    port_usage.add(home, {(days[0], "Kim.민지"): 5, (days[2], "Kim.민지"): 1200, ("2001-01-01", "Kim.민지"): 7}, days[0])
+    said, data = command.run(["token", "list", "--days", "3"], print)
+    assert said.splitlines()[-1].split()[-4:] == ["1,205", "5", "0", "1,200"]
+    assert data[0]["used"] == dict(zip(days, (5, 0, 1200), strict=True))
     assert command.run(["token", "remove", "Kim.민지"], print)[0] == "Kim.민지's token is removed; pools refuse it from now on."
 
 
@@ -180,9 +228,8 @@ def test_a_class_is_added_from_a_file_and_added_again_keeps_its_tokens(home: Pat
     assert [d["name"] for d in more] == ["late"]
     assert said.endswith("(kept as they are: minji)")
     assert command.run(["token", "set", "minji", "--tokens-per-day", "800"], print)[0] == "minji has 800 tokens a day from now on."
-    known = Clients(home)
-    assert known.name_of(data[0]["token"].encode()) == "minji"
-    assert {c["name"]: c["per_day"] for c in known.figures()}["minji"] == 800
+    assert {t.name: t.tokens_per_day for t in port_tokens.read(home)}["minji"] == 800
+    assert port_tokens.read(home)[0].sha256 == port_tokens.digest(data[0]["token"].encode())
 
 
 @pytest.mark.parametrize(
@@ -202,6 +249,8 @@ def test_a_class_is_added_from_a_file_and_added_again_keeps_its_tokens(home: Pat
         (["remove", "bob"], "There is no token bob. There are: ann"),
         (["remove", "ann", "--tokens-per-day", "1"], "--tokens-per-day does not belong to pool token remove"),
         (["list", "ann"], "takes no name"),
+        (["list", "--days", "32"], "--days takes a whole number from 1 to 31"),
+        (["add", "new", "--days", "2"], "--days does not belong to pool token add"),
         (["ad", "x"], "Did you mean add"),
     ],
 )
