@@ -110,7 +110,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "ray | serve | vllm",
     ),
     "holynb.pool.engine": (
-        "cache | capture | computetype | load_fp8 | meta_matrices | pinned | rope | sizes | symmetric | thought_state | torch_parts",
+        "cache | capture | computetype | load_fp8 | meta_matrices | pinned | rope | sizes | symmetric | thought_state | torch_parts | turns",
         "expert_shapes",
         "model",
         "load_experts | load_experts_fp8 | load_groups | load_int4 | load_kv | sequence",

@@ -7,11 +7,11 @@ What is pooled are the states behind the last norm, as transformers gives them (
 from __future__ import annotations
 
 import base64
-from collections import deque
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from holynb.pool.engine.turns import Turns
 from holynb.pool.fit import BatchLimits
 from holynb.pool.protocol import Emit, Job
 from kernels_support.jupyter import shortage
@@ -33,7 +33,9 @@ class Embedder:
 
     def __init__(self, model: Decoder, like: Tensor, limits: BatchLimits, *, divided: bool) -> None:
         self._model, self._like, self._limits, self._divided = model, like, limits, divided
-        self._waiting: deque[Job] = deque()
+        self._waiting: Turns[Job] = Turns(lambda job: job)
+        self._jobs: dict[int, Job] = {}
+        """Those that wait, by number."""
         self.budget = limits.chunk
 
     def add(self, job: Job) -> None:
@@ -43,10 +45,12 @@ class Embedder:
         if len(job.ids) > self._limits.max_len:
             raise ValueError(f"{len(job.ids)} tokens are more than the {self._limits.max_len} that one text can have")
         self._waiting.append(job)
+        self._jobs[job.id] = job
 
     def cancel(self, id: int) -> None:  # noqa: A002 - the protocol's name
         """Drop a text that waits. Unknown ids are ignored."""
-        self._waiting = deque(job for job in self._waiting if job.id != id) if self._waiting else self._waiting
+        if (job := self._jobs.pop(id, None)) is not None:
+            self._waiting.remove(job)
 
     @property
     def waiting(self) -> int:
@@ -62,8 +66,9 @@ class Embedder:
         """The texts of the next pass, in order."""
         jobs: list[Job] = []
         tokens = 0
-        while self._waiting and (not jobs or tokens + len(self._waiting[0].ids) <= self.budget):
-            jobs.append(self._waiting.popleft())
+        while self._waiting and (not jobs or tokens + len(self._waiting.first.ids) <= self.budget):
+            jobs.append(self._waiting.take())
+            del self._jobs[jobs[-1].id]
             tokens += len(jobs[-1].ids)
         return jobs
 
@@ -79,7 +84,9 @@ class Embedder:
         self.budget = max(1, min(self.budget, sum(len(job.ids) for job in jobs)) // 2)
         if len(jobs) == 1:
             return [Emit(jobs[0].id, finish="error", note="oom")]
-        self._waiting.extendleft(reversed(jobs))
+        for job in reversed(jobs):
+            self._waiting.put_back(job)
+            self._jobs[job.id] = job
         return [Emit(job.id, note="oom") for job in jobs]
 
     def _vectors(self, jobs: Sequence[Job]) -> list[str]:

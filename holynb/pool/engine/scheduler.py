@@ -9,12 +9,11 @@ micro-batching as in GPipe (Huang et al., 2019), without its flush, because rows
 
 from __future__ import annotations
 
-from collections import deque
-
 from holynb.pool.engine import blocktables
 from holynb.pool.engine.cache import BlockAllocator, block_keys
 from holynb.pool.engine.scores import Scores
 from holynb.pool.engine.sequence import PrefillChunk, Seq, Step, check_room
+from holynb.pool.engine.turns import Turns
 from holynb.pool.fit import BatchLimits
 from holynb.pool.protocol import Emit, Job
 
@@ -33,7 +32,7 @@ class BatchScheduler:
 
     def __init__(self, blocks: BlockAllocator, limits: BatchLimits, lanes: int = 1, max_pending: int = 1) -> None:
         self.blocks, self.limits, self.lanes, self.max_pending = blocks, limits, lanes, max_pending
-        self.waiting: deque[Seq] = deque()
+        self.waiting: Turns[Seq] = Turns(lambda seq: seq.job)
         self.running: list[Seq] = []
         self.batch_cap, self.chunk_cap = limits.batch, limits.chunk
         self.ooms = self.preempted = self.tokens_shared = self.tokens_in = self.tokens_out = 0
@@ -212,10 +211,10 @@ class BatchScheduler:
         for seq in [s for s in self.running if not s.prefilled]:
             if budget and step.logit_rows < most and seq in self.running:
                 budget -= self._plan_chunk(seq, budget, step)
-        while budget and self.waiting and not self.waiting[0].pending and len(self.running) < self.batch_cap and step.logit_rows < most:
-            if not self._admit(self.waiting[0], budget):
+        while budget and self.waiting and len(self.running) < self.batch_cap and step.logit_rows < most:
+            if (seq := self.waiting.first).pending or not self._admit(seq, budget):
                 break
-            seq = self.waiting.popleft()
+            self.waiting.take()
             self.running.append(seq)
             step.admitted.append(seq)
             budget -= self._plan_chunk(seq, budget, step)
@@ -269,13 +268,14 @@ class BatchScheduler:
         self.preempted += 1
         self.running.remove(seq)
         self._release(seq)
-        self.waiting.appendleft(seq)
+        self.waiting.put_back(seq)
 
     def _finish(self, seq: Seq) -> None:
         if seq in self.running:
             self.running.remove(seq)
         else:
             self.waiting.remove(seq)
+        self.waiting.count(seq.job.client, seq.size - len(seq.job.ids))
         seq.finished = True
         self._release(seq)
         self._count(seq, -1)

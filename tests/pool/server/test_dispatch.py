@@ -115,6 +115,8 @@ def test_choices_of_one_request_have_seeds_of_64_bits() -> None:
     jobs = service.jobs(ApiRequest(chat=False, model="m", n=4, seed=2**63 - 2), [(1,)], text)
     service.submit(jobs)
     assert [g.job for g in added] == jobs
+    assert {g.job.client for g in service.submit(jobs, "ann")} == {"ann"}, "by which the ranks give turns"
+    del added[4:]
     assert len({job.id for job in jobs}) == 4
     assert [job.seed for job in jobs] == [2**63 - 2, 2**63 - 1, -(2**63), -(2**63) + 1]
 
