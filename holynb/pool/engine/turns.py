@@ -1,8 +1,9 @@
 """Rows that wait, and whose turn it is: those who ask take turns by the tokens that they were given. Knows jobs; no blocks, no torch.
 
-Start-time fair queueing (Goyal, Vin, Cheng, SIGCOMM 1996), as the virtual token counter of Sheng et al. has it for language models (OSDI 2024,
-arXiv:2401.00588): next is a row of the client that was given the fewest tokens; one that comes anew begins where the others are, so that
-nobody saves up turns. Of two who always wait, neither is ahead of the other by more than a row of each. Rows of one client stay in order.
+Start-time fair queueing (Goyal, Vin, Cheng, SIGCOMM 1996), as the virtual token counter of Sheng et al. has it for language models
+(OSDI 2024, arXiv:2401.00588): next is a row of the client that was given the fewest tokens; one that comes anew begins where the others
+are, so that nobody saves up turns. Of two who always wait, neither is ahead of the other by more than a row of each. Rows of one client
+stay in order.
 """
 
 from __future__ import annotations
