@@ -1,6 +1,7 @@
 """A Ray cluster of several raylets on this machine, on loopback, in a process of its own: a test talks with it in lines of JSON.
 
 `RayCluster(nodes)` starts it: node 0 is the head, without CPUs. Its processes end with it, also where the test is killed.
+With `gpus`, each node has those of these numbers, whether the machine has such or not: Ray counts what it is told.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +51,7 @@ class RayCluster:
     """A cluster and its client port. `home`: HOLYNB_HOME of its nodes; `env`: what they have besides. `HIDDEN` there: a folder that is
     empty for them, as on another machine, where the system lets us (`hides`)."""
 
-    def __init__(self, nodes: int = 2, cpus: int = 2, home: Path | None = None, **env: str) -> None:
+    def __init__(self, nodes: int = 2, cpus: int = 2, home: Path | None = None, gpus: Sequence[Sequence[int]] = (), **env: str) -> None:
         self._place = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # socket paths are short
         self.home = home or self._place / "home"
         self.home.mkdir(parents=True, exist_ok=True)
@@ -65,7 +67,7 @@ class RayCluster:
             **env,
         }
         self._env = {**os.environ, **own}
-        self._command = [sys.executable, "-W", "ignore", __file__, str(nodes), str(cpus), str(self.port)]
+        self._command = [sys.executable, "-W", "ignore", __file__, str(nodes), str(cpus), str(self.port), json.dumps([*map(list, gpus)])]
         try:
             first = self._begin()
         except RuntimeError:
@@ -200,7 +202,12 @@ def wait_answers(address: str, port: int, seconds: float) -> None:
         time.sleep(0.2)
 
 
-def main(count: int, cpus: int, port: int) -> None:
+def devices(numbers: Sequence[int]) -> dict[str, Any]:
+    """A node's GPUs, and no others for what runs there."""
+    return {"num_gpus": len(numbers), "env_vars": {"CUDA_VISIBLE_DEVICES": ",".join(map(str, numbers))}} if numbers else {}
+
+
+def main(count: int, cpus: int, port: int, gpus: Sequence[Sequence[int]]) -> None:
     """The cluster's own process."""
     hides = hide(os.environ["HIDDEN"]) if "HIDDEN" in os.environ else False
     be_patient()
@@ -213,7 +220,8 @@ def main(count: int, cpus: int, port: int) -> None:
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "ray_client_server_port": port, **sizes(0)})
     nodes: list[Any] = [cluster.head_node]
-    nodes += [cluster.add_node(wait=False, num_cpus=cpus, **sizes(number + 1)) for number in range(count)]
+    numbers = [*gpus, *([[]] * (count - len(gpus)))]
+    nodes += [cluster.add_node(wait=False, num_cpus=cpus, **devices(own), **sizes(n)) for n, own in enumerate(numbers, 1)]
     cluster.wait_for_nodes(240)
     wait_answers(ADDRESS.format(2), port, 240)
 
@@ -225,7 +233,7 @@ def main(count: int, cpus: int, port: int) -> None:
     for line in sys.stdin:
         wish = json.loads(line)
         if wish["do"] == "add":
-            nodes.append(cluster.add_node(num_cpus=cpus, **sizes(len(nodes))))
+            nodes.append(cluster.add_node(num_cpus=cpus, **devices(wish.get("gpus", ())), **sizes(len(nodes))))
         elif wish["do"] == "remove":
             node, nodes[wish["node"]] = nodes[wish["node"]], None
             cluster.remove_node(node, allow_graceful=False)
@@ -233,4 +241,4 @@ def main(count: int, cpus: int, port: int) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main(*map(int, sys.argv[1:4]), json.loads(sys.argv[4]))

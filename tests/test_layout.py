@@ -143,12 +143,12 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "holynb.pool.ray": (
         "bridge | config | node | remote | sending",
         "placement | seat",
-        "group",
+        "group | resources | ways",
         "replicas",
         "scaling | view",
         "server",
         "cluster",
-        "__main__",
+        "__main__ | advice",
     ),
     "holynb.pool.server": (
         "apierror | chat_template | config | control_tokens | dispatch | generation | guides | metrics | pooling | rank | special_tokens",

@@ -36,7 +36,7 @@ from holynb.pool.fit.quantization import parse_quantization
 from holynb.pool.models import embedded
 from holynb.pool.models.weights import WeightsError, local_folder
 
-__all__ = ["Advice", "advice", "main", "spec_of"]
+__all__ = ["Advice", "advice", "check_dtype", "main", "spec_of"]
 
 #: Most ways to start a model that are listed.
 _MAX_FITS = 8
@@ -160,7 +160,7 @@ def _by_name(word: str) -> tuple[Spec, str]:
     return spec, f" Judged by the {size[-1]} in its name: {real}."
 
 
-def _check_dtype(dtype: str | None) -> None:
+def check_dtype(dtype: str | None) -> None:
     """Raises UserError for one that is not known."""
     if dtype not in (None, *plan.ITEMSIZE):
         four = " Four bits come with a model's files: take its AWQ, GPTQ or GGUF ones." if dtype in _FOUR_BITS else ""
@@ -212,7 +212,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args(argv)
     try:
-        _check_dtype(args.dtype)
+        check_dtype(args.dtype)
         spec, remark = spec_of(args.model, args.home)
         spec = plan.with_kv(spec, args.kv)
         request = PlanRequest(args.dp, args.tp, args.pp, args.dtype, args.max_len, args.memory)

@@ -96,11 +96,21 @@ def _check_same(record: Record, wanted: PoolOptions) -> None:
 def plan(model: str = EMBEDDED, **options: Any) -> dict[str, Any]:
     """Which dp, tp, pp and dtype of MODEL (or of a size such as 70B) fit, best first; nothing is loaded or fetched.
 
-    Options: gpus (`4x24GB`; else this machine's devices), devices, dp, tp, pp, dtype, kv, max_len, memory. Raises BadOption.
+    Options: gpus (`4x24GB`; else this machine's devices), devices, dp, tp, pp, dtype, kv, max_len, memory; with `on` also cpus and
+    spread: what fits the cluster, which replica lies on which node, and what is left. Raises BadOption, BadRoute.
     """
-    argv = [sys.executable, "-P", "-m", "holynb.pool.advice", recorded_model(model), "--home", str(client.home()), "--json"]
+    on = options.pop("on", None)
+    bounds = isinstance(options.get("dp"), str)
+    checked = {n: v for n, v in options.items() if n != "gpus" and (on or n in ("cpus", "spread") or (n == "dp" and bounds))}
+    wanted = PoolOptions.parse(model, {**checked, "on": on})
+    module = "holynb.pool.advice"
+    if wanted.on is not None:
+        _check_installed(wanted)
+        module, options["address"] = "holynb.pool.ray.advice", on_ray.address(wanted.on)
+    argv = [sys.executable, "-P", "-m", module, recorded_model(model), "--home", str(client.home()), "--json"]
     for name, value in options.items():
-        argv += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
+        flag = f"--{name.replace('_', '-')}"
+        argv += [] if value is None else [flag] if value is True else [flag, str(value)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120, env=environment.variables(model))
     lines = done.stdout.strip().splitlines()
     result: dict[str, Any] = (
@@ -117,13 +127,8 @@ def _launch(wanted: PoolOptions) -> Child:
         raise BadRoute(
             "The local pool needs Unix sockets, which this system's Python lacks. Hosted routes work; for pools on Windows use WSL."
         )
-    uses_vllm, on = wanted.engine == "vllm", wanted.on is not None
-    needs = [name for name in _REQUIRED if name not in _NATIVE_ONLY or not (uses_vllm or on)] + ["ray"] * on
-    if missing := [name for name in needs if importlib.util.find_spec(name) is None]:
-        what = "A pool on Ray" if on else "The local pool"
-        other = "" if on else ". Or ask a provider: %%infer openai/gpt-6-luna"
-        raise BadRoute(f"{what} needs {', '.join(missing)}: pip install 'holynb[local{',ray' if on else ''}]'{other}")
-    home = client.home()
+    _check_installed(wanted)
+    home, on = client.home(), wanted.on is not None
     argv = on_ray.argv(wanted, recorded_model(wanted.model), home) if on else _argv(wanted, home)
     own = {on_ray.RUNTIME_ENV: wanted.runtime_env_json} if on else {}
     try:
@@ -134,6 +139,16 @@ def _launch(wanted: PoolOptions) -> Child:
         raise BadRoute(f"The pool {wanted.pool_name} cannot be started: {shortage.describe(exc)}") from exc
     client.children[child.pid] = child
     return child
+
+
+def _check_installed(wanted: PoolOptions) -> None:
+    """Raises BadRoute where this Python lacks what the pool needs."""
+    on = wanted.on is not None
+    needs = [name for name in _REQUIRED if name not in _NATIVE_ONLY or not (wanted.engine == "vllm" or on)] + ["ray"] * on
+    if missing := [name for name in needs if importlib.util.find_spec(name) is None]:
+        what = "A pool on Ray" if on else "The local pool"
+        other = "" if on else ". Or ask a provider: %%infer openai/gpt-6-luna"
+        raise BadRoute(f"{what} needs {', '.join(missing)}: pip install 'holynb[local{',ray' if on else ''}]'{other}")
 
 
 def _argv(wanted: PoolOptions, home: Path) -> list[str]:

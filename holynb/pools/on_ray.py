@@ -13,7 +13,7 @@ from kernels_support.jupyter import rendezvous
 from kernels_support.jupyter.rendezvous import Record
 from kernels_support.jupyter.supervisor import Child, Command, spawn
 
-__all__ = ["RUNTIME_ENV", "argv", "find_again"]
+__all__ = ["RUNTIME_ENV", "address", "argv", "find_again"]
 
 #: The variable that carries `--runtime-env` to the pool's process: it may hold keys, and everybody may read a command line.
 RUNTIME_ENV = "HOLYNB_RAY_RUNTIME_ENV"
@@ -44,7 +44,12 @@ def argv(wanted: PoolOptions, model: str, home: Path) -> list[str]:
 
 def _command(name: str, model: str, home: Path, on: str) -> list[str]:
     words = [sys.executable, "-P", "-m", "holynb.pool.ray", "--tag", f"holynb-pool:{name}", "--name", name]
-    return [*words, "--model", model, "--home", str(home), "--address", "auto" if on == "ray" else on]
+    return [*words, "--model", model, "--home", str(home), "--address", address(on)]
+
+
+def address(on: str) -> str:
+    """The cluster's address of this `--on`, as Ray takes it."""
+    return "auto" if on == "ray" else on
 
 
 def find_again(record: Record, home: Path) -> Child | None:

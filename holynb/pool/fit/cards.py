@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["CARDS", "with_sizes"]
+__all__ = ["CARDS", "card_memory", "with_sizes"]
 
 #: Gigabytes of cards that are sold with one size; A100 and V100 come with two, so theirs is said: A100-80GB.
 CARDS = {"T4": 16, "A10": 24, "A10G": 24, "L4": 24, "RTX3090": 24, "RTX4090": 24, "RTX5090": 32}
@@ -17,3 +17,9 @@ def with_sizes(text: str) -> str:
     match = re.fullmatch(r"(?:(\d+)\s*[X×*]\s*)?([A-Z][A-Z0-9]*)(?:[-_ ](\d+)\s*G(?:I?B)?)?", words)
     size = match and (match[3] or CARDS.get(match[2]))
     return f"{match[1] or 1}x{size}GB" if match and size else text
+
+
+def card_memory(kind: str) -> int | None:
+    """Bytes of a card by its kind, such as `H100` or `A100-80G`; None where the name does not tell."""
+    size = with_sizes(kind)
+    return None if size == kind else int(size.removeprefix("1x").removesuffix("GB")) * 10**9

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
@@ -23,6 +23,10 @@ __all__ = ["NoPlace", "Placement", "sweep"]
 _SEES_ALL_GPUS = {"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1"}
 #: Seconds between two looks whether Ray has found a place.
 _LOOK_S = 1.0
+#: Ray's label of a node, which is its id.
+_NODE = "ray.io/node-id"
+#: How long the nodes that were free when they were looked at are waited for, before any others are taken.
+_SURE_S = 3.0
 
 
 class NoPlace(Exception):
@@ -30,10 +34,13 @@ class NoPlace(Exception):
 
 
 class Placement:
-    """A replica's placement group and seats. `number`: of the replica. Made anew for each start: what is left of an old one is removed."""
+    """A replica's placement group and seats. Made anew for each start: what is left of an old one is removed.
 
-    def __init__(self, config: RayConfig, number: int) -> None:
-        self.config, self.number = config, number
+    `number`: of the replica; `stages`: the node's id of each of its stages, where that was planned.
+    """
+
+    def __init__(self, config: RayConfig, number: int, stages: Sequence[str] = ()) -> None:
+        self.config, self.number, self.stages = config, number, stages
         self.facts: list[dict[str, Any]] = []
         self.seats: list[Any] = []
         self.folders: list[str] = []
@@ -48,9 +55,10 @@ class Placement:
     async def place(self, seconds: float | None, tell: Callable[[str], None] = lambda text: None) -> None:
         """Wait until Ray has placed it, and its seats answer. Raises NoPlace after `seconds` (None: never), RayError."""
         config = self.config
-        name = f"{config.name}/replica-{self.number}.{self._mark}"
-        group = await asyncio.to_thread(placement_group, bundles(config), strategy=strategy(config), name=name, lifetime="detached")
-        self._placed = group
+        group = self._placed = await self._ask_ray(self.stages)
+        if self.stages and not await asyncio.to_thread(group.wait, _SURE_S):  # somebody was quicker
+            await asyncio.to_thread(self.remove)
+            group = self._placed = await self._ask_ray(())
         waited = 0.0
         while not await asyncio.to_thread(group.wait, _LOOK_S):
             waited += _LOOK_S
@@ -77,6 +85,13 @@ class Placement:
         self.facts = list(await asyncio.gather(*(seat.facts.remote() for seat in self.seats)))
         for number, facts in enumerate(self.facts, self.number * config.size):
             facts["name"] = f"{config.name}/rank-{number}.{self._mark}"
+
+    async def _ask_ray(self, stages: Sequence[str]) -> PlacementGroup:
+        """A placement group that Ray looks for a place for: on these nodes, or on any."""
+        config = self.config
+        name = f"{config.name}/replica-{self.number}.{self._mark}{'' if stages else '.any'}"
+        on: dict[str, Any] = {"bundle_label_selector": [{_NODE: stage} for stage in stages]} if stages else {}
+        return await asyncio.to_thread(placement_group, bundles(config), strategy=strategy(config), name=name, lifetime="detached", **on)
 
     def remove(self) -> None:
         """Give its resources back: Ray ends whatever runs in it, also a process that is stopped."""

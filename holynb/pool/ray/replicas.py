@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import tempfile
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ from holynb.pool.protocol import LoadModel
 from holynb.pool.ray import sending
 from holynb.pool.ray.config import VERSION, RayConfig
 from holynb.pool.ray.group import NoPlace, Placement
+from holynb.pool.ray.placement import lay
 from holynb.pool.ray.remote import Door, RemoteRank
+from holynb.pool.ray.resources import free_now
 from holynb.pool.server import Service, lifecycle
 from holynb.pool.server.lifecycle import StartError
 from holynb.pool.server.pooling import read_pooling
@@ -66,7 +69,8 @@ class RayReplicas:
         low, _ = config.dp
         service.set_stage("waiting for a place in the cluster")
         try:
-            groups = await asyncio.gather(*(self._group(n, max(config.wait, _PLACE_S)) for n in range(low)))
+            stages = await self._lay(low)
+            groups = await asyncio.gather(*(self._group(n, max(config.wait, _PLACE_S), on) for n, on in enumerate(stages)))
             await self._ready_weights(groups)
             await self._read_card(groups[0])
             service.set_stage(service.stage if service.stage.startswith("loading") else "loading the weights")
@@ -107,11 +111,16 @@ class RayReplicas:
         self._delivered.set()
 
     # -- one replica ---------------------------------------------------------------------------------------------------
-    async def _group(self, number: int, seconds: float | None) -> Placement:
-        """A replica's place. Raises NoPlace, StartError, RayError."""
+    async def _lay(self, count: int) -> list[Sequence[str]]:
+        """For each of so many replicas the nodes of its stages, as `pool plan` says them; none without a place yet. Raises RayError."""
+        laid = lay(self._config, await asyncio.to_thread(free_now), count).replicas
+        return [*laid, *[()] * (count - len(laid))]
+
+    async def _group(self, number: int, seconds: float | None, stages: Sequence[str] = ()) -> Placement:
+        """A replica's place: on these nodes where they are free, or anywhere. Raises NoPlace, StartError, RayError."""
         if (old := self.groups.pop(number, None)) is not None:
             await asyncio.to_thread(old.remove)
-        group = self.groups[number] = Placement(self._config, number)
+        group = self.groups[number] = Placement(self._config, number, stages)
         await group.place(seconds, self._service.set_stage if self._service.state == "starting" else lambda text: None)
         if strange := next((f for f in group.facts if f["version"] != VERSION), None):
             raise StartError(

@@ -59,7 +59,7 @@ START_OPTIONS: tuple[Option, ...] = (
 #: The options of `pool plan`: those of `start` that decide whether a model fits, and devices that this machine does not have.
 PLAN_OPTIONS: tuple[Option, ...] = (
     Option("gpus", ("--gpus",), "NxSIZE", "plan for these devices instead of this machine's, such as 4x24GB"),
-    *(o for o in START_OPTIONS if o.name in {"dp", "tp", "pp", "devices", "dtype", "kv", "max_len", "memory"}),
+    *(o for o in START_OPTIONS if o.name in {"dp", "tp", "pp", "devices", "dtype", "kv", "max_len", "memory", "on", "cpus", "spread"}),
 )
 
 #: Where what an option does begins, in help.
@@ -70,7 +70,8 @@ DEFAULT_LOG_LINES = 50
 
 HELP: Mapping[str, str] = {
     "plan": (
-        "plan MODEL [--gpus NxSIZE] [options]: which dp, tp, pp and dtype fit, and the best; loads nothing. MODEL also: a size such as 70B."
+        "plan MODEL [--gpus NxSIZE] [--on ray] [options]: which dp, tp, pp and dtype fit, and the best; on Ray also which replica lies on "
+        "which node. It loads nothing. MODEL also: a size such as 70B."
     ),
     "start": (
         "start MODEL [options]: load a model, and return when it is ready. "

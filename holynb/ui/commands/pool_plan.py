@@ -32,23 +32,49 @@ def answer(args: Sequence[str], options: Sequence[Option], convert: Callable[[Op
     model = positional[0] if positional else pools.EMBEDDED
     plan = pools.plan(model, **{o.name: convert(o, values[o.name]) for o in options if o.name in values})
     parts: list[Part] = [plan["says"]]
+    if "nodes" in plan:
+        parts += [" ", Listing(["node", "has", "free", "replicas", "left then"], [_node(n) for n in plan["nodes"]], set())]
     if len(plan["ways"]) > 1:
         head = ["as", "dtype", "weights a device", "KV tokens a replica", "ready in about"]
         parts += [" ", Listing(head, [_way(w) for w in plan["ways"]], {2, 3, 4})]
-    if plan["ways"] and not re.fullmatch(r"[\d.]+\s*[MBTmbt]", model):
-        parts += [" ", f"Start it: {_start(model, plan['ways'][0], options, values)}"]
+    startable = not re.fullmatch(r"[\d.]+\s*[MBTmbt]", model)
+    if plan["ways"] and startable:
+        parts += [" ", f"Start it: {_start(model, plan['ways'][0]['flags'], options, values)}"]
+    elif plan.get("would") is not None and startable:
+        parts += [" ", f"What fits: {_start(model, plan['would'], options, {k: v for k, v in values.items() if k != 'dtype'})}"]
     return parts, plan
 
 
-def _start(model: str, way: Mapping[str, Any], options: Sequence[Option], values: Mapping[str, Any]) -> str:
-    """The command that starts `way`, with all that was asked for: the same model with other options may not fit, or be another plan."""
-    words = [shlex.quote(model), *way["flags"].split()]
+def _start(model: str, flags: str, options: Sequence[Option], values: Mapping[str, Any]) -> str:
+    """The command that starts this way, with all that was asked for: the same model with other options may not fit, or be another plan."""
+    words = [shlex.quote(model), *flags.split()]
     for option in options:
         if option.name in values and option.name not in _OF_THE_WAY:
-            words += [option.flags[0], shlex.quote(str(values[option.name]))]
+            words += [option.flags[0], *([] if option.metavar is None else [shlex.quote(str(values[option.name]))])]
     return f"%infer pool start {' '.join(words)}"
 
 
 def _way(way: Mapping[str, Any]) -> list[str]:
     weights, tokens = units.memory(way["weights"]), f"{way['kv_tokens']:,}"
     return [way["flags"] or "one replica", way["dtype"], weights, tokens, f"{way['start_s']:.0f} s"]
+
+
+def _node(node: Mapping[str, Any]) -> list[str]:
+    """A node of a cluster: its address, what it has, what of it is free, the replicas that go there, what is left then."""
+    size = "" if node["gpu_memory"] is None else f" {node['gpu_memory'] / 1e9:.0f}GB"
+    gpus = f"{node['gpus']:g}x {node['kind'] or 'GPU'}{size}, " if node["gpus"] else ""
+    return [node["address"], f"{gpus}{node['cpus']:g} CPUs", _rest(node, "free"), _held(node["replicas"]) or "none", _rest(node, "left")]
+
+
+def _rest(node: Mapping[str, Any], which: str) -> str:
+    gpus = f"{node[f'{which}_gpus']:g} GPUs, " if node["gpus"] else ""
+    return f"{gpus}{node[f'{which}_cpus']:g} CPUs"
+
+
+def _held(replicas: Sequence[Mapping[str, Any]]) -> str:
+    """`0, 1`; of a replica whose stages lie on several nodes, those that lie here: `0 (stages 0, 1)`."""
+    return ", ".join(f"{r['replica']}{_stages(r['stages']) if r['divided'] else ''}" for r in replicas)
+
+
+def _stages(stages: Sequence[int]) -> str:
+    return f" (stage{'s' * (len(stages) > 1)} {', '.join(map(str, stages))})"
