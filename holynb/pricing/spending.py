@@ -10,15 +10,16 @@ from __future__ import annotations
 import calendar
 import datetime as dt
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
 
 from holynb.pricing.estimate import MeasuredAnswer
-from holynb.runlog import PARTS_SUFFIX, WITHOUT_PARTS, RunLog, messages
+from holynb.runlog import PARTS_SUFFIX, UNSETTLED, WITHOUT_PARTS, RunLog, messages
 from holynb.types import Route, Usage
 
-__all__ = ["Month", "Speed", "SpendingLine", "by_day", "month", "recent_answers", "reusable_answers", "speed", "total"]
+__all__ = ["NOTHING", "Month", "Paid", "Speed", "SpendingLine", "by_day", "month", "paid", "recent_answers", "reusable_answers", "speed", "total"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,34 @@ class Speed:
     run: str
     rows: int
     tokens_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """What one run has paid: dollars that are `known`, and by row, how many answers and attempts had a cost that is not."""
+
+    known: Decimal = Decimal(0)
+    unknown: Mapping[int, int] = field(default_factory=dict)
+
+
+NOTHING = Paid()
+
+
+def paid(log: RunLog, run: str) -> Paid:
+    """What a run has paid, all attempts of all its rows. A pool's time is no such money, and what the simulator says it costs is."""
+    sql = """SELECT row, cost, count(*) FROM payments WHERE run = ? AND coalesce(route, '') NOT LIKE 'pool/%'
+        AND (cost IS NOT NULL OR what IN ('answer', 'attempt')) GROUP BY row, cost"""
+    known, unknown = Decimal(0), Counter[int]()
+    with log.reading() as db:
+        for row, cost, times in db.execute(sql, (run,)):
+            if cost is None:
+                unknown[row] += times
+            else:
+                known += Decimal(cost) * times
+        # Nobody said what these cost, if anything: they were stopped or failed at work.
+        for row, attempts in db.execute(f"SELECT row, attempts FROM answers WHERE run = ? AND {UNSETTLED}", (run,)):  # noqa: S608 - of ours
+            unknown[row] = max(unknown[row], attempts)
+    return Paid(known, unknown)
 
 
 def by_day(log: RunLog, since: float | None = None, until: float | None = None) -> list[SpendingLine]:

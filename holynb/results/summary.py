@@ -98,9 +98,10 @@ class Summary:
         return f"{line.rstrip('.')}. {'Then: %infer run --only failed' if advised else self.remedy()}"
 
     def remedy(self) -> str:
-        """What to do about the failures: a key that was refused is set anew first."""
+        """What to do about the failures: a key that was refused is set anew first, and what would only fail again is sent otherwise."""
+        again = "%infer run --only failed" + " --budget USD" * ("budget" in self.errors) + " --chunk auto" * ("context_length" in self.errors)
         keys = [f"%infer key {provider}" for provider in sorted(self.refused)] if set(self.errors) == {"auth"} else []
-        return ", then ".join([*keys, "%infer run --only failed"])
+        return ", then ".join([*keys, again])
 
     def cut_off(self) -> str:
         """`12 of 100 answers were cut off …` where they are more than a tenth, or `""`."""

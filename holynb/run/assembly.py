@@ -12,14 +12,16 @@ from weakref import WeakKeyDictionary
 from holynb.config import settings, suggest
 from holynb.config.model_traits import HOSTED_MAX_TOKENS
 from holynb.errors import NotRunning
-from holynb.pricing import prices
+from holynb.pricing import prices, spending
+from holynb.results import dollars
 from holynb.run import prompt_cache, service_tiers
 from holynb.run.plan import Plan, traits
 from holynb.run.stored_requests import kinds
+from holynb.runlog import RunLog
 from holynb.scheduler import Budget, EndpointState, Limiter, Money, ResponseValidator, Tier, shared_limiter
 from holynb.types import Endpoint, Engine, Request, Route, Secret, Usage
 
-__all__ = ["chain", "endpoints", "engines", "money", "ready", "remember", "tiers", "unpriced", "validator"]
+__all__ = ["before", "chain", "endpoints", "engines", "money", "paid_before", "ready", "remember", "tiers", "unpriced", "validator"]
 
 #: Most requests at once where nothing is said. A pool queues by itself, and a full queue makes full batches.
 HOSTED_CAP, POOL_CAP = 64, 512
@@ -117,10 +119,10 @@ def unpriced(plan: Plan) -> Iterator[str]:
             yield f"No price is known for {endpoint.route}, so its cost is shown as ?.{near} {prices.how_to_set(endpoint.route)}"
 
 
-def money(plan: Plan, notice: Callable[[str], None], *, batch: bool = False) -> Money:
+def money(plan: Plan, notice: Callable[[str], None], paid: spending.Paid = spending.NOTHING, *, batch: bool = False) -> Money:
     """Prices, and the budget where there is one. A pool spends nothing. `notice`: told once of each service tier that has no price.
 
-    `batch`: of what is sent by batch.
+    `paid`: what the run had paid when it began to go on. `batch`: of what is sent by batch.
     """
     price, endpoints = _Prices(notice), {e.route: e for e in plan.targets.endpoints}
     if plan.options.budget is None:
@@ -137,7 +139,25 @@ def money(plan: Plan, notice: Callable[[str], None], *, batch: bool = False) -> 
         hour = {"cache_control": {"ttl": "1h"}} if request.cache is not None and request.cache.hour else {}
         return prices.worst_case(route, request.messages, longest, {**extra, **hour}, tiers)
 
-    return Money(price, worst, Budget(Decimal(str(plan.options.budget))))
+    budget = Budget(Decimal(str(plan.options.budget)), before(plan, paid, worst))
+    if budget.before and plan.earlier.run is not None:
+        left = dollars(max(Decimal(0), budget.cap - budget.before))
+        notice(
+            f"This run has spent {dollars(budget.before)} before, which counts: {left} of --budget {budget.cap.normalize():f} is left. "
+            "A larger --budget sends more; under another --name it begins at 0."
+        )
+    return Money(price, worst, budget)
+
+
+def paid_before(plan: Plan, log: RunLog | None, run: str) -> spending.Paid:
+    """What the run of this id has paid so far, all its attempts; nothing without a budget, or a log that can be read."""
+    return spending.NOTHING if log is None or plan.options.budget is None else spending.paid(log, run)
+
+
+def before(plan: Plan, paid: spending.Paid, worst_case: Callable[[Request, Route], Decimal | None]) -> Decimal:
+    """Dollars of a run's budget that are gone before it goes on: an answer of unknown cost counts as the most that it may have cost."""
+    requests = ((plan.rows.requests[row], times) for row, times in paid.unknown.items() if row < len(plan.rows.requests))
+    return sum((times * (worst_case(r, r.route) or Decimal(0)) for r, times in requests if r is not None), paid.known)
 
 
 def remember(plan: Plan, endpoints: Mapping[Route, EndpointState]) -> None:

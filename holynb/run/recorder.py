@@ -16,8 +16,9 @@ from holynb import runlog
 from holynb.config import settings
 from holynb.events import Ended, Event, Started
 from holynb.journal import Journal, Payment, Sink, payment_at_end
+from holynb.pricing import spending
 from holynb.results import Tally
-from holynb.run import pending_rows
+from holynb.run import assembly, pending_rows
 from holynb.run.pending import Earlier, Pending, pending, read
 from holynb.run.pending_rows import Keys
 from holynb.run.plan import Plan
@@ -44,6 +45,7 @@ class Recorder(Sink):
     """A sink: events go to the journal, then to the log. `run`: the run's id; `share`: whether other runs may use its answers.
 
     `log`: where earlier answers are read, None where it cannot be; `unwritten`: why answers are in memory only, None where none are.
+    `paid`: what the run had paid when it began to go on, where it has a budget.
     """
 
     def __init__(self, journal: Journal, run: str, *, share: bool, tally: Tally | None = None) -> None:
@@ -52,6 +54,7 @@ class Recorder(Sink):
         self.run = run
         self.log: RunLog | None = None
         self.unwritten: str | None = None
+        self.paid = spending.NOTHING
         self._log: RunLog | None = None
         self._said: set[str] = set()
         self._journal = journal
@@ -237,6 +240,7 @@ class Recorder(Sink):
         """What is left, the rows that asked something else before, and what the log has of this run."""
         if log is None:
             return pending(plan, {}, {}), [], ()
+        self.paid = assembly.paid_before(plan, log, self.run)
         earlier = log.answers(self.run)
         left = read(plan, log, earlier)
         # A row that --only failed keeps stays this run's own answer, where it is.
@@ -246,6 +250,7 @@ class Recorder(Sink):
 
     def _read_many(self, plan: Plan, log: RunLog | None) -> Reading:
         """The same of many rows."""
+        self.paid = assembly.paid_before(plan, log, self.run)
         left, displaced = pending_rows.read(plan, log, self.run, Spool(settings.home()))
         return left, displaced, KnownRows(left, plan.earlier.kept)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 
+from holynb import runlog
 from holynb.config.model_traits import HOSTED_MAX_TOKENS
 from holynb.results import dollars
 from holynb.run import assembly
@@ -14,7 +17,7 @@ from holynb.run.quote import Quote
 from holynb.types import Request
 from holynb.words import counted
 
-__all__ = ["coverage", "line"]
+__all__ = ["coverage", "left", "line"]
 
 #: With fewer rows at once a line says so: a provider takes more, so the run is slower than it need be.
 FEW = 8
@@ -30,7 +33,7 @@ def line(plan: Plan, due: Iterable[Request]) -> str:
     if dearest is None or not (each := worst_case(dearest, dearest.route)):
         return ""
     shorter = worst_case(replace(dearest, sampling=replace(dearest.sampling, max_tokens=HOSTED_MAX_TOKENS)), dearest.route)
-    budget, cap = Decimal(str(plan.options.budget)), min(len(long), plan.options.concurrency or FEW, FEW)
+    budget, cap = left(plan)[0], min(len(long), plan.options.concurrency or FEW, FEW)
     now, then = (int(budget // amount) for amount in (each, shorter or each))
     if now >= cap or then <= now:
         return ""
@@ -51,11 +54,12 @@ def coverage(plan: Plan, forecast: Quote) -> str:
     """
     if plan.options.budget is None or forecast.free or not forecast.rows or forecast.range is None:
         return ""
-    budget, n = Decimal(str(plan.options.budget)), forecast.rows
+    (budget, spent), n = left(plan), forecast.rows
+    before = f", of which {dollars(spent)} was spent before by this run" if spent else ""
     if plan.judge is not None or plan.rows.long:
         most = forecast.range[1]
         return (
-            f"Budget: {dollars(budget)}; the whole may cost {dollars(most)}, and what it does not cover is not sent."
+            f"Budget: {dollars(budget + spent)}{before}; the whole may cost {dollars(most)}, and what it does not cover is not sent."
             if most > budget
             else ""
         )
@@ -65,7 +69,7 @@ def coverage(plan: Plan, forecast: Quote) -> str:
         whole, dearest = whole + amount, max(dearest, amount)
         sure += whole <= budget
     if whole <= budget:
-        return f"Budget: {dollars(budget)} covers {_all(n)}, which cost {dollars(whole)} at worst."
+        return f"Budget: {dollars(budget + spent)}{before} covers {_all(n)}, which cost {dollars(whole)} at worst."
     likely = ""
     if forecast.estimate.measured:
         # A row is sent while its own worst case is left; those before it have cost what answers like them did.
@@ -73,8 +77,18 @@ def coverage(plan: Plan, forecast: Quote) -> str:
             min(n, int((budget - dearest) * n // cost) + 1 if budget >= dearest else 0) for cost in reversed(forecast.range)
         )
         likely = f" With answers as long as those so far it covers {_all(n) if fewest == n else _between(fewest, most_rows)}."
-    head = f"Budget: {dollars(budget)} is sure to cover {sure:,} of {counted(n, 'row')}: at worst {dollars(dearest)} each, {dollars(whole)} in all."
+    head = f"Budget: {dollars(budget + spent)}{before} is sure to cover {sure:,} of {counted(n, 'row')}: at worst {dollars(dearest)} each, {dollars(whole)} in all."
     return f"{head}{likely} What it does not cover is not sent."
+
+
+def left(plan: Plan) -> tuple[Decimal, Decimal]:
+    """Dollars that are left of the plan's budget, below 0 where the run it goes on with has spent more; and what that has spent."""
+    spent = Decimal(0)
+    if plan.earlier.run is not None:
+        worst_case = assembly.money(plan, lambda _: None, batch=plan.options.batch).worst_case
+        with suppress(sqlite3.Error):  # a log that cannot be read has no run to go on with
+            spent = assembly.before(plan, assembly.paid_before(plan, runlog.log(), plan.earlier.run), worst_case)
+    return Decimal(str(plan.options.budget)) - spent, spent
 
 
 def _worst_cases(plan: Plan, due: Iterable[Request]) -> Iterator[Decimal]:

@@ -251,7 +251,7 @@ class Run(session.InProcess):
                 return
             policy = Policy(self.plan.timeouts, self.options.retries, self.options.deadline, max_in_flight=self.options.concurrency)
             sink: EventSink = self._map_reduce or self._packs or self._judging or self._recorder
-            tiers, money = assembly.tiers(self.plan, endpoints), assembly.money(self.plan, self._warn_of)
+            tiers, money = assembly.tiers(self.plan, endpoints), assembly.money(self.plan, self._warn_of, self._recorder.paid)
             self._scheduler = Scheduler(tiers, policy, sink, money, verdicts.validator(self.plan, assembly.validator(self.plan)))
             if self._judging is not None:
                 self._judging.add = self._scheduler.add

@@ -19,6 +19,7 @@ __all__ = [
     "RUN_UPSERT",
     "SCHEMA",
     "SPENT",
+    "UNSETTLED",
     "add_missing",
     "view_missing",
 ]

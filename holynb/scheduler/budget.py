@@ -17,11 +17,11 @@ __all__ = ["Budget", "Money"]
 
 
 class Budget:
-    """Dollars: `cap`, `spent`, `reserved` by attempts in flight, and `overrun`."""
+    """Dollars: `cap`, `spent`, `reserved` by attempts in flight, and `overrun`. `before`: of `spent`, what a run that goes on had spent."""
 
-    def __init__(self, cap: Decimal) -> None:
+    def __init__(self, cap: Decimal, before: Decimal = Decimal(0)) -> None:
         self.cap = cap
-        self.spent = Decimal(0)
+        self.spent = self.before = before
         self.reserved = Decimal(0)
         self.overrun = Decimal(0)
         self._changed = asyncio.Event()
@@ -80,9 +80,10 @@ class Money:
         """The Fault of an attempt that the budget does not cover."""
         if self.budget is None or worst_case is None:
             return Fault("budget", 'not sent: its price is not known, so no budget can cover it ([price."ROUTE"] in config.toml)')
-        left = self.budget.cap - self.budget.spent
+        left = max(Decimal(0), self.budget.cap - self.budget.spent)
         cap = f"{self.budget.cap.normalize():f}"
+        before = f" (${self.budget.before:.6f} was spent before by this run)" if self.budget.before else ""
         return Fault(
             "budget",
-            f"not sent: it could cost up to ${worst_case:.6f}, but only ${left:.6f} of the budget of ${cap} is left: raise --budget, or lower --max-tokens",
+            f"not sent: it could cost up to ${worst_case:.6f}, but only ${left:.6f} of the budget of ${cap} is left{before}: raise --budget, or lower --max-tokens",
         )

@@ -20,10 +20,12 @@ from servers.golden import OPENAI
 
 import holynb
 from holynb import loop, runlog
+from holynb.config import Options
 from holynb.errors import BadKey, BadOption, BadPrompt, BadRoute, BadSetting, InferError
 from holynb.events import Noted, Started
 from holynb.pricing import spending
-from holynb.run import Run, infer, resume, session
+from holynb.run import Run, infer, quote, reservation, resume, session
+from holynb.run.plan import make
 
 DEADLINE = 30
 
@@ -209,6 +211,28 @@ def test_a_budget_is_never_exceeded_and_the_rows_that_did_not_fit_say_so():
     assert refused["error"].str.contains("of the budget of").all()
     with pytest.raises(InferError, match="budget"):
         infer("a", "sim/echo", budget=0, cache=False).wait(DEADLINE)
+
+
+def test_a_budget_holds_for_all_that_a_run_of_one_name_spends():
+    rows = [f"row {i}" for i in range(50)]
+    first = infer(rows, "sim/echo", budget=0.0006, max_tokens=4, name="cap").wait(DEADLINE)
+    spent = first.frame()["cost"].sum()
+    again = infer(rows, "sim/echo", budget=0.0006, max_tokens=4, name="cap").wait(DEADLINE)
+    failed = Run(resume.failed_again("cap")).start().wait(DEADLINE)
+    assert [again.id, failed.id] == [first.id, first.id]
+    record = runlog.log().find("cap")
+    assert record is not None
+    assert spent <= float(record.cost or 0) <= 0.0006
+    told = [e.text for e in again.journal.events_since(0)[0] if isinstance(e, Noted)]
+    assert told[0].startswith(f"This run has spent ${spent:.5f} before, which counts: "), told
+    assert "was spent before by this run): raise --budget" in str(again.frame()["error"].iloc[-1])
+    assert again.summary().failures().endswith("budget. %infer run --only failed --budget USD")
+    plan = resume.continued(make(rows, "sim/echo", Options(budget=0.0006, max_tokens=4, name="cap")))
+    assert ", of which $0.000" in reservation.coverage(plan, quote.quote(plan))
+    more = Run(resume.failed_again("cap", {"budget": 1.0})).start().wait(DEADLINE)
+    assert more.summary().ok == 50
+    anew = infer(rows, "sim/echo", budget=0.0006, max_tokens=4, name="another", cache=False).wait(DEADLINE)
+    assert anew.summary().ok == first.summary().ok
 
 
 def test_a_fallback_whose_key_is_missing_is_found_before_anything_is_sent(monkeypatch):

@@ -22,7 +22,7 @@ def batched(plan: Plan, recorder: Recorder, engines: Mapping[Route, Engine], not
     fallback = [settings.route(r) for r in plan.options.fallback]
     # Whatever has a batch API speaks a wire of HTTP (`batch_terms`).
     speaking = {r: cast("Hosted", e) for r, e in engines.items() if r not in fallback}
-    money, validator = assembly.money(plan, notice, batch=True), assembly.validator(plan)
+    money, validator = assembly.money(plan, notice, recorder.paid, batch=True), assembly.validator(plan)
     run = Batched(plan, recorder, speaking, money, validator)
     if fallback:
         one_by_one = assembly.money(plan, notice)
