@@ -42,11 +42,28 @@ with suppress(ImportError):
     validators.library()  # before nbformat and others load jsonschema with the grammar that it makes
 
 
+def rewrite_own_part(config: pytest.Config) -> None:
+    """In a fresh checkout each worker would rewrite the assertions of every file at the same time: each does its part, and reads the others'."""
+    from _pytest.assertion import rewrite
+
+    worker = config.workerinput  # type: ignore[attr-defined]
+    number, count = int(worker["workerid"].removeprefix("gw")), worker["workercount"]
+    for path in sorted((ROOT / "tests").rglob("test_*.py"))[number::count]:
+        kept = rewrite.get_cache_dir(path) / f"{path.stem}{rewrite.PYC_TAIL}"
+        if not kept.exists():
+            kept.parent.mkdir(exist_ok=True)
+            source_hash, code = rewrite._rewrite_test(path, config)
+            rewrite._write_pyc(config.stash[rewrite.assertstate_key], code, source_hash, kept)
+
+
 @pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Iterator[None]:
+def pytest_collection(session: pytest.Session) -> Iterator[None]:
     """Ten thousand tests and the modules that they need stay: to look through them for garbage, again and again, finds none."""
     gc.disable()
     try:
+        if hasattr(session.config, "workerinput"):
+            with suppress(OSError, ImportError, AttributeError, TypeError):  # of a tree that nobody may write to, or another pytest
+                rewrite_own_part(session.config)
         return (yield)
     finally:
         gc.freeze()
@@ -96,8 +113,8 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")
 
 
-@pytest.fixture(autouse=True)
-def only_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def only_this_machine() -> Iterator[None]:
     """A connection to anywhere else fails at once, as if the cable were out."""
     connect, connect_ex = socket.socket.connect, socket.socket.connect_ex
 
@@ -109,8 +126,10 @@ def only_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
             raise OSError(errno.ENETUNREACH, f"tests reach only this machine, not {address}")
         connect(sock, address)
 
-    monkeypatch.setattr(socket.socket, "connect", guarded)
-    monkeypatch.setattr(socket.socket, "connect_ex", lambda s, a: errno.ENETUNREACH if outside(s, a) else connect_ex(s, a))
+    with pytest.MonkeyPatch.context() as cable:
+        cable.setattr(socket.socket, "connect", guarded)
+        cable.setattr(socket.socket, "connect_ex", lambda s, a: errno.ENETUNREACH if outside(s, a) else connect_ex(s, a))
+        yield
 
 
 @pytest.fixture

@@ -95,12 +95,15 @@ def mapped(folder: Path) -> Any:
 def interpreted(folder: Path, mesh: Any) -> Any:
     """A runner on the CPU with the GPU's engine; the interpreter takes about a millisecond a program, so little of it."""
     os.environ["TRITON_INTERPRET"] = "1"  # read when triton loads
+    from triton_interpreter import hasten
+
     from holynb.pool.engine import graphs, group, model
     from holynb.pool.engine.cache import BlockAllocator
     from holynb.pool.engine.runner import Runner
     from holynb.pool.engine.scheduler import BatchScheduler
     from holynb.pool.fit.limits import BatchLimits
 
+    hasten()
     # A packed product has no `out`, and the ranks' memory is a file that all of them map.
     model.pack = lambda weights: weights
     group.can_read_peers, group.SymmetricMemory = (lambda group, device: True), mapped(Path(mesh.address.removeprefix("file://")).parent)
