@@ -24,7 +24,7 @@ __all__ = ["ClusterRefusal", "cluster", "connect", "obtain", "with_devices"]
 #: How long an address may take to answer at all.
 _ANSWER_S = 5.0
 #: How often a cluster is asked that is too busy to take a client, as Ray says it.
-_TRIES, _BUSY = 3, "Starting Ray client server failed"
+_TRIES, _BUSY = 3, ("Starting Ray client server failed", "Proxy failed to Connect to backend")
 #: Ray's resource that its head node alone has.
 _HEAD = "node:__internal_head__"
 
@@ -42,7 +42,7 @@ def connect(address: str) -> None:
             ray.init(address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
         except (RuntimeError, ConnectionError, ValueError, RayError, OSError) as exc:
             # The cluster starts a process for each client, within 30 s; where its machine is busy the next one is quicker.
-            if left and _BUSY in str(exc):
+            if left and any(word in str(exc) for word in _BUSY):
                 ray.shutdown()
                 continue
             raise ClusterRefusal(_why_not(address, exc)) from exc

@@ -35,16 +35,16 @@ def cluster_plan(model: str, spec: Spec, cluster: Sequence[ClusterNode], config:
         raise UserError("The cluster does not say how much memory its GPUs have. Name it: --gpus 80GB")
     config = replace(config, dtype=config.dtype or best_dtype(spec, cpu=not config.gpu))
     ways, shown = _ways(spec, hosts, config), _shown(hosts, gpu=config.gpu)
+    chosen, would = _at(config, config.dp[0] or 1, config.tp or 1, config.pp or 1), None
     if ways:
         chosen = _at(config, ways[0].dp, ways[0].tp, ways[0].pp)
         says = f"{model} {_says(spec, hosts, chosen, ways[0])}.".replace("these GPUs", shown, 1)
-        would = None
     else:
-        chosen = _at(config, config.dp[0] or 1, config.tp or 1, config.pp or 1)
         would = _would(spec, hosts, config)
-        says = f"{model} does not fit on {shown} as {chosen.flags}: {_missing(spec, hosts, chosen)}."
+        division = "" if _is_open(config) else f" as {chosen.flags}"
+        says = f"{model} does not fit on {shown}{division} in {config.dtype}: {_missing(spec, hosts, config, chosen)}."
         says += f" It would fit {would[0]}." if would else ""
-    places = lay(chosen, hosts)
+    places = lay(chosen, hosts, 0 if _is_open(config) and not ways else None)
     listed = [asdict(way) | {"flags": flags(way).strip()} for way in ways[:_MAX_WAYS]]
     return {
         "model": model,
@@ -116,13 +116,24 @@ def _says(spec: Spec, hosts: Sequence[ClusterNode], config: RayConfig, way: Fit)
     return f"{how}; {counted(len(laid), 'replica')} on {counted(used, 'node')}, {across_nodes}"
 
 
-def _missing(spec: Spec, hosts: Sequence[ClusterNode], config: RayConfig) -> str:
+def _is_open(config: RayConfig) -> bool:
+    """Whether any dp, tp and pp will do."""
+    return not (config.dp[0] or config.tp or config.pp)
+
+
+def _missing(spec: Spec, hosts: Sequence[ClusterNode], config: RayConfig, chosen: RayConfig) -> str:
     """Why it does not fit: there is no place, or the places are too small."""
-    if (why := why_not(config, hosts)) is not None:
+    if (why := why_not(chosen, hosts)) is not None:
         return why
-    way, device = _fit(spec, hosts, config), _device(hosts, config)
-    kind = "GPU" if config.gpu else "rank's share of its node"
-    return f"a rank's weights are {units.memory(way.weights)} in {config.dtype}, and a {kind} has {units.memory(device.memory)}"
+    way, device = _fit(spec, hosts, chosen), _device(hosts, chosen)
+    whole = plan.weights_bytes(plan.started(spec, way.dtype, cpu=device.cpu), Mesh().shard(spec), plan.ITEMSIZE[way.dtype], cpu=device.cpu)
+    if _is_open(config) and config.gpu:
+        total = sum((n.gpu_memory or 0) * n.gpus for n in hosts)
+        return f"the weights are {units.memory(whole)}, and its GPUs have {units.memory(total)}"
+    part = f", {units.memory(way.weights)} of them" if chosen.size > 1 else ""
+    where = f"a GPU of {units.memory(device.memory)}" if config.gpu else f"a rank whose share of its node is {units.memory(device.memory)}"
+    cache = ", where keys, values and work have no room beside them" if way.weights < device.memory else ""
+    return f"the weights are {units.memory(whole)}{part} on {where}{cache}"
 
 
 def _would(spec: Spec, hosts: Sequence[ClusterNode], config: RayConfig) -> tuple[str, str] | None:
