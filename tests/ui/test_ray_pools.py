@@ -24,9 +24,11 @@ DEAD = node("10.0.0.3", alive=False, replicas=[], lost_at=time.time() - 60, move
 
 
 def test_status_names_each_node_its_replicas_and_what_moved():
-    one, two, dead = pool_nodes.nodes(info(node("10.0.0.1"), node("10.0.0.2", replicas=[1, 2]), DEAD))
+    one, two, dead = pool_nodes.nodes(
+        info(node("10.0.0.1", devices=["cpu"]), node("10.0.0.2", replicas=[1, 2], devices=["cuda:0", "cuda:3"]), DEAD)
+    )
     assert one == "10.0.0.1 replica 0"
-    assert two == "10.0.0.2 replicas 1, 2"
+    assert two == "10.0.0.2 replicas 1, 2 on cuda:0, cuda:3"
     assert dead.startswith("10.0.0.3 no replica, lost one ")
     assert dead.endswith(", 7 rows moved")
 

@@ -22,17 +22,19 @@ _LOG_S = 3.0
 
 
 def health_of(replicas: RayReplicas) -> dict[str, Any]:
-    """For `/health`: nodes of the pool, now and before, each with its replicas and ranks, and when it was lost."""
+    """For `/health`: nodes of the pool, now and before, each with its replicas, ranks and devices, and when it was lost."""
     nodes: dict[str, dict[str, Any]] = {}
     for group in replicas.groups.values():
         for facts in group.facts:
-            node = nodes.setdefault(facts["address"], {"address": facts["address"], "alive": True, "replicas": [], "ranks": 0})
+            node = nodes.setdefault(facts["address"], _node(facts["address"], alive=True))
             node["ranks"] += 1
+            if facts["device"] not in node["devices"]:
+                node["devices"].append(facts["device"])
             if group.number not in node["replicas"]:
                 node["replicas"].append(group.number)
     for move in replicas.moves:
         for address in move["nodes"]:
-            node = nodes.setdefault(address, {"address": address, "alive": False, "replicas": [], "ranks": 0})
+            node = nodes.setdefault(address, _node(address, alive=False))
             if move["what"] == "lost":
                 node |= {"lost_at": move["at"], "moved": move["rows"], "why": move["why"]}
     for number, replica in replicas.replicas.items():
@@ -42,6 +44,10 @@ def health_of(replicas: RayReplicas) -> dict[str, Any]:
                     r.end_reason is None and n in nodes[address]["replicas"] for n, r in replicas.replicas.items()
                 )
     return {"nodes": sorted(nodes.values(), key=lambda n: str(n["address"])), "moves": replicas.moves[-20:], "devices": _devices(replicas)}
+
+
+def _node(address: str, *, alive: bool) -> dict[str, Any]:
+    return {"address": address, "alive": alive, "replicas": [], "ranks": 0, "devices": []}
 
 
 def _devices(replicas: RayReplicas) -> list[dict[str, Any]]:

@@ -168,7 +168,7 @@ def _status(args: Sequence[str], _: Notice) -> tuple[str, Any]:
         "state": pool_state.state(info) if info.stage in ("", info.state) else f"{info.state}: {info.stage}",
         "pid": info.pid,
         "as": info.parallelism,
-        "devices": ", ".join(info.devices),
+        "devices": "" if info.nodes else ", ".join(info.devices),  # of a cluster each node's are with it
         "memory": _memory(info),
         "longest": f"{count(info.max_len)} tokens",
         "requests": f"{count(info.requests)} in flight",

@@ -38,7 +38,8 @@ def hidden(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory, hidden: Path) -> Iterator[RayCluster]:
-    made = RayCluster(2, 4, tmp_path_factory.mktemp("nodes"), HOLYNB_FAKE_STEP="0.02", HIDDEN=str(hidden))
+    # Four GPUs that nobody has: what is planned with them is real, and the fake runner asks for none.
+    made = RayCluster(2, 4, tmp_path_factory.mktemp("nodes"), [range(4)] * 2, HOLYNB_FAKE_STEP="0.02", HIDDEN=str(hidden))
     yield made
     made.end()
 
@@ -55,7 +56,7 @@ def start(cluster: RayCluster, model: Path, home: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
 
     def starts(name: str, **options: Any) -> PoolInfo:
-        return pools.start(str(options.pop("model", model)), name=name, **{"on": cluster.on, **options})
+        return pools.start(str(options.pop("model", model)), name=name, **{"on": cluster.on, "devices": "cpu", **options})
 
     yield starts
     pools.stop("all")
@@ -121,6 +122,22 @@ def test_what_cannot_be_is_one_line_that_says_what_to_do(start: Any, cluster: Ra
     started = time.monotonic()
     assert "needs 8 CPU, and the cluster has no such place free" in refused(start, "waits", cpus=8, wait_nodes=1.0)
     assert time.monotonic() - started < 60
+
+
+@pytest.mark.slow
+def test_replicas_lie_where_the_plan_said_and_a_full_cluster_says_so(start: Any, cluster: RayCluster):
+    def plan(**options: Any) -> dict[str, Any]:
+        return pools.plan("Qwen/Qwen3-8B", on=cluster.on, gpus="80GB", **options)
+
+    with pytest.raises(HolynbError, match="does not say how much memory"):
+        pools.plan("8B", on=cluster.on)
+    assert plan(dp=8, tp=2)["would"] == "--dp 4 --tp 2"
+    planned = plan(tp=2)
+    assert planned["best"]["flags"] == "--dp 4 --tp 2"
+    start("placed", dp=4, tp=2, devices="gpu")
+    lies = {node["address"]: node["replicas"] for node in pools.status("placed").nodes}
+    assert lies == {node["address"]: [r["replica"] for r in node["replicas"]] for node in planned["nodes"]}
+    assert "others use what is missing" in plan(dp=1, tp=2)["says"]
 
 
 @pytest.mark.slow
