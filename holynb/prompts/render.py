@@ -19,6 +19,7 @@ from holynb.types import Message, Prompt, Sampling
 from holynb.words import an, lines
 
 if TYPE_CHECKING:
+    from holynb.prompts.blanks import Blanks
     from holynb.prompts.templates import Compiled
 
 __all__ = ["each", "from_values", "render"]
@@ -30,11 +31,17 @@ DICT_KEYS = ("prompt", "system", "messages", "attach", *SAMPLING_FIELDS, "task_t
 
 
 def render(
-    body: str, *, rows: Sequence[Mapping[str, Any]] | None, variables: Mapping[str, Any], options: Options, first: int = 0
+    body: str,
+    *,
+    rows: Sequence[Mapping[str, Any]] | None,
+    variables: Mapping[str, Any],
+    options: Options,
+    first: int = 0,
+    blanks: Blanks | None = None,
 ) -> list[Prompt]:
     """The prompts of a cell. `rows`: the columns of each row, None without a frame; a missing value is None or NaN.
 
-    `first`: the place of the first of `rows`, where they are a part of a frame's.
+    `first`: the place of the first of `rows`, where they are a part of a frame's. `blanks`: counts what the rows leave out.
 
     Raises BadPrompt and BadOption before anything is sent: an undefined name (with the closest one), a template that does not parse,
     an empty body, a missing column.
@@ -53,7 +60,10 @@ def render(
         return [attaching.attached([p], (), variables, of, options)[0] for p, of in zip(prompts, names, strict=True)]
     if options.lines:
         raise BadOption("-l makes each line a prompt, but with --df or --file the body is one template for all rows. Leave -l out.")
-    return _per_row(body, rows, variables, options, first)
+    prompts = _per_row(body, rows, variables, options, first)
+    if blanks is not None:
+        blanks.see(body, options.system or "", rows, prompts, options)
+    return prompts
 
 
 def from_values(prompts: Any, *, options: Options | None = None) -> list[Prompt]:

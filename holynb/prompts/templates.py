@@ -5,7 +5,7 @@ What a template may read is said in `values.py`, what renders it in `sandbox.py`
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
 from typing import Any
@@ -75,6 +75,11 @@ class Compiled:
         else:
             return
         raise BadPrompt(f"The template has a syntax error, {reason}.{hint} {UNTOUCHED}")
+
+    @property
+    def shown(self) -> Sequence[str]:
+        """The names of a template that only shows values, as they are; none of any other."""
+        return list(dict.fromkeys(name for _, name in self._parts or () if name is not None))
 
     def render(self, scope: Mapping[str, Any], suggestions: Iterable[str] = (), where: str = "", *, arrays_are_lists: bool = False) -> str:
         """The rendered text. `suggestions`: names to propose for an undefined one; `where`: the row, for messages; `arrays_are_lists`: as

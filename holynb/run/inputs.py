@@ -11,6 +11,7 @@ from holynb import files
 from holynb.config import Options, settings
 from holynb.errors import BadOption
 from holynb.prompts import render
+from holynb.prompts.blanks import Blanks
 from holynb.results import frame
 from holynb.run.prompt_spool import PromptSpool, gathered
 from holynb.spool import MANY
@@ -50,20 +51,24 @@ def source(options: Options, variables: Mapping[str, Any] | None) -> tuple[Any, 
     return chosen, table
 
 
-def prompts(what: Any, options: Options, source: Any, variables: Mapping[str, Any] | None, times: int) -> list[Prompt] | PromptSpool:
-    """The prompts of a cell's body or of `infer`; many of them in a spool. `times`: rows of each. Raises BadPrompt, BadOption."""
-    return gathered(_each(what, options, source, variables), settings.home(), times)
+def prompts(
+    what: Any, options: Options, source: Any, variables: Mapping[str, Any] | None, times: int, *, blanks: Blanks
+) -> list[Prompt] | PromptSpool:
+    """The prompts of a cell's body or of `infer`; many of them in a spool. `times`: rows of each. `blanks`: counts what rows leave
+    out. Raises BadPrompt, BadOption.
+    """
+    return gathered(_each(what, options, source, variables, blanks), settings.home(), times)
 
 
-def _each(what: Any, options: Options, source: Any, variables: Mapping[str, Any] | None) -> Iterable[Prompt]:
+def _each(what: Any, options: Options, source: Any, variables: Mapping[str, Any] | None, blanks: Blanks) -> Iterable[Prompt]:
     if source is not None:
         if not isinstance(what, str):
             raise BadOption("With df, prompts is one template string, rendered once per row.")
         named = settings.current().router.get(options.router or "", {}).get("column")
         routed = replace(options, router=named) if isinstance(named, str) else options
         if len(source) < MANY and not isinstance(source, files.StoredTable):
-            return render.render(what, rows=frame.records(source), variables=variables or {}, options=routed)
-        return _in_windows(what, source, variables or {}, routed)
+            return render.render(what, rows=frame.records(source), variables=variables or {}, options=routed, blanks=blanks)
+        return _in_windows(what, source, variables or {}, routed, blanks)
     if variables is not None and isinstance(what, str):
         each_prompt: Iterable[Prompt] = render.render(what, rows=None, variables=variables, options=options)
     else:
@@ -71,8 +76,8 @@ def _each(what: Any, options: Options, source: Any, variables: Mapping[str, Any]
     return each_prompt if options.limit is None else islice(each_prompt, options.limit)
 
 
-def _in_windows(what: str, source: Any, variables: Mapping[str, Any], options: Options) -> Iterator[Prompt]:
+def _in_windows(what: str, source: Any, variables: Mapping[str, Any], options: Options, blanks: Blanks) -> Iterator[Prompt]:
     """The prompts of a large frame: its values are made a window at a time."""
     for first in range(0, len(source), WINDOW):
         rows = frame.records(files.window(source, first, min(len(source), first + WINDOW)))
-        yield from render.render(what, rows=rows, variables=variables, options=options, first=first)
+        yield from render.render(what, rows=rows, variables=variables, options=options, first=first, blanks=blanks)

@@ -11,6 +11,7 @@ from holynb.config import Options, keys, settings
 from holynb.config.model_traits import ModelTraits
 from holynb.errors import BadOption
 from holynb.prompts import chunking
+from holynb.prompts.blanks import Blanks
 from holynb.results import frame
 from holynb.run import attaching, embedding, inputs, judge, labels, out_path, routing, service_tiers, stored_requests
 from holynb.run.chunk_plan import long_rows
@@ -155,7 +156,8 @@ def make(
     several = options.compare or options.spread
     given = settings.route(route or (several[0] if len(several) > 1 else None))
     compared = list(dict.fromkeys([given, *(settings.route(r) for r in options.compare)]))
-    prompts = inputs.prompts(what, options, source, variables, len(compared) * (options.samples or 1))
+    blanks = Blanks()
+    prompts = inputs.prompts(what, options, source, variables, len(compared) * (options.samples or 1), blanks=blanks)
     decisions, notes, escalate = _routed(prompts, given, options, source)
     held_to = None if options.schema is None else schema.load(options.schema, variables)
     asked_of = [[d.route] for d in decisions] or [compared] * len(prompts)
@@ -187,6 +189,7 @@ def make(
     long, chunk_notes = long_rows(requests, endpoints, options, secrets)
     expected = labels.load(options, source, held_to, prompts=len(prompts), each=max(1, len(requests) // max(1, len(prompts))))
     notes = [
+        *blanks.lines(options),
         *notes,
         *chunk_notes,
         *attaching.notes(requests if options.attach else attaching_rows(requests), options),

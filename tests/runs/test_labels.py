@@ -120,3 +120,33 @@ def test_failed_rows_are_outside_and_accuracy_is_also_said_with_them() -> None:
     assert (x.confusion.n, x.confusion.hits, x.failed) == (2, 1, 2)
     assert (x.confusion.accuracy, x.accuracy_of_all) == (0.5, 0.25)
     assert "2 failed: 25.0 % with them as wrong" in run.quality().__repr__()
+
+
+def test_what_no_row_puts_into_its_prompt_is_said_before_it_is_sent():
+    """Without it 500 equal questions, or labels of empty cells, look like answers."""
+    df = pd.DataFrame({"text": ["I love it", None, float("nan"), "", "   ", "broke"], "id": range(6), "stars": [1, None, 3, 4, 5, 5]})
+
+    def lines(body: str, **options: Any) -> list[str]:
+        return list(
+            plan.make(body, "sim/json", Options.parse({"df": "reviews", **options}), variables={"reviews": df, "tone": "warm"}).notes
+        )
+
+    for body in ("Label it.", "Label {text}.", "Be {{ tone }}: label it."):
+        assert lines(body) == ["No column of reviews is in the prompt: every row asks the same. Write {{ text }}."]
+    assert lines("Label {id}.") == ["No column of reviews is in the prompt: every row asks the same. Write {{ id }}."]
+    assert lines("Label {{ text }}", raw=True) == lines("Label it.")
+    assert not lines("Label it.", system="The text is: {{ text }}", where="id == 0 or id == 5")
+    assert not lines("Label it.", limit=1)
+
+    blank = "4 of 6 rows have nothing in {{ text }} and are asked all the same: --where \"text.str.strip() > ''\" leaves them out."
+    assert lines("Label: {{ text }}") == [blank]
+    assert not lines("Label: {{ text }}", where="text.str.strip() > ''"), "what the line says to do does it"
+    assert lines("Label: {{ text }} with {{ stars }}")[1].endswith(
+        'in {{ stars }} and is asked all the same: --where "stars.notna()" leaves it out.'
+    )
+    assert not lines("Label: {{ stars }}", where="stars.notna()")
+    assert lines("Label: {{ text }}", where="id > 1") == [
+        "3 of 4 rows have nothing in {{ text }} and are asked all the same: and text.str.strip() > '' at the end of --where leaves them out."
+    ]
+    assert not lines("{{ text }}"), "empty prompts are skipped, and told as such"
+    assert not lines("Label: {{ text|default('nothing', true) }}")
