@@ -20,6 +20,8 @@ import pytest
 from leftovers import end_pools
 
 ROOT = Path(__file__).parent.parent
+#: Files of few tests that take a browser as long as so many of its others (44 and 36 s).
+LONG = {"test_axe.py": 15, "test_figures.py": 12}
 LOCAL = ("127.", "::1", "localhost", "0.0.0.0", "::ffff:127.")
 
 # Threads of torch that wait take a core away from whatever else runs: read when torch loads, here and in each process that a test starts.
@@ -73,9 +75,10 @@ def pytest_collection(session: pytest.Session) -> Iterator[None]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The browser's tests come last: while Playwright is open its event loop counts as running, and no other test could start one.
 
-    Of these the file with the most tests comes first: two workers that take a file each then end at nearly the same time.
+    Of these the longest file comes first: workers that take a file each then end at nearly the same time.
     """
     sizes = Counter(item.path for item in items if item.get_closest_marker("browser"))
+    sizes |= {path: LONG.get(path.name, 0) for path in sizes}
     items.sort(key=lambda item: -sizes[item.path] if sizes[item.path] else -math.inf)
 
 
