@@ -1,7 +1,9 @@
 """Hub ids → the sizes in their config.json, for a plan without files: models that people ask for. Knows names and numbers.
 
-Those of Qwen3, gpt-oss-20b and Gemma 3 12B stand in the tests and benchmarks, too. The others (Llama, Gemma 3 27B, Mistral, Phi-4 and
-gpt-oss-120b) were written down without their files at hand, and give the published sizes within a hundredth. A config.json decides.
+Those of Qwen3, gpt-oss-20b and Gemma 3 12B stand in the tests and benchmarks, too. The others were read 2026-11-29 in repositories that
+took them over from each config.json: litgpt/config.py of github.com/Lightning-AI/litgpt at 0006c97 (with the file's address beside each),
+and what the vendors publish: models/sku_list.py of meta-llama/llama-models at 084b88e, gpt_oss/torch/model.py of openai/gpt-oss at 0568dfc,
+models/gemma3/convert_gemma3_weights.py of huggingface/transformers at 0d7e95d. A config.json decides.
 """
 
 from __future__ import annotations
@@ -40,16 +42,21 @@ KNOWN: Mapping[str, Mapping[str, Any]] = {
     "Qwen/Qwen3-30B-A3B": _config("Qwen3Moe", 48, 2048, 6144, 32, 4, 128, 151936, length=40960, **_A3B),
     "Qwen/Qwen3-Coder-30B-A3B": _config("Qwen3Moe", 48, 2048, 6144, 32, 4, 128, 151936, length=262144, **_A3B),
     "openai/gpt-oss-20b": _gpt_oss(24, 32),
+    # gpt_oss/torch/model.py: 36 layers, 128 experts, 4 of them a token
     "openai/gpt-oss-120b": _gpt_oss(36, 128),
+    # models/sku_list.py and litgpt; 3.3 has the sizes of 3.1 (litgpt)
     "meta-llama/Llama-3.1-8B": _config("Llama", 32, 4096, 14336, 32, 8, 128, 128256, length=131072),
     "meta-llama/Llama-3.1-70B": _config("Llama", 80, 8192, 28672, 64, 8, 128, 128256, length=131072),
     "meta-llama/Llama-3.3-70B": _config("Llama", 80, 8192, 28672, 64, 8, 128, 128256, length=131072),
     "google/gemma-3-12b": _config("Gemma3", 48, 3840, 15360, 16, 8, 256, 262208, length=131072, tied=True, sliding_window=1024),
+    # convert_gemma3_weights.py and litgpt: 262,144 tokens, to which the file adds 64
     "google/gemma-3-27b": _config("Gemma3", 62, 5376, 21504, 32, 16, 128, 262208, length=131072, tied=True, sliding_window=1024),
+    # litgpt, v0.1 and v0.3. The Mistral of v0.1 and v0.2 knows 768 tokens fewer, and that of v0.1 has a window of 4,096.
     "mistralai/Mixtral-8x7B": _config(
         "Mixtral", 32, 4096, 14336, 32, 8, 128, 32000, length=32768, num_local_experts=8, num_experts_per_tok=2
     ),
     "mistralai/Mistral-7B": _config("Mistral", 32, 4096, 14336, 32, 8, 128, 32768, length=32768, sliding_window=None),
+    # litgpt
     "microsoft/phi-4": _config("Phi3", 40, 5120, 17920, 40, 10, 128, 100352, length=16384),
 }
 
