@@ -73,7 +73,7 @@ class PoolOptions:
         if not 0 < self.memory <= 1:
             raise BadOption(f"--memory takes a share above 0 up to 1, not {self.memory:g}.")
         if self.dtype not in (None, "float32", "float16", "bfloat16", "fp8", "int8"):
-            raise BadOption(f"--dtype takes float32, float16, bfloat16, fp8 or int8, not {self.dtype}.")
+            raise BadOption(f"--dtype takes float32, float16, bfloat16, fp8 or int8, not {self.dtype}.{_four_bits(self.dtype)}")
         if self.kv not in (None, "fp8"):
             raise BadOption(f"--kv takes fp8, not {self.kv}; without it keys and values are kept as they are computed.")
         if self.max_len is not None and self.max_len < 1:
@@ -235,3 +235,13 @@ def _gpus(*, usable_by_torch: bool = True) -> int:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     present = len(list(Path("/dev").glob("nvidia[0-9]*")))
     return present if visible is None else min(present, len([w for w in visible.split(",") if w.strip() and w.strip() != "-1"]))
+
+
+def _four_bits(dtype: str | None) -> str:
+    """What to do instead where four bits are asked for."""
+    if not re.fullmatch(r"(u?int|fp|nf|mxfp|q)4\w*|4-?bits?|awq|gptq|gguf", dtype or "", re.IGNORECASE):
+        return ""
+    return (
+        " Files of four bits are taken as they are, without --dtype: those of a model named …-AWQ, …-GPTQ or gpt-oss-… (MXFP4), "
+        "or a GGUF file such as …-Q4_K_M.gguf."
+    )

@@ -334,7 +334,7 @@ def test_a_model_that_is_none_says_so() -> None:
         ({"max_len": 0}, "--max-len"),
         ({"port": -1}, "1 to 65535"),
         ({"port": 65536}, "1 to 65535"),
-        ({"dtype": "int4"}, "dtype"),
+        ({"dtype": "int4"}, "as they are, without --dtype: .*AWQ.*gpt-oss.*GGUF"),
         ({"name": "a/b"}, "name"),
         ({"devices": "gpu"}, "devices"),
         ({"maxlen": 3}, "Did you mean max_len"),

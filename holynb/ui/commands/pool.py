@@ -37,7 +37,12 @@ START_OPTIONS: tuple[Option, ...] = (
     Option("tp", ("--tp",), "T", "devices a layer is spread over", int),
     Option("pp", ("--pp",), "P", "stages the layers are spread over", int),
     Option("micro_batches", ("--micro-batches",), "M", "batches in flight in a pipeline (as many as stages)", int),
-    Option("devices", ("--devices",), "cpu|0,1,…", "where it runs (default: the first GPU, else cpu)"),
+    Option(
+        "devices",
+        ("--devices",),
+        "cpu|0,1,…",
+        "cpu, or the numbers of its GPUs, one for each of dp × tp × pp: 0,1 (default: the first ones; without a GPU, cpu)",
+    ),
     Option("dtype", ("--dtype",), "TYPE", "float32, float16, bfloat16; matrices of one byte a weight: fp8 on a GPU, int8 on a CPU"),
     Option("kv", ("--kv",), "fp8", "keys and values of one byte: twice the tokens in the same memory"),
     Option("max_len", ("--max-len",), "N", "longest prompt and answer together, in tokens", int),
