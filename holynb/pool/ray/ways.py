@@ -112,8 +112,9 @@ def _says(spec: Spec, hosts: Sequence[ClusterNode], config: RayConfig, way: Fit)
     laid = lay(config, hosts).replicas
     across = sum(len(set(stages)) > 1 for stages in laid)
     used = len({node for stages in laid for node in stages})
-    across_nodes = f"{across} of them across nodes ({strategy(config)})" if across else "each on one node"
-    return f"{how}; {counted(len(laid), 'replica')} on {counted(used, 'node')}, {across_nodes}"
+    few = "" if across == len(laid) == 1 else "each " if across in (0, len(laid)) else f"{across} of them "
+    how_laid = f"{few}{f'across nodes ({strategy(config)})' if across else 'on one node'}"
+    return f"{how}; {counted(len(laid), 'replica')} on {counted(used, 'node')}, {how_laid}"
 
 
 def _is_open(config: RayConfig) -> bool:

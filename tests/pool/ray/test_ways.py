@@ -124,7 +124,7 @@ def test_weights_that_are_too_large_say_so_with_the_dtype_or_the_division_that_w
 
 def test_across_nodes_a_replica_says_which_stage_lies_where() -> None:
     result = cluster_plan("m", LLAMA70, [host(1), host(2)], config(tp=4, pp=2))
-    assert "1 of them across nodes (PACK)" in result["says"]
+    assert result["says"].endswith("1 replica on 2 nodes, across nodes (PACK).")
     assert result["replicas"] == [["10.0.0.1", "10.0.0.2"]]
     assert result["nodes"][1]["replicas"] == [{"replica": 0, "stages": [1], "divided": True}]
 
