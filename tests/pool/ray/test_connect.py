@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import socket
+from types import ModuleType
 from typing import Any
 
 import pytest
-
-pytest.importorskip("ray")
-
-from holynb.pool.ray import cluster
-from holynb.pool.ray.cluster import ClusterRefusal, connect
 
 BUSY = RuntimeError("Initialization failure from server: RuntimeError: Starting Ray client server failed. See ray_client_server_23000.err")
 
@@ -29,6 +25,15 @@ class Ray:
         """There is nothing to end."""
 
 
+@pytest.fixture(scope="module")
+def cluster() -> ModuleType:
+    """Loaded by whoever runs these tests, not by each worker that collects them: Ray takes seconds."""
+    pytest.importorskip("ray")
+    from holynb.pool.ray import cluster
+
+    return cluster
+
+
 @pytest.mark.parametrize(
     ("answers", "why"),
     [
@@ -41,21 +46,23 @@ class Ray:
         ((ConnectionError("ray client connection timeout"),), "cannot be used: ray client connection timeout"),
     ],
 )
-def test_a_busy_cluster_is_asked_again_and_any_other_refusal_is_one_line(answers: Any, why: str | None, monkeypatch: pytest.MonkeyPatch):
+def test_a_busy_cluster_is_asked_again_and_any_other_refusal_is_one_line(
+    answers: Any, why: str | None, cluster: Any, monkeypatch: pytest.MonkeyPatch
+):
     fake = Ray(*answers)
     monkeypatch.setattr(cluster, "ray", fake)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"ray://127.0.0.1:{server.getsockname()[1]}"
         if why is None:
-            connect(address)
+            cluster.connect(address)
         else:
-            with pytest.raises(ClusterRefusal, match=why) as caught:
-                connect(address)
+            with pytest.raises(cluster.ClusterRefusal, match=why) as caught:
+                cluster.connect(address)
             assert "\n" not in str(caught.value)
     assert not fake.answers
 
 
-def test_no_cluster_here_says_how_to_start_one(monkeypatch: pytest.MonkeyPatch):
+def test_no_cluster_here_says_how_to_start_one(cluster: Any, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(cluster, "ray", Ray(ConnectionError("Could not find any running Ray instance.")))
-    with pytest.raises(ClusterRefusal, match="ray start --head"):
-        connect("auto")
+    with pytest.raises(cluster.ClusterRefusal, match="ray start --head"):
+        cluster.connect("auto")
