@@ -249,6 +249,7 @@ def conclude(
     word = f" ({told})" if told else ""
     if ended.reason == "content_filter":
         advice = ADVICE.get(ended.key, "rephrase the prompt, or use another model")
+        facts["finish_reason"] = "refusal" if ended.key == "refusal" else ended.reason
         raise Fault("content_filter", f"the provider's content filter stopped the answer{word}: {advice}", **facts)
     if ended.reason == "error":
         raise Fault("server", f"the provider failed in the middle of the answer{word}", **facts)

@@ -115,12 +115,12 @@ def is_spent(outcome: Outcome) -> bool:
 
 
 def _holds(plan: Plan, outcome: Outcome) -> bool:
-    """Whether this is an answer that holds to the schema, or a spent one. An older log calls an empty one ok; and the checks of a
-    pydantic model may have changed where what a server is told has not.
+    """Whether this is an answer that holds to the schema, or a spent one. An older log calls an empty one ok, and a refusal; and the checks
+    of a pydantic model may have changed where what a server is told has not.
     """
     if is_spent(outcome):
         return True
     if plan.options.embed:
         return outcome.vector is not None
     text = outcome.text or ""
-    return bool(text.strip()) and (plan.schema is None or plan.schema.check(text).error is None)
+    return bool(text.strip()) and outcome.finish_reason != "refusal" and (plan.schema is None or plan.schema.check(text).error is None)

@@ -1,4 +1,4 @@
-"""An answer without a word: which fault that is, and what to change. Pure; holds for every engine."""
+"""An answer without a word, or with a refusal for one: which fault that is, and what to change. Pure; holds for every engine."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ __all__ = ["check_empty"]
 
 #: A longest answer in which most models think and still answer.
 ROOMY_TOKENS = 4096
+#: How much of a refusal is quoted.
+MAX_REFUSAL = 300
 
 
 def check_empty(item: WorkItem, request: Request, done: Done, traits: ModelTraits) -> None:
-    """Raises Fault for an answer that holds nothing but white space. `traits`: of the model that gave it.
+    """Raises Fault for an answer that holds nothing but white space, or that the server marks as a refusal. `traits`: of its model.
 
     Ended by length it is `truncated`, and asked again would be the same; otherwise it is `invalid_output`, and is asked once more.
     """
@@ -25,13 +27,18 @@ def check_empty(item: WorkItem, request: Request, done: Done, traits: ModelTrait
     if answer.vectors is not None:
         _check_vectors(request, answer)
         return
+    usage = answer.usage if answer.usage != Usage() else None
+    facts: dict[str, Any] = {"usage": usage, "model": answer.model, "limits": done.limits, "finish_reason": answer.finish_reason}
+    facts |= {"reasoning": answer.reasoning, "tier": answer.tier}
+    if answer.finish_reason == "refusal":
+        words = " ".join(answer.text.split())[:MAX_REFUSAL]
+        raise Fault(
+            "content_filter", f"the model refused{f' ({words})' if words else ''}: rephrase the prompt, or use another model", **facts
+        )
     if answer.text and not answer.text.isspace():
         item.empty_answers = 0
         return
     item.thought = answer.thinking
-    usage = answer.usage if answer.usage != Usage() else None
-    facts: dict[str, Any] = {"usage": usage, "model": answer.model, "limits": done.limits, "finish_reason": answer.finish_reason}
-    facts["reasoning"] = answer.reasoning
     why = f" ({answer.note})" if answer.note else ""
     if answer.finish_reason == "length":
         raise Fault("truncated", _cut(request.sampling, answer, traits), retry=False, **facts)

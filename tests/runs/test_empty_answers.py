@@ -333,3 +333,24 @@ def test_a_run_of_which_more_than_a_tenth_was_cut_off_says_so():
     assert set(run.frame()["status"]) == {"ok"}
     assert run.summary().line().endswith("\n2 of 19 answers were cut off at the token limit: raise --max-tokens.")
     assert "length" not in fewer.summary().line()
+
+
+def test_a_refusal_is_no_answer_on_any_wire():
+    """OpenAI sends it in a field of its own beside `stop`, Anthropic as a reason to stop: labels and scores are made of neither."""
+
+    def refuses(request: Asked) -> Sequence[Step]:
+        message = {"content": None, "refusal": "I can't help with that."}
+        if request.json.get("stream"):
+            event = {"choices": [{"index": 0, "delta": message, "finish_reason": None}]}
+            return [streamed(sse(event, openai_chunk(finish="stop"), "[DONE]"))]
+        return [reply({"model": "m", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": USED})]
+
+    words = "the model refused (I can't help with that.): rephrase the prompt, or use another model"
+    with serving(refuses) as server:
+        for more in ({}, {"stream": True}, {"schema": SCHEMA}):
+            run = ask(server, cache=False, **more)
+            row = run.result().iloc[0]
+            assert [row.status, row.error_type, row.error, row.finish_reason] == ["error", "content_filter", words, "refusal"], more
+            assert row.attempts == 1
+            assert row.isna()["text"]
+        assert run.summary().errors["content_filter"] == 1
