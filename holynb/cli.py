@@ -32,10 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         handler: Callable[[argparse.Namespace], int] = namespace.handler
         return handler(namespace)
     except UserError as exc:
-        print(f"holynb: {_said(exc)}", file=sys.stderr)
+        print(f"holynb: {_say(exc)}", file=sys.stderr)
         return 2
     except HolynbError as exc:
-        print(f"holynb: {_said(exc)}", file=sys.stderr)
+        print(f"holynb: {_say(exc)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
@@ -46,13 +46,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _said(error: HolynbError) -> str:
-    """An error in the user's language."""
+def _say(text: object) -> str:
+    """A text or an error in the user's language, in which commands are known as a notebook has them."""
     from holynb import translation
     from holynb.config import language
 
     translation.choose(language.chosen)
-    return translation.say(str(error))
+    return translation.say(str(text).replace("holynb pool ", "%infer pool ")).replace("%infer pool ", "holynb pool ")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -122,7 +122,7 @@ def _pool(args: list[str]) -> int:
 
     as_json = "--json" in args
     parts, data = pool.answer([a for a in args if a != "--json"], _ignore_notice if as_json else _print_notice, command="holynb pool")
-    print(json.dumps(data, default=str) if as_json else listing.as_text(parts, said.terminal_width()))
+    print(json.dumps(data, default=str) if as_json else _say(listing.as_text(parts, said.terminal_width())))
     return 0
 
 
@@ -191,7 +191,7 @@ def _doctor(args: argparse.Namespace) -> int:
     from holynb import doctor
 
     checks = doctor.checks(ask=args.ask)
-    print(json.dumps([c.as_dict() for c in checks]) if args.json else doctor.text(checks))
+    print(json.dumps([c.as_dict() for c in checks]) if args.json else doctor.text(checks, _say))
     return int(any(c.state == "broken" for c in checks))
 
 

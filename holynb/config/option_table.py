@@ -226,7 +226,15 @@ TABLE: tuple[Option, ...] = (
         group="quality",
         unit="what a good answer is",
     ),
-    Option("budget", ("--budget",), "USD", "hard cap on what the run may spend in all, in dollars; what it spent before it goes on counts", number(0), group="money", unit="dollars"),
+    Option(
+        "budget",
+        ("--budget",),
+        "USD",
+        "hard cap on what the run may spend in all, in dollars; what it spent before it goes on counts",
+        number(0),
+        group="money",
+        unit="dollars",
+    ),
     Option("confirm", ("--confirm",), "USD", "ask before a run that is estimated above this", number(0), group="money"),
     Option("price_as", ("--price-as",), "ROUTE", "also show what the run would have cost on this route", group="money", unit="a route"),
     Option(

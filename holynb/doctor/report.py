@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from holynb.doctor import accounts, machine, network, notebook, pool
 from holynb.doctor.check import Check, checked
 from holynb.words import clean
@@ -24,15 +26,15 @@ def checks(*, ask: bool = False) -> list[Check]:
     return [check for probe in (*_PROBES, *([accounts.answers] if ask else [])) for check in checked(probe)]
 
 
-def text(results: list[Check]) -> str:
-    """One line for each check, its cure below it, and a summary."""
+def text(results: list[Check], say: Callable[[str], str] = str) -> str:
+    """One line for each check, its cure below it, and a summary. `say`: in the user's language."""
     lines = []
     for check in results:
-        lines.append(f"{MARKS[check.state]:>2}  {check.name:<12} {check.says}")
+        lines.append(f"{MARKS[check.state]:>2}  {check.name:<12} {say(check.says)}")
         if check.cure:
-            lines.append(f"{'':17}→ {check.cure}")
+            lines.append(f"{'':17}→ {say(check.cure)}")
     broken = sum(c.state == "broken" for c in results)
     local = all(c.state == "works" for c in results if c.name == "local pool")
     hint = "holynb demo" if local else "%%infer openai/gpt-6-luna in a notebook, with that provider's key"
-    lines.append(f"\n{broken} of {len(results)} failed." if broken else f"\nNothing is broken. Try: {hint}")
+    lines.append("\n" + say(f"{broken} of {len(results)} failed." if broken else f"Nothing is broken. Try: {hint}"))
     return clean("\n".join(lines))

@@ -19,7 +19,20 @@ from holynb.pricing.estimate import MeasuredAnswer
 from holynb.runlog import PARTS_SUFFIX, UNSETTLED, WITHOUT_PARTS, RunLog, messages
 from holynb.types import Route, Usage
 
-__all__ = ["NOTHING", "Month", "Paid", "Speed", "SpendingLine", "by_day", "month", "paid", "recent_answers", "reusable_answers", "speed", "total"]
+__all__ = [
+    "NOTHING",
+    "Month",
+    "Paid",
+    "Speed",
+    "SpendingLine",
+    "by_day",
+    "month",
+    "paid",
+    "recent_answers",
+    "reusable_answers",
+    "speed",
+    "total",
+]
 
 
 @dataclass(frozen=True, slots=True)

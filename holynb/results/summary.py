@@ -99,7 +99,9 @@ class Summary:
 
     def remedy(self) -> str:
         """What to do about the failures: a key that was refused is set anew first, and what would only fail again is sent otherwise."""
-        again = "%infer run --only failed" + " --budget USD" * ("budget" in self.errors) + " --chunk auto" * ("context_length" in self.errors)
+        again = (
+            "%infer run --only failed" + " --budget USD" * ("budget" in self.errors) + " --chunk auto" * ("context_length" in self.errors)
+        )
         keys = [f"%infer key {provider}" for provider in sorted(self.refused)] if set(self.errors) == {"auth"} else []
         return ", then ".join([*keys, again])
 
