@@ -11,7 +11,7 @@ from holynb import runlog, schema
 from holynb.config import Options, keys, settings
 from holynb.errors import BadOption, closest
 from holynb.results import frame
-from holynb.run import attaching, embedding, judge, logged_rows, out_input, session
+from holynb.run import attaching, embedding, judge, logged_rows, out_input, session, unfinished_rows
 from holynb.run.chunk_plan import long_rows
 from holynb.run.labels import stored as stored_labels
 from holynb.run.plan import Continued, Plan, Rows, Targets, check_prices, reached, route_notes, traits
@@ -50,10 +50,12 @@ def continued(plan: Plan) -> Plan:
         return replace(plan, earlier=Continued(run, logged_rows.chosen(rows, _is_good)))
     if options.resume is not None:
         record = stored(options.resume)
+        unfinished_rows.check(plan, record)
         return replace(plan, earlier=Continued(record.id, rows=record.n))
     if options.name is not None:
         with suppress(BrokenLog):  # the run itself says so, and goes on without one
             if (named := runlog.log().find(options.name)) is not None and named.name == options.name:
+                unfinished_rows.check(plan, named)
                 return replace(plan, earlier=Continued(named.id, rows=named.n))
     return plan
 
@@ -180,8 +182,7 @@ def unfinished() -> str:
     """The id of the newest run that was stopped or killed before its end, and that nobody continues now. Raises BadOption."""
     running = {run.id for run in session.runs() if not run.done}
     for record in runlog.log().runs(LOOKED_THROUGH):
-        ended_early = record.ended is None or record.status in ("stopped", "pending")
-        if ended_early and record.id not in running and not runlog.Lease.is_held(settings.home(), record.id):
+        if record.id not in running and unfinished_rows.ended_early(record):
             return record.id
     raise BadOption("There is no unfinished run. %infer runs lists all; %infer resume RUN sends what one of them lacks.")
 

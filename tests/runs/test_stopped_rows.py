@@ -12,7 +12,9 @@ from servers.exact import Exact, chunk, sse, stream_head
 from servers.golden import openai_chunk
 
 from holynb import loop, runlog
-from holynb.run import Run, infer, session
+from holynb.config import Options
+from holynb.errors import BadOption
+from holynb.run import Run, infer, plan, resume, session
 from holynb.ui.output import report, static
 
 DEADLINE = 10
@@ -63,3 +65,26 @@ def test_a_key_in_pieces_stays_nowhere(size: int, home: Path):
     assert "Here: sk-***" in kept
     for text in (shown, row["text"], repr(page), kept, repr(run.journal.events_since(0))):
         assert told(text) == []
+
+
+def test_another_cell_of_its_name_does_not_take_the_place_of_what_a_stopped_run_lacks():
+    asked = [f"row {i}" for i in range(40)]
+    run = infer(asked, "sim/stream", name="stopme", concurrency=4, max_tokens=20)
+    end = time.monotonic() + DEADLINE
+    while run.journal.ended < 3 and time.monotonic() < end:
+        time.sleep(0.01)
+    run.cancel()
+    run.wait(DEADLINE)
+    answered = run.summary().ok
+    assert 3 <= answered < 40
+    unfinished = f"stopme is unfinished, with {answered} of 40 rows answered, and {40 - answered} of the others are not in this cell"
+    with pytest.raises(BadOption, match=unfinished):
+        infer(["something", "else"], "sim/echo", name="stopme")
+    with pytest.raises(BadOption, match=unfinished):
+        infer(["something", "else"], "sim/echo", resume="stopme")
+    with pytest.raises(BadOption, match="or use another --name, or --refresh to give it up"):
+        infer(asked[:2], "sim/stream", name="stopme", max_tokens=20)
+    grown = resume.continued(plan.make([*asked[::-1], "one more"], "sim/stream", Options(name="stopme")))
+    assert grown.earlier.run == run.id, "sorted otherwise, with another --max-tokens and a row more they are the same rows"
+    assert infer(["something", "else"], "sim/echo", name="stopme", refresh=True).wait(DEADLINE).id == run.id
+    assert infer(["third"], "sim/echo", name="stopme").wait(DEADLINE).summary().ok == 1, "what is done may be followed"
