@@ -25,7 +25,7 @@ from holynb.pool.fit import Mesh, check_shapes, forecast, plan, read_spec
 from holynb.pool.ray import node
 from holynb.pool.ray.config import NAMESPACE, VERSION, RayConfig
 from holynb.pool.server import Identity, PoolConfig, Service
-from holynb.pool.server.config import RUNNER
+from holynb.pool.server.config import RUNNER, bytecode_cache
 from holynb.pool.server.lifecycle import StartError
 from holynb.pool.server.prepare import weights_folder
 from kernels_support.jupyter.supervisor import Child, Command, spawn, tail
@@ -168,8 +168,8 @@ class Seat:
         argv = [sys.executable, "-P", "-m", "holynb.pool.worker", "--tag", f"holynb-pool:{config.name}", "--runner", config.runner]
         log = self._log()
         log.unlink(missing_ok=True)
-        # As in `server/config.py`: spinning threads starve what shares their cores.
-        env = {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"}
+        # As in `server/config.py`: spinning threads starve what shares their cores, and each start would compile torch's Python.
+        env = {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"} | bytecode_cache(self._home)
         if not config.gpu:
             env["OMP_NUM_THREADS"] = str(config.cpus)
         if config.size > 1 and (name := node.interface("127.0.0.1" if shared else self._address)):
