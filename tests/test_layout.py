@@ -113,8 +113,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "cache | capture | computetype | load_fp8 | meta_matrices | pinned | rope | sizes | symmetric | thought_state | torch_parts | turns",
         "expert_shapes",
         "model",
-        "load_experts | load_experts_fp8 | load_groups | load_int4 | load_kv | sequence",
-        "blocktables",
+        "load_experts | load_experts_fp8 | load_groups | load_int4 | load_kv | random_weights | sequence",
+        "blocktables | load_experts_packed",
         "allreduce | constrained | inputs | load | logit_rules | scores",
         "embedder | group | sample | scheduler",
         "apart | mixed_batch | more_groups | pipeline",
@@ -129,7 +129,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "groups | ropes",
         "spec",
         "mesh | shapes",
-        "cache_groups",
+        "cache_groups | space",
         "plan",
         "preflight",
     ),
@@ -318,13 +318,14 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "kernels_support.gpu": (
         "lang | sampling",
-        "feeding | feeding_groups | fp8_pairs | gated | gelu_mul | gemm_small_m | gemv | int4_matrix | int4_words | masking | mxfp4_matrix | mxfp4_words",
-        "experts_few",
-        "experts_few_mxfp4 | quantize_fp8 | routing | silu_mul | threshold_search",
+        "feeding | feeding_groups | fp8_pairs | gated | gelu_mul | gemm_small_m | gemv | int4_matrix | int4_words",
+        "masking | mxfp4_matrix | mxfp4_words | packed_matrix | packed_words",
+        "experts_few | gemm_packed | gemm_packed_few | word_pieces",
+        "experts_few_words | quantize_fp8 | routing | silu_mul | threshold_search",
         "attention | paged_kernels | paged_splits",
         "experts_grouped | fp8_matrix | norms | nucleus | paged",
-        "allreduce_norm | experts_few_fp8 | experts_grouped_fp8 | experts_grouped_mxfp4 | gemm_fp8 | gemm_fp8_few | gemm_int4 | gemm_int4_few",
-        "fp8 | int4",
+        "allreduce_norm | experts_few_fp8 | experts_grouped_fp8 | experts_grouped_words | gemm_fp8 | gemm_fp8_few | gemm_int4 | gemm_int4_few",
+        "fp8 | int4 | packed",
         "dense",
         "experts | rotary | sampler",
     ),
@@ -542,10 +543,10 @@ WIDE = {
     "holynb.pool.fit.preflight.forecast": "the same settings",
     **{
         f"kernels_support.gpu.{name}": "what a kernel is given: each is a tensor or a number of its own"
-        for few in ("experts_few", "experts_few_mxfp4")
+        for few in ("experts_few", "experts_few_words")
         for name in (f"{few}.launch_gate_up", f"{few}.launch_down")
     },
-    **{f"kernels_support.gpu.{name}._launch": "the same" for name in ("experts_grouped", "experts_grouped_mxfp4")},
+    **{f"kernels_support.gpu.{name}._launch": "the same" for name in ("experts_grouped", "experts_grouped_words")},
 }
 
 

@@ -9,11 +9,12 @@ import torch
 
 from kernels_support.cpu import grouped
 from kernels_support.cpu.grouped import GroupedMatrix
-from kernels_support.gpu import fp8, gemm_small_m, gemv, int4
+from kernels_support.gpu import fp8, gemm_small_m, gemv, int4, packed
 from kernels_support.gpu.fp8_matrix import Fp8Matrix, Matrix
 from kernels_support.gpu.gelu_mul import gelu_mul
 from kernels_support.gpu.int4_matrix import Int4Matrix
 from kernels_support.gpu.lang import on_device
+from kernels_support.gpu.packed_matrix import PackedMatrix
 from kernels_support.gpu.quantize_fp8 import Quantized
 from kernels_support.gpu.silu_mul import silu_mul
 
@@ -39,12 +40,14 @@ def linear(x: torch.Tensor | Quantized, weight: Matrix, bias: torch.Tensor | Non
     x = plain(x)
     if isinstance(weight, Int4Matrix):
         return int4.linear(x, weight, bias, out)
+    if isinstance(weight, PackedMatrix):
+        return packed.linear(x, weight, bias, out)
     if isinstance(weight, GroupedMatrix):
         product = grouped.linear(x, weight, bias)
         return product if out is None else out.copy_(product)
     if weight.is_mkldnn:
-        packed: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # noqa: SLF001 - there is no public op
-        return packed
+        blocked: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # noqa: SLF001 - there is no public op
+        return blocked
     if tiles := small_m_tiles(x, weight):
         return gemm_small_m.launch(x, weight, bias, tiles, out)
     if takes_gemv(x, weight):
@@ -61,6 +64,8 @@ def linear_split_k(x: torch.Tensor | Quantized, weight: Matrix, bias: torch.Tens
     x = plain(x)
     if isinstance(weight, Int4Matrix):
         return int4.linear(x, weight, bias, split_k=True)
+    if isinstance(weight, PackedMatrix):
+        return packed.linear(x, weight, bias, split_k=True)
     if isinstance(weight, GroupedMatrix):
         return grouped.linear(x, weight, bias)
     tiles = small_m_tiles(x, weight, split_k=True)
@@ -81,14 +86,18 @@ def swiglu(
     x = plain(x)
     if isinstance(weight, Int4Matrix):
         return int4.swiglu(x, weight, bias)
+    if isinstance(weight, PackedMatrix):
+        return packed.swiglu(x, weight, bias)
     if isinstance(weight, GroupedMatrix):
         return silu_mul(grouped.linear(x, weight, bias))
     tiles = small_m_tiles(x, weight, gated=True)
     return silu_mul(linear(x, weight, bias)) if tiles is None else gemm_small_m.launch(x, weight, bias, tiles, gated=True)
 
 
-def lookup(ids: torch.Tensor, table: torch.Tensor | GroupedMatrix) -> torch.Tensor:
+def lookup(ids: torch.Tensor, table: torch.Tensor | PackedMatrix | GroupedMatrix) -> torch.Tensor:
     """Rows of an embedding."""
+    if isinstance(table, PackedMatrix):
+        return packed.lookup(ids, table)
     return grouped.gather(table, ids) if isinstance(table, GroupedMatrix) else torch.nn.functional.embedding(ids, table)
 
 

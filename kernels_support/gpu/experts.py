@@ -1,7 +1,8 @@
 """A mixture of experts (Shazeer et al. 2017, arXiv:1701.06538; Fedus et al. 2022, arXiv:2101.03961) with SwiGLU, by what is fastest.
 
 On a GPU matrix-vector products for a few rows (`experts_few.py`), a grouped GEMM for more (`experts_grouped.py`); plain torch elsewhere.
-Experts in FP8 and in MXFP4 have kernels of their own (`experts_few_fp8.py`, `experts_few_mxfp4.py` and so on); plain torch widens MXFP4.
+Experts in FP8 have kernels of their own (`experts_few_fp8.py` and so on), those in MXFP4, in four and in eight bits share theirs
+(`experts_few_words.py` and so on); plain torch widens them.
 No kernel adds floats by atomics: the same rows give the same bits.
 """
 
@@ -15,29 +16,31 @@ from kernels_support.gpu import (
     dense,
     experts_few,
     experts_few_fp8,
-    experts_few_mxfp4,
+    experts_few_words,
     experts_grouped,
     experts_grouped_fp8,
-    experts_grouped_mxfp4,
+    experts_grouped_words,
     fp8,
     gemm_small_m,
     mxfp4_matrix,
+    packed_matrix,
     routing,
 )
 from kernels_support.gpu.experts_few import FewTiles
-from kernels_support.gpu.experts_few_mxfp4 import FewMxfp4Tiles
+from kernels_support.gpu.experts_few_words import FewWordsTiles
 from kernels_support.gpu.fp8_matrix import Fp8Matrices, Fp8Matrix
 from kernels_support.gpu.gated import SILU, Gating, gated_reference
 from kernels_support.gpu.lang import on_device
 from kernels_support.gpu.mxfp4_matrix import Mxfp4Matrices
+from kernels_support.gpu.packed_matrix import PackedMatrix
 
 __all__ = ["FEW_ROWS", "Experts", "experts_mlp", "experts_reference", "fresh_counts", "launch", "router_logits", "router_tiles"]
 
 #: Rows up to which each pair of row and expert is computed for itself.
 FEW_ROWS = 4
 
-#: The same of experts in MXFP4: widening the numbers of an expert for two rows costs what it does for one.
-FEW_ROWS_MXFP4 = 1
+#: The same of experts in four or eight bits: widening the numbers of an expert for two rows costs what it does for one.
+FEW_ROWS_WORDS = 1
 
 #: Rows up to which the router's product is divided over more programs along its inner dimension: it has only as many columns as experts.
 SPLIT_ROUTER_ROWS = 512
@@ -47,13 +50,14 @@ SPLIT_ROUTER_ROWS = 512
 class Experts:
     """A layer's experts. `router` (experts, hidden), `gate_up` (experts, 2 · inner, hidden), `down` (experts, hidden, inner).
 
-    `top`: how many a row goes to; `renormalize`: their weights add up to 1. `gate_up` and `down` are both plain, both in FP8 or
-    both in MXFP4. Biases are (experts,), (experts, 2 · inner) and (experts, hidden); in FP8 there are none, and `gating` is SiLU's.
+    `top`: how many a row goes to; `renormalize`: their weights add up to 1. `gate_up` and `down` are both plain, both in FP8, or
+    both in MXFP4 or packed. Biases are (experts,), (experts, 2 · inner) and (experts, hidden);
+    in FP8 there are none, and `gating` is SiLU's.
     """
 
     router: torch.Tensor
-    gate_up: torch.Tensor | Fp8Matrices | Mxfp4Matrices
-    down: torch.Tensor | Fp8Matrices | Mxfp4Matrices
+    gate_up: torch.Tensor | Fp8Matrices | Mxfp4Matrices | PackedMatrix
+    down: torch.Tensor | Fp8Matrices | Mxfp4Matrices | PackedMatrix
     top: int
     renormalize: bool
     router_bias: torch.Tensor | None = None
@@ -82,8 +86,10 @@ def experts_reference(x: torch.Tensor, experts: Experts, logits: torch.Tensor | 
     return parts.sum(1).to(x.dtype)
 
 
-def _of(many: torch.Tensor | Fp8Matrices | Mxfp4Matrices, expert: int, dtype: torch.dtype) -> torch.Tensor | Fp8Matrix:
-    """One expert's matrix; in MXFP4 it is widened."""
+def _of(many: torch.Tensor | Fp8Matrices | Mxfp4Matrices | PackedMatrix, expert: int, dtype: torch.dtype) -> torch.Tensor | Fp8Matrix:
+    """One expert's matrix; of four or eight bits it is widened."""
+    if isinstance(many, PackedMatrix):
+        return packed_matrix.dequantize(many, dtype, expert)
     return mxfp4_matrix.dequantize(many, expert, dtype) if isinstance(many, Mxfp4Matrices) else many[expert]
 
 
@@ -115,8 +121,8 @@ def launch(x: torch.Tensor, logits: torch.Tensor, experts: Experts, counts: torc
     """(rows, hidden), into `out` where it is given, or of many rows (top, rows, hidden)."""
     if isinstance(experts.gate_up, Fp8Matrices) or isinstance(experts.down, Fp8Matrices):
         return _launch_fp8(x, logits, experts, counts, out)
-    if isinstance(experts.gate_up, Mxfp4Matrices) or isinstance(experts.down, Mxfp4Matrices):
-        return _launch_mxfp4(x, logits, experts, counts, out)
+    if not isinstance(experts.gate_up, torch.Tensor) or not isinstance(experts.down, torch.Tensor):
+        return _launch_words(x, logits, experts, counts, out)
     biases, gating = (experts.gate_up_bias, experts.down_bias), experts.gating
     if x.shape[0] <= FEW_ROWS:
         product, chosen, weights = experts_few.launch_gate_up(
@@ -129,21 +135,21 @@ def launch(x: torch.Tensor, logits: torch.Tensor, experts: Experts, counts: torc
     return experts_grouped.launch_down(product, routes, experts.down, experts_grouped.pick_tiles(*sizes, gated=False), biases[1])
 
 
-def _launch_mxfp4(x: torch.Tensor, logits: torch.Tensor, experts: Experts, counts: torch.Tensor, out: torch.Tensor | None) -> torch.Tensor:
+def _launch_words(x: torch.Tensor, logits: torch.Tensor, experts: Experts, counts: torch.Tensor, out: torch.Tensor | None) -> torch.Tensor:
     gate_up, down, gating = experts.gate_up, experts.down, experts.gating
-    if not isinstance(gate_up, Mxfp4Matrices) or not isinstance(down, Mxfp4Matrices):
-        raise TypeError("of an expert's matrices one is in MXFP4 and one is not")
-    if x.shape[0] <= FEW_ROWS_MXFP4:
-        few = FewMxfp4Tiles()
-        product, chosen, weights = experts_few_mxfp4.launch_gate_up(
+    if not isinstance(gate_up, Mxfp4Matrices | PackedMatrix) or not isinstance(down, Mxfp4Matrices | PackedMatrix):
+        raise TypeError("of an expert's matrices one is in words and one is not")
+    if x.shape[0] <= FEW_ROWS_WORDS:
+        few = FewWordsTiles()
+        product, chosen, weights = experts_few_words.launch_gate_up(
             x, logits, gate_up, experts.top, few, experts.gate_up_bias, gating, renormalize=experts.renormalize
         )
-        return experts_few_mxfp4.launch_down(product, chosen, weights, down, few, out, experts.down_bias)
+        return experts_few_words.launch_down(product, chosen, weights, down, few, out, experts.down_bias)
     routes = routing.launch(logits, counts, experts.top, x.dtype, renormalize=experts.renormalize)
     sizes = x.shape[0], experts.top, experts.count, x.element_size()
-    wide, narrow = (experts_grouped_mxfp4.pick_tiles(*sizes, gated=gated) for gated in (True, False))
-    product = experts_grouped_mxfp4.launch_gate_up(x, routes, gate_up, wide, experts.gate_up_bias, gating)
-    return experts_grouped_mxfp4.launch_down(product, routes, down, narrow, experts.down_bias)
+    wide, narrow = (experts_grouped_words.pick_tiles(*sizes, gated=gated) for gated in (True, False))
+    product = experts_grouped_words.launch_gate_up(x, routes, gate_up, wide, experts.gate_up_bias, gating)
+    return experts_grouped_words.launch_down(product, routes, down, narrow, experts.down_bias)
 
 
 def _launch_fp8(x: torch.Tensor, logits: torch.Tensor, experts: Experts, counts: torch.Tensor, out: torch.Tensor | None) -> torch.Tensor:

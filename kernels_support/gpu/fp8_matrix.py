@@ -8,6 +8,7 @@ import torch
 
 from kernels_support.cpu.grouped import GroupedMatrix
 from kernels_support.gpu.int4_matrix import Int4Matrix
+from kernels_support.gpu.packed_matrix import PackedMatrix
 from kernels_support.gpu.quantize_fp8 import FP8, FP8_MAX, SMALLEST_SCALE, Quantized, quantize_fp8
 
 __all__ = ["BLOCK", "Fp8Matrices", "Fp8Matrix", "Matrix", "dequantize", "quantize_matrix", "supports_fp8"]
@@ -94,7 +95,7 @@ class Fp8Matrices:
 
 
 #: What a product takes.
-Matrix = torch.Tensor | Fp8Matrix | Int4Matrix | GroupedMatrix
+Matrix = torch.Tensor | Fp8Matrix | Int4Matrix | PackedMatrix | GroupedMatrix
 
 
 def supports_fp8(device: str) -> bool:

@@ -34,6 +34,11 @@ class Mxfp4Matrices:
         return torch.Size((*self.words.shape[:2], self.columns))
 
     @property
+    def factors(self) -> torch.Tensor:
+        """What a kernel reads beside the words, as of `PackedMatrix`."""
+        return self.scales
+
+    @property
     def nbytes(self) -> int:
         return self.words.nbytes + self.scales.nbytes
 

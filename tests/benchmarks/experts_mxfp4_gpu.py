@@ -22,10 +22,10 @@ from typing import Any
 
 import torch
 
-from kernels_support.gpu import experts, experts_few, experts_few_mxfp4, experts_grouped, experts_grouped_mxfp4, routing
+from kernels_support.gpu import experts, experts_few, experts_few_words, experts_grouped, experts_grouped_words, routing
 from kernels_support.gpu.experts import Experts
 from kernels_support.gpu.experts_few import FewTiles
-from kernels_support.gpu.experts_few_mxfp4 import FewMxfp4Tiles
+from kernels_support.gpu.experts_few_words import FewWordsTiles
 from kernels_support.gpu.experts_grouped import GroupedTiles
 from kernels_support.gpu.gated import SILU, Gating
 from kernels_support.gpu.lang import record_launches
@@ -54,7 +54,7 @@ FEW = [
 ]
 
 FEW_MXFP4 = [
-    FewMxfp4Tiles(n, groups, warps, down_n, down_groups, down_warps)
+    FewWordsTiles(n, groups, warps, down_n, down_groups, down_warps)
     for (n, groups, warps), (down_n, down_groups, down_warps) in zip(
         [(8, 8, 4), (4, 8, 4), (4, 8, 8), (8, 8, 8), (2, 8, 2), (4, 4, 2), (16, 8, 8), (4, 16, 8), (2, 8, 4), (8, 4, 4)],
         [(4, 4, 4), (4, 8, 8), (2, 8, 4), (2, 4, 2), (2, 4, 4), (8, 4, 8), (4, 2, 2), (1, 8, 4), (2, 8, 8), (4, 8, 4)],
@@ -133,8 +133,8 @@ class Bench:
             )
             for _ in range(layers)
         ]
-        self.few_kernels = experts_few_mxfp4 if self.mxfp4 else experts_few
-        self.grouped_kernels = experts_grouped_mxfp4 if self.mxfp4 else experts_grouped
+        self.few_kernels = experts_few_words if self.mxfp4 else experts_few
+        self.grouped_kernels = experts_grouped_words if self.mxfp4 else experts_grouped
         self.device, self.dtype = device, dtype
 
     def rows(self, rows: int) -> None:
@@ -298,7 +298,7 @@ def candidates(rows: int, top: int, count: int, kind: str, *, mxfp4: bool = Fals
         heights = (
             [16] if each <= 6 else [16, 32] if each <= 12 else [16, 32, 64] if each <= 40 else [64, 128] if each <= 160 else [128, 256]
         )
-        picked = experts_grouped_mxfp4.pick_tiles(rows, top, count, 2, gated=gated)
+        picked = experts_grouped_words.pick_tiles(rows, top, count, 2, gated=gated)
         return list(dict.fromkeys([picked] + [GroupedTiles(m, *rest) for m in heights for rest in GROUPED_MXFP4[m][0 if gated else 1]]))
     heights = [16] if each <= 6 else [16, 32] if each <= 12 else [16, 32, 64] if each <= 40 else [64, 128] if each <= 160 else [128]
     picked = experts_grouped.pick_tiles(rows, top, count, 2, gated=gated)
@@ -319,7 +319,7 @@ def compile_one(wanted: tuple[str, int, Any]) -> str:
     down: Any = matrices(count, hidden, inner, "meta") if mxfp4 else torch.empty(count, hidden, inner, **bf16)
     wide, narrow = (torch.empty(count, n, **bf16) if mxfp4 else None for n in (2 * inner, hidden))
     gating = Gating(7.0, 1.702) if mxfp4 else SILU
-    few, grouped = (experts_few_mxfp4, experts_grouped_mxfp4) if mxfp4 else (experts_few, experts_grouped)
+    few, grouped = (experts_few_words, experts_grouped_words) if mxfp4 else (experts_few, experts_grouped)
     routes = routing.ExpertLists(torch.empty(count, **ints), torch.empty(count, rows, **ints), torch.empty(rows, top, device="meta"))
     with record_launches() as recorded:
         if isinstance(tiles, GroupedTiles) and kind == "gate_up":
@@ -387,8 +387,8 @@ def main() -> None:
     begin, all_rows = time.perf_counter(), [int(r) for r in said.rows.split(",")]
     count, top, *_ = SHAPES[said.shape]
     mxfp4 = said.shape in IN_MXFP4
-    all_few, picked_few = (FEW_MXFP4, FewMxfp4Tiles()) if mxfp4 else (FEW, FewTiles())
-    pick_tiles = (experts_grouped_mxfp4 if mxfp4 else experts_grouped).pick_tiles
+    all_few, picked_few = (FEW_MXFP4, FewWordsTiles()) if mxfp4 else (FEW, FewTiles())
+    pick_tiles = (experts_grouped_words if mxfp4 else experts_grouped).pick_tiles
     wanted: dict[Any, tuple[str, int, Any]] = {}
     for rows in all_rows:
         for kind in ("gate_up", "down"):

@@ -137,7 +137,7 @@ def test_what_is_rehearsed_of_experts_in_mxfp4_is_what_is_started(mesh: Mesh, tm
     spec = read_spec(tmp_path)
     first, later = launches(spec, mesh, LIMITS, 16, torch.bfloat16)
     assert {launch.key for launch in first + later} == started(tmp_path, spec, mesh)
-    assert {"_gate_up_few_mxfp4", "_down_few_mxfp4", "_grouped_mxfp4"} <= {launch.kernel.__name__ for launch in first + later}
+    assert {"_gate_up_few_words", "_down_few_words", "_grouped_words"} <= {launch.kernel.__name__ for launch in first + later}
 
 
 @pytest.mark.parametrize("mesh", [Mesh(), Mesh(2)], ids=repr)

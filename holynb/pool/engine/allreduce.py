@@ -19,6 +19,7 @@ from kernels_support.gpu.dense import linear, lookup
 from kernels_support.gpu.experts import Experts, experts_mlp
 from kernels_support.gpu.fp8_matrix import Matrix
 from kernels_support.gpu.norms import PLAIN, Joining
+from kernels_support.gpu.packed_matrix import PackedMatrix
 from kernels_support.gpu.quantize_fp8 import Quantized
 
 __all__ = ["AllReduce"]
@@ -42,7 +43,7 @@ class AllReduce(Collectives):
         part = experts_mlp(x, experts, counts, self._buffer(2, x.shape[0]))
         return part if part.dim() == 2 else part.sum(0)
 
-    def embed(self, ids: Tensor, table: Tensor | GroupedMatrix) -> Tensor:
+    def embed(self, ids: Tensor, table: Tensor | GroupedMatrix | PackedMatrix) -> Tensor:
         first, last = self._vocab_range
         owned = (ids >= first) & (ids < last)
         rows, out = lookup((ids - first).clamp(0, max(last - first - 1, 0)), table), self._buffer(0, ids.shape[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from holynb.errors import UserError, closest
 from holynb.pool.fit import Spec, bf16_is_fast
+from holynb.pool.fit.groups import GroupQuantization
 
 __all__ = ["compute_dtype"]
 
@@ -16,4 +17,8 @@ def compute_dtype(dtype: str | None, device: str, spec: Spec) -> str:
         raise UserError(f"--dtype {dtype} is none of {', '.join(DTYPES)}.{closest(str(dtype), DTYPES)}")
     if device == "cpu":
         return "bfloat16" if dtype == "bfloat16" and bf16_is_fast() else "float32"
-    return (spec.dtype if spec.dtype in DTYPES else "bfloat16") if dtype in (None, "auto", "fp8") else str(dtype)
+    # A GGUF file says nothing of what it was made from; bfloat16 has the range of float32, and float16 has not.
+    given = spec.quantization
+    if isinstance(given, GroupQuantization) and dtype in (None, "auto", "int8") and not (given.widened or spec.dtype == "float16"):
+        return "bfloat16"
+    return (spec.dtype if spec.dtype in DTYPES else "bfloat16") if dtype in (None, "auto", "fp8", "int8") else str(dtype)

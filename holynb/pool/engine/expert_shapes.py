@@ -14,6 +14,7 @@ from kernels_support.gpu.experts import Experts
 from kernels_support.gpu.fp8_matrix import Fp8Matrices
 from kernels_support.gpu.gated import Gating
 from kernels_support.gpu.mxfp4_matrix import GROUP, Mxfp4Matrices
+from kernels_support.gpu.packed_matrix import PackedMatrix
 
 __all__ = ["layer_experts"]
 
@@ -22,7 +23,7 @@ def layer_experts(spec: Spec, layout: ExpertLayers, inner: int, new: Callable[..
     """`inner`: this rank's columns of each. `new`: makes what is plain, of a shape. `adds_bias`: this rank adds the bias of down."""
     hidden = spec.hidden
 
-    def matrices(rows: int, columns: int) -> Tensor | Fp8Matrices | Mxfp4Matrices:
+    def matrices(rows: int, columns: int) -> Tensor | Fp8Matrices | Mxfp4Matrices | PackedMatrix:
         if not layout.mxfp4:
             return meta_experts(spec, new, layout.count, rows, columns)
         groups = -(-columns // GROUP)

@@ -14,21 +14,24 @@ from torch import Tensor
 from holynb.errors import UserError
 from holynb.pool.engine.load_experts import StackedExperts
 from holynb.pool.engine.load_experts_fp8 import read_experts
+from holynb.pool.engine.load_experts_packed import read_experts_int4
 from holynb.pool.engine.load_fp8 import Part, TensorSource, is_fp8, read_fp8
-from holynb.pool.engine.load_groups import is_grouped, read_as, read_group, widened_source
+from holynb.pool.engine.load_groups import is_grouped, packed, read_as, read_group, widened_source
 from holynb.pool.engine.load_int4 import is_int4, read_int4
 from holynb.pool.engine.load_kv import read_kv_scales
 from holynb.pool.engine.model import Layer, Weights
+from holynb.pool.engine.random_weights import random_weights
 from holynb.pool.fit import Shard, Spec
 from holynb.pool.fit.experts import ExpertLayers
 from holynb.pool.fit.four_bits import FourBits
 from holynb.pool.fit.groups import GroupQuantization
 from holynb.pool.fit.quantization import Quantization
 from holynb.pool.headers import decoder_name
-from kernels_support.cpu.grouped import GroupedMatrix, pack_groups, quantize_groups
+from kernels_support.cpu.grouped import Grouped, GroupedMatrix, pack_groups, quantize_groups
 from kernels_support.gpu import int4_matrix
 from kernels_support.gpu.experts import Experts
 from kernels_support.gpu.fp8_matrix import Matrix, dequantize, quantize_matrix
+from kernels_support.gpu.packed_matrix import PackedMatrix
 
 __all__ = ["TensorSource", "load", "open_safetensors", "random_weights"]
 
@@ -66,41 +69,6 @@ def open_safetensors(folder: Path) -> Iterator[TensorSource]:
             return tensor
 
         yield read
-
-
-def random_weights(spec: Spec, device: str, dtype: torch.dtype, seed: int = 0) -> TensorSource:
-    """Random weights of the model's shapes, for benchmarks."""
-    generator = torch.Generator(device).manual_seed(seed)
-    q, kv = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
-    shapes = {
-        "embed_tokens": (spec.vocab, spec.hidden),
-        "lm_head": (spec.vocab, spec.hidden),
-        "q_proj": (q, spec.hidden),
-        "k_proj": (kv, spec.hidden),
-        "v_proj": (kv, spec.hidden),
-        "o_proj": (spec.hidden, q),
-        "gate_proj": (spec.inner, spec.hidden),
-        "up_proj": (spec.inner, spec.hidden),
-        "down_proj": (spec.hidden, spec.inner),
-    }
-    own: dict[str, tuple[int, int]] = {}
-    if (experts := spec.experts) is not None:
-        wide = (experts.inner, spec.hidden)
-        own = {experts.gate: wide, experts.up: wide, experts.down: wide[::-1], "gate": (experts.count, spec.hidden)}
-    norms = dict(zip(("q_norm", "k_norm"), spec.qk_norm_sizes, strict=True))
-
-    def read(name: str, rows: tuple[int, int] | None = None, columns: tuple[int, int] | None = None) -> Tensor | None:
-        module, kind = name.split(".")[-2:]
-        if kind not in {"weight", "bias"} or (module in norms and not spec.qk_norm):
-            return None  # no scales, of which a file may have any
-        known = own if ".experts." in name or module == "gate" else shapes
-        if module not in known:
-            return torch.ones(norms.get(module, spec.hidden), dtype=dtype, device=device)
-        n, m = known[module]
-        n, m = rows[1] - rows[0] if rows else n, columns[1] - columns[0] if columns else m
-        return torch.empty((n,) if kind == "bias" else (n, m), dtype=dtype, device=device).normal_(std=0.02, generator=generator)
-
-    return read
 
 
 def load(spec: Spec, shard: Shard, source: TensorSource, device: str, dtype: torch.dtype) -> Weights:
@@ -162,26 +130,28 @@ class _Loader:
             raise ValueError("nothing to stack")
         return out
 
-    def table(self, module: str, shape: tuple[int, int]) -> Tensor | GroupedMatrix:
+    def table(self, module: str, shape: tuple[int, int]) -> Tensor | GroupedMatrix | PackedMatrix:
         """This rank's rows of the embedding or the head."""
         given, rows = self.spec.quantization, self.shard.vocab
         if not isinstance(given, GroupQuantization) or given.widened or not (given.at_load or is_grouped(self.source, module)):
             return self.required(f"{module}.weight", shape, rows)
         if given.at_load:
-            return pack_groups([quantize_groups(self.required(f"{module}.weight", shape, rows))])
-        return self._whole(pack_groups([read_group(self.source, (module, rows))]), module, shape)
+            return self._packed([quantize_groups(self.required(f"{module}.weight", shape, rows))], module, shape)
+        return self._packed([read_group(self.source, (module, rows))], module, shape)
 
     def groups(self, parts: list[Part], shape: tuple[int, int], columns: tuple[int, int] | None, given: GroupQuantization) -> Matrix:
         """Matrices with the same input as one, packed; plain where one of them is plain in the files, or all are to be widened."""
         if not given.widened and not given.at_load and all(is_grouped(self.source, name) for name, _ in parts):
-            return self._whole(pack_groups([read_group(self.source, part, columns) for part in parts]), parts[0][0], shape)
+            return self._packed([read_group(self.source, part, columns) for part in parts], parts[0][0], shape)
         source, self.source = self.source, widened_source(self.source)
         plain = self.stack(parts, "weight") if columns is None else self.required(f"{parts[0][0]}.weight", shape, columns=columns)
         self.source = source
-        return pack_groups([quantize_groups(plain)]) if given.at_load else plain
+        return self._packed([quantize_groups(plain)], parts[0][0], shape) if given.at_load else plain
 
-    @staticmethod
-    def _whole(matrix: GroupedMatrix, module: str, shape: tuple[int, int]) -> GroupedMatrix:
+    def _packed(self, parts: list[Grouped], module: str, shape: tuple[int, int]) -> GroupedMatrix | PackedMatrix:
+        given = self.spec.quantization
+        on_gpu = isinstance(given, GroupQuantization) and given.on_gpu
+        matrix = packed(parts, self.device, self.dtype) if on_gpu else pack_groups(parts)
         if matrix.shape != shape:
             raise UserError(f"{module} has other sizes than config.json promises. Fetch the model again.")
         return matrix
@@ -263,6 +233,8 @@ class _Loader:
         if layout.stacked:
             return StackedExperts(block, layout, self.shard, hidden, self.source, self.required).read(self.device)
         router, inner = self.required(f"{block}.gate.weight", (layout.count, hidden)), last - first
+        if isinstance(self.spec.quantization, FourBits):
+            return read_experts_int4(block, layout, (hidden, (first, last)), router, self.source, self.spec.quantization)
         if isinstance(self.spec.quantization, Quantization):
             return read_experts(block, layout, (hidden, (first, last)), router, self.matrix)
         gate_up, down = router.new_empty(layout.count, 2 * inner, hidden), router.new_empty(layout.count, hidden, inner)

@@ -28,7 +28,8 @@ def check_fp8(spec: Spec, device: str) -> None:
     """Raises UserError where this GPU has no eight bits for the matrices or the cache that are to have them."""
     if supports_fp8(device):
         return
-    if isinstance(spec.quantization, Quantization) and not spec.quantization.widened:
+    how = spec.quantization
+    if isinstance(how, Quantization) and how.weights != "group" and not how.widened:
         raise UserError(
             f"{device} multiplies no FP8 numbers: NVIDIA's GPUs do from Ada and Hopper on. Take the model's plain weights, or --engine vllm."
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -10,8 +12,9 @@ from holynb.pool.engine.load_fp8 import TensorSource
 from holynb.pool.fit import Spec
 from holynb.pool.fit.groups import GroupQuantization
 from kernels_support.cpu.grouped import GROUP, Grouped
+from kernels_support.gpu.packed_matrix import PackedMatrix, pack
 
-__all__ = ["is_grouped", "read_as", "read_group", "widened_source"]
+__all__ = ["is_grouped", "packed", "read_as", "read_group", "widened_source"]
 
 Span = tuple[int, int]
 
@@ -68,3 +71,29 @@ def read_as(spec: Spec, source: TensorSource) -> TensorSource:
     """The same tensors; groups of columns are widened where they are not multiplied as they are."""
     given = spec.quantization
     return widened_source(source) if isinstance(given, GroupQuantization) and given.widened else source
+
+
+def packed(parts: list[Grouped], device: str, dtype: torch.dtype) -> PackedMatrix:
+    """Matrices below each other, for a GPU; where they are of different kinds, in one that holds all of them exactly.
+
+    `dtype`: what rows are looked up in.
+    """
+    bits, groups = max(part.bits for part in parts), max(part.scale.shape[1] for part in parts)
+    zeros = any(part.zero is not None for part in parts)
+    centre = max(_centre(part) for part in parts) if zeros else 0
+    values, scales, all_zeros = [], [], []
+    for part in parts:
+        own, each = _centre(part), groups // part.scale.shape[1]
+        scale = part.scale.to(device).float().repeat_interleave(each, 1)
+        values.append((part.values.to(device) - (8 if part.bits == 4 else own)).to(torch.int8))
+        scales.append(scale)
+        if part.zero is not None:
+            all_zeros.append(part.zero.to(device).float().repeat_interleave(each, 1) + (own - centre) * scale)
+        elif zeros:
+            all_zeros.append(-centre * scale)
+    return replace(pack(torch.cat(values), torch.cat(scales), torch.cat(all_zeros) if zeros else None, bits, centre), dtype=dtype)
+
+
+def _centre(part: Grouped) -> int:
+    """The middle of a part's numbers: of four bits, of five that lie in eight, which have a zero, and of eight."""
+    return 8 if part.bits == 4 else 0 if part.zero is None else 16

@@ -10,7 +10,7 @@ from holynb.pool.engine.load_fp8 import Part, TensorSource
 from holynb.pool.fit.four_bits import PACKED, FourBits
 from kernels_support.gpu.int4_matrix import Int4Matrix, pack
 
-__all__ = ["is_int4", "read_int4"]
+__all__ = ["is_int4", "read_int4", "read_numbers"]
 
 #: Numbers of four bits in an int32.
 _EACH = 8
@@ -28,8 +28,7 @@ def read_int4(source: TensorSource, parts: list[Part], columns: tuple[int, int] 
     """The matrices of `parts` below each other, or the `columns` of one. Raises UserError where a tensor is missing or has other sizes,
     and where a shard would divide a group.
     """
-    read = _compressed if how.packing == "compressed" else _packed
-    numbers, scales, zeros, orders = zip(*(read(source, part, columns, how, device) for part in parts), strict=True)
+    numbers, scales, zeros, orders = zip(*(read_numbers(source, part, columns, how, device) for part in parts), strict=True)
     for (name, _), other in zip(parts, orders, strict=True):
         if (other is None) != (orders[0] is None) or (other is not None and not torch.equal(other, orders[0])):
             raise UserError(
@@ -38,10 +37,17 @@ def read_int4(source: TensorSource, parts: list[Part], columns: tuple[int, int] 
     return pack(torch.cat(numbers), torch.cat(scales, 1), torch.cat(zeros, 1), orders[0])
 
 
+def read_numbers(
+    source: TensorSource, part: Part, columns: tuple[int, int] | None, how: FourBits, device: str
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Numbers (n, k), scales and zeros (k / group, n), and the order of the columns; None: as they are. Raises UserError as `read_int4`."""
+    return (_compressed if how.packing == "compressed" else _packed)(source, part, columns, how, device)
+
+
 def _packed(
     source: TensorSource, part: Part, columns: tuple[int, int] | None, how: FourBits, device: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """Numbers (n, k), scales and zeros (k / group, n), and the order of the columns. AWQ's and GPTQ's matrices lie as (k, n)."""
+    """AWQ's and GPTQ's matrices lie as (k, n)."""
     (module, (first, last)), awq = part, how.packing == "awq"
     order = None if awq else _order(source, module, columns, how)
     groups = None if columns is None else _cut(module, columns, how.group)
@@ -60,7 +66,7 @@ def _packed(
 def _compressed(
     source: TensorSource, part: Part, columns: tuple[int, int] | None, how: FourBits, device: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """The same; compressed-tensors' matrices lie as (n, k), and their zeros as (n, k / group)."""
+    """compressed-tensors' matrices lie as (n, k), and their zeros as (n, k / group)."""
     module, rows = part
     order = _order(source, module, columns, how, "weight_g_idx")
     groups = None if columns is None else _cut(module, columns, how.group)

@@ -24,6 +24,7 @@ from kernels_support.gpu.experts import Experts, experts_mlp, fresh_counts
 from kernels_support.gpu.fp8 import few_tiles
 from kernels_support.gpu.fp8_matrix import Fp8Matrix, Matrix
 from kernels_support.gpu.norms import PLAIN, Joining, add_rms_norm, add_rms_norm_fp8, add_rms_norm_reference
+from kernels_support.gpu.packed_matrix import PackedMatrix
 from kernels_support.gpu.quantize_fp8 import Quantized
 from kernels_support.gpu.rotary import Heads, rotate_and_store
 
@@ -73,9 +74,9 @@ class Weights:
     """
 
     layers: list[Layer]
-    embed: Tensor | GroupedMatrix | None = None
+    embed: Tensor | GroupedMatrix | PackedMatrix | None = None
     norm: Tensor | None = None
-    head: Tensor | GroupedMatrix | None = None
+    head: Tensor | GroupedMatrix | PackedMatrix | None = None
     first: int = 0
     dtype: torch.dtype | None = None
 
@@ -121,7 +122,7 @@ class Collectives:
         """`experts_mlp`, of which this rank has a part of each expert: its partial sum, as `row_parallel_linear` after the MLP."""
         return experts_mlp(x, experts, counts)
 
-    def embed(self, ids: Tensor, table: Tensor | GroupedMatrix) -> Tensor:
+    def embed(self, ids: Tensor, table: Tensor | GroupedMatrix | PackedMatrix) -> Tensor:
         """This rank's part of the embeddings: zero for ids outside of its share of the vocabulary."""
         return lookup(ids, table)
 
@@ -260,7 +261,7 @@ class Decoder:
         normed = collectives.add_norm(x, residual, w.norm, eps, way=way)[0]
         return plain(normed) if batch.hidden else self._logits(linear(normed, w.head))
 
-    def _embedded(self, ids: Tensor, table: Tensor | GroupedMatrix) -> Tensor:
+    def _embedded(self, ids: Tensor, table: Tensor | GroupedMatrix | PackedMatrix) -> Tensor:
         x = self.collectives.embed(ids, table)
         return x if self._embed_scale == 1 else x.mul_(self._embed_scale)
 

@@ -21,12 +21,13 @@ from torch import Tensor
 from holynb.pool.engine.expert_shapes import layer_experts
 from holynb.pool.engine.graphs import sampling_params
 from holynb.pool.engine.inputs import SAMPLING_FIELDS
-from holynb.pool.engine.meta_matrices import meta_fp8, meta_int4
+from holynb.pool.engine.meta_matrices import meta_fp8, meta_int4, meta_packed
 from holynb.pool.engine.model import Attend, norm_for
 from holynb.pool.engine.sizes import BATCH_SIZES, CHUNK_SIZES, MIXED_BATCH_SIZES, sizes_up_to
 from holynb.pool.fit import BatchLimits, Mesh, Shard, Spec, cache_groups, cpus
 from holynb.pool.fit.experts import ExpertLayers
-from kernels_support.gpu import dense, experts, fp8, gemm_small_m, gemv, int4
+from holynb.pool.fit.groups import GroupQuantization
+from kernels_support.gpu import dense, experts, fp8, gemm_small_m, gemv, int4, packed
 from kernels_support.gpu.allreduce_norm import FLAG_COUNT, Peers, allreduce_rms_norm
 from kernels_support.gpu.attention import AttentionKind
 from kernels_support.gpu.feeding import DecodeInputs, feed
@@ -134,6 +135,7 @@ class _MetaModel:
     def __init__(self, spec: Spec, mesh: Mesh, limits: BatchLimits, block: int, dtype: torch.dtype) -> None:
         self._spec, self._mesh, self._limits, self._block = spec, mesh, limits, block
         self._shard = mesh.shard(spec)
+        self._grouped = isinstance(spec.quantization, GroupQuantization) and not spec.quantization.widened
         self._new = partial(torch.empty, dtype=dtype, device="meta")
         self._ints = partial(torch.empty, dtype=torch.int32, device="meta")
         self._peers = Peers(torch.empty(mesh.tensor, dtype=torch.int64, device="meta"), mesh.tensor_rank, mesh.tensor)
@@ -209,7 +211,7 @@ class _MetaModel:
         rows, ints = sum(counts), self._ints
         x = self._new(rows, self._spec.hidden)
         self._add_norm(part.new_empty(*part.shape[:-2], rows, self._spec.hidden), x, 0)
-        self._linear(x, _width(self._shard.vocab), biased=False, plain=True)
+        self._linear(x, _width(self._shard.vocab), biased=False, plain=not self._grouped)
         for count in filter(None, counts):
             sample_into(
                 self._new(count, self._spec.vocab),
@@ -235,6 +237,9 @@ class _MetaModel:
             return fp8.linear(x, eight, bias)
         if isinstance(x, Quantized):
             raise TypeError("eight bits for a matrix that has more")
+        if not plain and self._grouped:
+            matrix, parts = meta_packed(self._spec, columns, width), row_parallel and self._mesh.tensor == 1
+            return self._new(rows, columns) if matrix is None else packed.linear(x, matrix, bias, split_k=parts)
         if not plain and (four := meta_int4(self._spec, columns, width)):
             return int4.linear(x, four, bias, split_k=row_parallel and self._mesh.tensor == 1)
         if tiles := dense.small_m_tiles(x, weight, split_k=row_parallel and self._mesh.tensor == 1):
@@ -262,6 +267,9 @@ class _MetaModel:
             return fp8.swiglu(x, eight, bias, meta_fp8(self._spec, hidden, columns // 2))
         if not isinstance(x, Quantized) and (four := meta_int4(self._spec, columns, hidden)):
             return int4.swiglu(x, four, bias)
+        if not isinstance(x, Quantized) and self._grouped:
+            matrix = meta_packed(self._spec, columns, hidden)
+            return self._new(x.shape[0], columns // 2) if matrix is None else packed.swiglu(x, matrix, bias)
         tiles = None if isinstance(x, Quantized) else dense.small_m_tiles(x, weight, gated=True)
         if tiles is not None and not isinstance(x, Quantized):
             return gemm_small_m.launch(x, weight, bias, tiles, gated=True)

@@ -1,4 +1,4 @@
-"""Matrices of four or eight bits, 32 columns a scale, that a CPU multiplies as they lie: GGUF files, and `--dtype int8`. No torch."""
+"""Matrices of four or eight bits, 32 columns a scale, that are multiplied as they lie: GGUF files, and `--dtype int8`. No torch."""
 
 from __future__ import annotations
 
@@ -20,14 +20,25 @@ GROUP = 32
 
 @dataclass(frozen=True, slots=True)
 class GroupQuantization(Quantization):
-    """Bits of one number once it is packed, its share of scale and zero counted: of a layer's matrices, and of the embedding and head."""
+    """Bits of one number once it is packed, its share of scale and zero counted: of a layer's matrices, and of the embedding and head.
+
+    `gpu_bits`: the same on a GPU, where scales lie in four bytes; `on_gpu`: that is where they lie.
+    """
 
     layer_bits: float = 8.5
     table_bits: float = 8.5
+    gpu_bits: tuple[float, float] = (9.0, 9.0)
+    on_gpu: bool = False
 
     @property
     def item_bytes(self) -> float:
         return self.layer_bits / 8
+
+    @property
+    def for_gpu(self) -> GroupQuantization:
+        """The same, packed for a GPU."""
+        layers, tables = self.gpu_bits
+        return replace(self, layer_bits=layers, table_bits=tables, on_gpu=True)
 
     @property
     def plain(self) -> GroupQuantization:
@@ -54,7 +65,9 @@ def _groups(given: Mapping[str, Any]) -> GroupQuantization:
         raise FieldRefused(
             f"config.json's quantization_config says group_size {given.get('group_size')!r:.60}, and the native engine knows {GROUP}"
         )
-    return GroupQuantization("group", "bfloat16", layer_bits=real(bits, "layers", 1, 32), table_bits=real(bits, "tables", 1, 32))
+    layers, tables = real(bits, "layers", 1, 32), real(bits, "tables", 1, 32)
+    gpu = real(bits, "gpu_layers", 1, 33, layers), real(bits, "gpu_tables", 1, 33, tables)
+    return GroupQuantization("group", "bfloat16", layer_bits=layers, table_bits=tables, gpu_bits=gpu)
 
 
 def multiplies_groups() -> bool:

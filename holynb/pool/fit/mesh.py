@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from holynb.errors import UserError
 from holynb.pool.fit.experts import ExpertLayers
+from holynb.pool.fit.groups import GROUP
 from holynb.pool.fit.quantization import BLOCK, Quantization
 from holynb.pool.fit.spec import Spec
 
@@ -112,7 +113,7 @@ def tensor_sizes(spec: Spec) -> list[int]:
 def _indivisible(spec: Spec, parts: int) -> int:
     """Columns of an MLP that stay together: those that share a scale."""
     how = spec.quantization
-    return BLOCK if parts > 1 and isinstance(how, Quantization) and how.weights == "block" else 1
+    return {"block": BLOCK, "group": GROUP}.get(how.weights, 1) if parts > 1 and isinstance(how, Quantization) else 1
 
 
 def _mlp_columns(spec: Spec) -> list[int]:

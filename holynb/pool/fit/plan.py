@@ -13,8 +13,9 @@ from holynb.pool.fit.cache_groups import BLOCK_TOKENS, cache_groups, row_blocks
 from holynb.pool.fit.four_bits import FourBits
 from holynb.pool.fit.groups import GROUP, INT8_AT_LOAD, GroupQuantization, multiplies_groups
 from holynb.pool.fit.limits import BatchLimits
-from holynb.pool.fit.mesh import Mesh, Shard, tensor_sizes
+from holynb.pool.fit.mesh import Mesh, tensor_sizes
 from holynb.pool.fit.quantization import AT_LOAD
+from holynb.pool.fit.space import cache_bytes, kv_bytes, weights_bytes, work_bytes
 from holynb.pool.fit.spec import Spec
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "best_fit",
     "cache_bytes",
     "fit",
+    "itemsize_of",
     "kv_bytes",
     "limits_of",
     "preference",
@@ -69,6 +71,11 @@ SHAPES = (
 ITEMSIZE = {"float32": 4, "bfloat16": 2, "float16": 2, "fp8": 2, "int8": 4}
 
 
+def itemsize_of(dtype: str, *, cpu: bool) -> int:
+    """The same on a device: with int8 a GPU computes in two bytes."""
+    return 2 if dtype == "int8" and not cpu else ITEMSIZE[dtype]
+
+
 def started(spec: Spec, dtype: str, *, cpu: bool) -> Spec:
     """The model as it lies on its devices once it is started: its matrices plain, in its files' eight bits, or rounded when they are read.
 
@@ -79,13 +86,13 @@ def started(spec: Spec, dtype: str, *, cpu: bool) -> Spec:
         raise UserError(f"--dtype fp8 does not round the experts of {spec.family}. Leave --dtype out.")
     if cpu and dtype == "fp8":
         raise UserError("--dtype fp8 needs a GPU: a CPU has no such numbers. Take --dtype int8, or leave --dtype out.")
-    if dtype == "int8" and not cpu:
-        raise UserError("--dtype int8 is for a CPU. On a GPU take --dtype fp8, or leave --dtype out.")
     if isinstance(given := spec.quantization, GroupQuantization):
-        kept = cpu and dtype in ("None", "auto", "int8") and multiplies_groups()
+        if not cpu:
+            return replace(spec, quantization=given.plain if dtype in ("float32", "fp8") else given.for_gpu)
+        kept = dtype in ("None", "auto", "int8") and multiplies_groups()
         return spec if kept else replace(spec, quantization=given.plain)
     if dtype == "int8":
-        return replace(spec, quantization=_int8(spec))
+        return replace(spec, quantization=_int8(spec, cpu=cpu))
     if spec.quantization is None:
         return replace(spec, quantization=AT_LOAD) if dtype == "fp8" else spec
     if not cpu:
@@ -94,8 +101,8 @@ def started(spec: Spec, dtype: str, *, cpu: bool) -> Spec:
     return replace(spec, quantization=replace(how, widened=True) if isinstance(how, FourBits) else replace(how, activations="none"))
 
 
-def _int8(spec: Spec) -> GroupQuantization:
-    if not multiplies_groups():
+def _int8(spec: Spec, *, cpu: bool) -> GroupQuantization:
+    if cpu and not multiplies_groups():
         raise UserError("--dtype int8 needs Linux and a processor with AVX2. Leave --dtype out.")
     if spec.experts is not None or spec.fused:
         raise UserError("--dtype int8 rounds no experts, and no q, k and v of one tensor. Leave --dtype out.")
@@ -103,7 +110,7 @@ def _int8(spec: Spec) -> GroupQuantization:
         raise UserError("--dtype int8 rounds plain weights, and this model's are in eight bits or fewer already. Leave --dtype out.")
     if any(size % GROUP for size in (spec.hidden, spec.inner, spec.heads * spec.head_dim)):
         raise UserError(f"--dtype int8 needs matrices whose sizes are multiples of {GROUP}, and this model's are not. Leave --dtype out.")
-    return INT8_AT_LOAD
+    return INT8_AT_LOAD if cpu else INT8_AT_LOAD.for_gpu
 
 
 def with_kv(spec: Spec, kv: str | None) -> Spec:
@@ -124,77 +131,6 @@ def limits_of(spec: Spec, *, cpu: bool, max_len: int | None = None) -> BatchLimi
 
 def _two_sets(rope: Mapping[str, Any]) -> bool:
     return rope.get("long_factor") != rope.get("short_factor")
-
-
-def weights_bytes(spec: Spec, shard: Shard, itemsize: int, *, cpu: bool = False) -> int:
-    """Bytes of one rank's share of the weights; copied KV heads and biases of the leading rank counted as they are.
-
-    On CPU a tied table lies there twice: as it is for looking up, packed for multiplying (float32 alone is packed).
-    """
-    layers, hidden, size = shard.layers[1] - shard.layers[0], spec.hidden, spec.head_dim
-    q, kv = (shard.heads[1] - shard.heads[0]) * size, (shard.kv_heads[1] - shard.kv_heads[0]) * size
-    inner = shard.inner[1] - shard.inner[0]
-    matrices, routers, stored = layers * (hidden * (q + 2 * kv) + q * hidden), 0, 0
-    for i in range(*shard.layers):
-        experts, own = spec.experts_of(i), shard.expert_inner[1] - shard.expert_inner[0]
-        if experts is not None and experts.stacked:
-            stored += experts.stored(hidden, own, itemsize, adds_bias=shard.adds_bias)
-            continue
-        matrices += 3 * hidden * (inner if experts is None else experts.count * own)
-        routers += 0 if experts is None else experts.count * hidden
-    many = (q + kv) // size if spec.qk_norm == "all" else 2 if spec.qk_norm else 0
-    layer = len(spec.layer_norms) * hidden + size * many + q // size * spec.sinks
-    layer += (q + 2 * kv) * spec.qkv_bias + 2 * inner * spec.mlp_bias + hidden * (spec.out_bias + spec.mlp_bias) * shard.adds_bias
-    table = (shard.vocab[1] - shard.vocab[0]) * hidden
-    grouped = spec.quantization if isinstance(spec.quantization, GroupQuantization) and not spec.quantization.widened else None
-    tables = (
-        1
-        if spec.tied and shard.has_embedding and shard.has_head and (grouped or not (cpu and itemsize == ITEMSIZE["float32"]))
-        else shard.has_embedding + shard.has_head
-    )
-    plain = layers * layer + routers + hidden * shard.has_head
-    table_item = grouped.table_bits / 8 if grouped else itemsize
-    return stored + plain * itemsize + int(tables * table * table_item + matrices * _matrix_item(spec, itemsize))
-
-
-def _matrix_item(spec: Spec, itemsize: int) -> float:
-    """Bytes of one number of a matrix."""
-    return itemsize if spec.quantization is None or spec.quantization.widened else spec.quantization.item_bytes
-
-
-def kv_bytes(spec: Spec, shard: Shard, itemsize: int, layers: int | None = None) -> int:
-    """Bytes that one token takes in this rank's cache, or in so many of its layers."""
-    numbers = (
-        (shard.layers[1] - shard.layers[0] if layers is None else layers) * 2 * (shard.kv_heads[1] - shard.kv_heads[0]) * spec.head_dim
-    )
-    return numbers * (1 if spec.kv_fp8 else itemsize)
-
-
-def work_bytes(spec: Spec, shard: Shard, limits: BatchLimits, itemsize: int) -> int:
-    """Bytes of a step's activations at most: a full chunk and a full batch through one layer, and the logits of a full batch."""
-    size = spec.head_dim
-    q, kv = (shard.heads[1] - shard.heads[0]) * size, (shard.kv_heads[1] - shard.kv_heads[0]) * size
-    inner = shard.inner[1] - shard.inner[0]
-    # The stream twice, the norm's output, and the widest of attention (qkv, q, its output), MLP (gate and up, their product)
-    # and experts (each one's product and result).
-    experts = 0 if spec.experts is None else spec.experts.top * (shard.expert_inner[1] - shard.expert_inner[0] + spec.hidden)
-    token = 3 * spec.hidden + max(2 * q + 2 * kv + q, 3 * inner, experts)
-    # Of four bits the widest matrix is plain for as long as a product of many rows takes.
-    wide = 2 * inner * spec.hidden if isinstance(spec.quantization, FourBits) and not spec.quantization.widened else 0
-    # A CPU widens an expert of four bits for its product: its words, and its numbers before and after they are scaled.
-    wide += 6 * (shard.expert_inner[1] - shard.expert_inner[0]) * spec.hidden if spec.experts is not None and spec.experts.mxfp4 else 0
-    logits = limits.batch * spec.vocab * (itemsize + 4) if shard.has_head else 0
-    return ((limits.chunk + limits.batch) * token + wide) * itemsize + logits + limits.max_len * size * 4
-
-
-def cache_bytes(total: int, free: int, share: float, work: int, *, cpu: bool = False) -> int:
-    """Bytes for the cache: what `share` of the device leaves after others, weights (already there) and work.
-
-    On CPU the memory is everybody's, and the cache's pages are only taken when used: a quarter of what is free, 4 GB at most.
-    """
-    if cpu:
-        return min(max(0, int(free * share) - work), free // 4, 4_000_000_000)
-    return int(total * share) - (total - free) - work
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +179,7 @@ def _overhead(device: Device) -> int:
 
 def fit(spec: Spec, device: Device, mesh: Mesh, dtype: str, limits: BatchLimits, *, share: float = 0.9) -> Fit:
     """How `spec` lies on devices, divided as `mesh` says. Raises UserError where it cannot be divided so."""
-    spec, item = started(spec, dtype, cpu=device.cpu), ITEMSIZE[dtype]
+    spec, item = started(spec, dtype, cpu=device.cpu), itemsize_of(dtype, cpu=device.cpu)
     # The first rank of a stage holds at least as much as the others.
     cuts = [Mesh(mesh.tensor, mesh.pipe, preference).shard(spec) for preference in range(0, mesh.size, mesh.tensor)]
     weights = max(weights_bytes(spec, shard, item, cpu=device.cpu) for shard in cuts)
@@ -265,7 +201,7 @@ def fit(spec: Spec, device: Device, mesh: Mesh, dtype: str, limits: BatchLimits,
 
 def all_fits(spec: Spec, device: Device, dtype: str, limits: BatchLimits, share: float = 0.9) -> list[Fit]:
     """Every way to divide the model over these devices that fits. A layer over more than eight of them waits more than it computes."""
-    total = weights_bytes(started(spec, dtype, cpu=device.cpu), Mesh().shard(spec), ITEMSIZE[dtype])
+    total = weights_bytes(started(spec, dtype, cpu=device.cpu), Mesh().shard(spec), itemsize_of(dtype, cpu=device.cpu))
     candidates = [
         fit(spec, device, Mesh(t, p), dtype, limits, share=share)
         for t in tensor_sizes(spec)

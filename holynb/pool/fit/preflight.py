@@ -68,7 +68,7 @@ def free_gpu_memory() -> list[int]:
 
 def best_dtype(spec: Spec, *, cpu: bool) -> str:
     """The default dtype to compute in: on CPU float32, or the bits of a file that are multiplied as they are; the weights' own on a GPU."""
-    if cpu and isinstance(spec.quantization, GroupQuantization) and multiplies_groups():
+    if isinstance(spec.quantization, GroupQuantization) and (multiplies_groups() or not cpu):
         return "int8"
     return "float32" if cpu else spec.dtype if spec.dtype in plan.ITEMSIZE else "bfloat16"
 
@@ -80,14 +80,15 @@ def describe_fit(spec: Spec, device: plan.Device, result: plan.Fit | None, dtype
         share = "" if spec.experts is None else f" ({units.memory(int(result.weights * _active_share(spec, dtype)))} for a token)"
         weights = f"{units.memory(result.weights)} of weights per device{share}"
         kind = dtype
-        if isinstance(spec.quantization, GroupQuantization) and not spec.quantization.at_load:
-            kind = "its own four to eight bits" if dtype == "int8" else f"{dtype}, to which its own four to eight bits are widened"
+        how = plan.started(spec, dtype, cpu=device.cpu).quantization
+        if isinstance(how, GroupQuantization) and not how.at_load:
+            kind = f"{dtype}, to which its own four to eight bits are widened" if how.widened else "its own four to eight bits"
         slides = f" (windows: {result.kv_saves:.1f} times less than all layers would keep)" if result.kv_saves > 1 else ""
         return (
             f"fits on {device}{' as' * bool(flags(result))}{flags(result)} in {kind}: {weights}, "
             f"{result.kv_tokens:,} tokens of KV cache per replica{slides}, ready in about {result.start_s:.0f} s"
         )
-    total = plan.weights_bytes(plan.started(spec, dtype, cpu=device.cpu), Mesh().shard(spec), plan.ITEMSIZE[dtype])
+    total = plan.weights_bytes(plan.started(spec, dtype, cpu=device.cpu), Mesh().shard(spec), plan.itemsize_of(dtype, cpu=device.cpu))
     line = f"does not fit on {device} in {dtype}: the weights alone are {units.memory(total)}"
     would = _would(spec, device, dtype, limits)
     return f"{line}. It would fit {would}" if would else line
@@ -108,11 +109,11 @@ def _would(spec: Spec, device: plan.Device, dtype: str, limits: BatchLimits) -> 
     if other := plan.best_fit(spec, device, dtype, limits):
         return f"as{flags(other) or ' one replica on one device'}"
     for smaller in ["bfloat16"] * (plan.ITEMSIZE[dtype] > 2) + ["fp8"] * (
-        dtype != "fp8" and spec.quantization is None and spec.experts is None
+        dtype not in ("fp8", "int8") and spec.quantization is None and spec.experts is None
     ):
         if less := plan.best_fit(spec, device, smaller, limits):
             return f"in {smaller}{', as' * bool(flags(less))}{flags(less)}"
-    total = plan.weights_bytes(plan.started(spec, dtype, cpu=device.cpu), Mesh().shard(spec), plan.ITEMSIZE[dtype])
+    total = plan.weights_bytes(plan.started(spec, dtype, cpu=device.cpu), Mesh().shard(spec), plan.itemsize_of(dtype, cpu=device.cpu))
     fewest = max(device.count + 1, int(total / (0.9 * device.memory)))
     for count in range(fewest, 2 * fewest + 8):
         if more := plan.best_fit(spec, replace(device, count=count), dtype, limits):

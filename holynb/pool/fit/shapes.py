@@ -38,7 +38,7 @@ def check_shapes(folder: Path, spec: Spec) -> None:
     if isinstance(how := spec.quantization, FourBits):
         for name in list(promised_shapes):
             module = name.removesuffix(".weight")
-            if f"{module}.{PACKED[how.packing]}" in tensors and module.endswith("_proj"):
+            if f"{module}.{PACKED[how.packing]}" in tensors and module.endswith(("_proj", ".w1", ".w2", ".w3")):
                 promised_shapes |= packed_shapes(module, promised_shapes.pop(name), how)
                 passed_over |= {f"{module}.{index}" for index in ("g_idx", "weight_g_idx", "weight_shape")}
     for name, shape in promised_shapes.items():

@@ -193,8 +193,10 @@ def parse_spec(config: Mapping[str, Any]) -> Spec:
         raise UnknownModel(f"The native engine knows the {row.act_field} {row.acts[0]}, not {act}. {VLLM}")
     known = {**row.left_out, **config}
     spec = replace(_spec(known, family), quantization=quantization, kv_fp8=keeps_kv_in_fp8(config), **row.switches(known))
-    if spec.experts is not None and quantization is not None and (spec.experts.stacked or not isinstance(quantization, Quantization)):
-        raise UnknownModel(f"config.json says quantization_config, and the native engine knows experts in plain numbers and in FP8. {VLLM}")
+    if spec.experts is not None and quantization is not None and spec.experts.stacked:
+        raise UnknownModel(
+            f"config.json says quantization_config, and of {family} the native engine knows experts in plain numbers and in MXFP4. {VLLM}"
+        )
     if spec.fused and quantization is not None:
         raise UnknownModel(
             f"config.json says quantization_config, and the native engine reads none where q, k and v are one tensor. {VLLM}"

@@ -7,7 +7,9 @@ another format would round what 4 bits and a scale say exactly. One tensor is in
 from __future__ import annotations
 
 import json
+import re
 import struct
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import prod
@@ -16,6 +18,7 @@ from typing import Any
 
 from holynb.pool.models.gguf_config import FAMILIES, config_of_facts, generation_of_facts
 from holynb.pool.models.gguf_facts import ConvertError, Facts, shown
+from holynb.pool.models.gguf_groups import gpu_bits
 from holynb.pool.models.gguf_header import GgufError, check_header
 from holynb.pool.models.gguf_tensors import Piece, check_tensors, pieces_of, rope_factors
 from holynb.pool.models.gguf_vocabulary import Vocabulary
@@ -58,8 +61,23 @@ def _quantization(pieces: list[Piece]) -> dict[str, Any]:
     bits = {}
     for kind, chosen in (("layers", True), ("tables", False)):
         some = [piece for piece in matrices if (".layers." in piece.name) == chosen]
-        bits[kind] = round(sum(piece.count * (piece.bits or 32.0) for piece in some) / max(1, sum(piece.count for piece in some)), 3)
+        count, together = max(1, sum(piece.count for piece in some)), defaultdict[str, list[Piece]](list)
+        for piece in some:
+            together[_SAME_INPUT.sub(lambda name: "q" if name[0] in {"q_proj", "k_proj", "v_proj"} else "g", piece.name)].append(piece)
+        bits[kind] = round(sum(piece.count * (piece.bits or 32.0) for piece in some) / count, 3)
+        bits[f"gpu_{kind}"] = round(sum(_gpu_bits(pieces) for pieces in together.values()) / count, 3)
     return {"quantization_config": {"quant_method": "gguf", "group_size": 32, "bits": bits}}
+
+
+#: Matrices that are multiplied as one.
+_SAME_INPUT = re.compile(r"(?:q|k|v|gate|up)_proj")
+
+
+def _gpu_bits(pieces: list[Piece]) -> float:
+    """Of all numbers of matrices with the same input; bfloat16 where one of them is plain, for then all are."""
+    kinds = [piece.tensor.tensor_type.name for piece in pieces if piece.tensor is not None and piece.bits is not None]
+    each = gpu_bits(kinds, pieces[0].shape[1]) if len(kinds) == len(pieces) else 16.0
+    return each * sum(piece.count for piece in pieces)
 
 
 @contextmanager

@@ -7,11 +7,11 @@ W = scale · value + zero; of four bits without a zero it is −8 · scale.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["BITS", "QuantizedBlocks", "entries", "groups_of"]
+__all__ = ["BITS", "QuantizedBlocks", "entries", "gpu_bits", "groups_of"]
 
 #: Kinds that are kept, and bits of a number once they are packed (`engine/load_groups.py`): four or eight, and its share of scale and zero.
 BITS: Mapping[str, float] = {
@@ -52,6 +52,15 @@ def entries(kind: str, shape: tuple[int, int]) -> list[tuple[str, str, tuple[int
     values = ("", "U8", (n, k // 2)) if BITS[kind] < 8 else ("", "I8", (n, k))
     scale = ("_scale", "F32" if kind.endswith("_K") else "F16", (n, k // (16 if kind == "Q6_K" else 32)))
     return [values, scale] + ([("_zero", *scale[1:])] if kind in _WITH_ZERO else [])
+
+
+def gpu_bits(kinds: Collection[str], columns: int) -> float:
+    """Bits of a number of matrices with the same input, packed as one for a GPU (`kernels_support/gpu/packed_matrix.py`)."""
+    bits, group = 4 if all(BITS[kind] < 8 for kind in kinds) else 8, 16 if "Q6_K" in kinds else 32
+    step = group * (16 // bits)
+    # A scale and a zero are two float16 where the file's are; a scale alone is a float32.
+    factor = 64 if any(kind in _WITH_ZERO for kind in kinds) and any(kind.endswith("_K") for kind in kinds) else 32
+    return (bits + factor / group) * -(-columns // step) * step / columns
 
 
 def groups_of(data: Any, kind: str) -> QuantizedBlocks:

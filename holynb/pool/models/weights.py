@@ -31,7 +31,7 @@ _CONVERTER_BYTES = 4 * 10**9
 
 #: How GGUF files are read, widened and kept: another number makes another folder
 #: of the same file, so that none stays that was read otherwise.
-_READING, _KEEPING = 2, 3
+_READING, _KEEPING = 2, 4
 
 #: Files of a hub repository that the pool can use; other formats of the same weights are not downloaded.
 _HUB_PATTERNS = [

@@ -43,7 +43,7 @@ START_OPTIONS: tuple[Option, ...] = (
         "cpu|0,1,…",
         "cpu, or the numbers of its GPUs, one for each of dp × tp × pp: 0,1 (default: the first ones; without a GPU, cpu)",
     ),
-    Option("dtype", ("--dtype",), "TYPE", "float32, float16, bfloat16; matrices of one byte a weight: fp8 on a GPU, int8 on a CPU"),
+    Option("dtype", ("--dtype",), "TYPE", "float32, float16, bfloat16; matrices of one byte a weight: fp8 on a GPU, int8 on both"),
     Option("kv", ("--kv",), "fp8", "keys and values of one byte: twice the tokens in the same memory"),
     Option("max_len", ("--max-len",), "N", "longest prompt and answer together, in tokens", int),
     Option("memory", ("--memory",), "X", "share of a device's memory to use (0.9)", float),

@@ -29,7 +29,7 @@ CHOICES: dict[str, tuple[tuple[str, str], ...]] = {
         ("float16: 2 bytes a weight", "float16"),
         ("float32: 4 bytes a weight", "float32"),
         ("fp8: 1 byte a weight, GPU", "fp8"),
-        ("int8: 1 byte a weight, CPU", "int8"),
+        ("int8: 1 byte a weight", "int8"),
     ),
     "kv": (("as computed", ""), ("fp8: 1 byte a number", "fp8")),
 }

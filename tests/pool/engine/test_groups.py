@@ -1,4 +1,4 @@
-"""Matrices of four and eight bits on a CPU: each kind of GGUF against its values in float32, whole models, shards, and what is refused."""
+"""Matrices of four and eight bits on a CPU, and as a GPU has them: each kind of GGUF against its values in float32, whole models, shards, and what is refused."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ import pytest
 import tiny
 
 from holynb.errors import UserError
+from holynb.pool.engine.computetype import compute_dtype
 from holynb.pool.engine.load import load, open_safetensors
-from holynb.pool.engine.load_groups import read_group, widened_source
+from holynb.pool.engine.load_groups import packed, read_group, widened_source
 from holynb.pool.engine.runner import Runner
 from holynb.pool.fit import Mesh, describe_fit, plan, read_spec
 from holynb.pool.models.convert import convert
-from holynb.pool.models.gguf_groups import BITS, entries, groups_of
+from holynb.pool.models.gguf_groups import BITS, entries, gpu_bits, groups_of
 from holynb.pool.protocol import Job
 
 torch = pytest.importorskip("torch")
 from pool.models.test_gguf_groups import blocks  # noqa: E402
 
 from kernels_support.cpu import grouped, machine_code  # noqa: E402
+from kernels_support.gpu import dense, packed_matrix  # noqa: E402
 
 pytestmark = pytest.mark.skipif(not machine_code.lanes(), reason="this processor has no fast product of four bits")
 
@@ -53,6 +55,10 @@ def test_each_kind_is_multiplied_as_its_values_are(kind: str, rows: int) -> None
     matrix = grouped.pack_groups([read_group(source, ("m", (0, 100)))])
     assert far(grouped.linear(x, matrix), x @ wanted.t()) < 1e-6
     assert torch.equal(grouped.widen(matrix), wanted)
+    if rows == 1:
+        for_gpu = packed([read_group(source, ("m", (0, 100)))], "cpu", torch.float32)
+        assert far(packed_matrix.dequantize(for_gpu), wanted) < 1e-7
+        assert for_gpu.nbytes == round(gpu_bits([kind], 512) * 51200 / 8)
     assert torch.equal(widened_source(source)("m.weight"), wanted)
     assert torch.equal(widened_source(source)("m.weight", (3, 9)), wanted[3:9])
     assert torch.equal(widened_source(source)("m.weight", None, (64, 160)), wanted[:, 64:160])
@@ -113,7 +119,7 @@ def test_the_plan_says_what_becomes_of_the_files_bits(tmp_path: Path) -> None:
         said[dtype] = describe_fit(spec, device, plan.fit(spec, device, Mesh(), dtype, limits), dtype, limits)
     assert "in its own four to eight bits: " in said["int8"]
     assert "in float32, to which its own four to eight bits are widened: " in said["float32"]
-    assert "in bfloat16, to which its own four to eight bits are widened: " in said["bfloat16"]
+    assert "in its own four to eight bits: " in said["bfloat16"], "a GPU computes so with them"
 
 
 def test_int8_rounds_plain_weights_when_they_are_read(tmp_path: Path) -> None:
@@ -128,8 +134,38 @@ def test_int8_rounds_plain_weights_when_they_are_read(tmp_path: Path) -> None:
     assert Runner(folder, dtype="int8", memory=0.05).dtype == "float32"
 
 
-@pytest.mark.parametrize(("cpu", "family", "why"), [(False, "llama", "On a GPU take --dtype fp8"), (True, "mixtral", "rounds no experts")])
-def test_where_int8_is_not_it_is_refused(tmp_path: Path, cpu: bool, family: str, why: str) -> None:
-    tiny.make(family, tmp_path)
-    with pytest.raises(UserError, match=why):
+@pytest.mark.parametrize("cpu", [False, True])
+def test_where_int8_is_not_it_is_refused(tmp_path: Path, cpu: bool) -> None:
+    tiny.make("mixtral", tmp_path)
+    with pytest.raises(UserError, match="rounds no experts"):
         plan.started(read_spec(tmp_path), "int8", cpu=cpu)
+
+
+@pytest.mark.parametrize("kind", ["Q4_1", "Q8_0", "int8"])
+def test_what_a_gpu_is_given_is_to_the_bit_what_a_cpu_multiplies(tmp_path: Path, kind: str) -> None:
+    """Plain torch stands for the kernels, which `tests/gpu/test_packed_kernels.py` holds against it."""
+    if kind == "int8":
+        tiny.make("llama", tmp_path)
+    folder, dtype = (tmp_path, "int8") if kind == "int8" else (kept(tmp_path, kind), "None")
+    spec = plan.started(read_spec(folder), dtype, cpu=False)
+    with open_safetensors(folder) as source:
+        ours, cpus = (
+            load(s, Mesh().shard(s), source, "cpu", torch.float32) for s in (spec, plan.started(read_spec(folder), dtype, cpu=True))
+        )
+    ids = torch.tensor([3, 1, 3])
+    assert torch.equal(dense.lookup(ids, ours.embed), dense.lookup(ids, cpus.embed))
+    for layer, other in zip(ours.layers, cpus.layers, strict=True):
+        for name in ("qkv", "out", "gate_up", "down"):
+            assert torch.equal(packed_matrix.dequantize(getattr(layer, name)), grouped.widen(getattr(other, name)))
+    assert compute_dtype(None, "cuda:0", spec) == compute_dtype("int8", "cuda:0", spec) == "bfloat16"
+    # What is rounded when it is read is planned without what fills its last 64 columns up.
+    assert nbytes(ours) == pytest.approx(plan.weights_bytes(spec, Mesh().shard(spec), 4), rel=0.06 if kind == "int8" else 1e-3)
+
+
+def test_kinds_with_the_same_input_lie_in_one_that_holds_all() -> None:
+    """As llama.cpp's mixtures have them: v finer than q and k."""
+    parts = [read_group(source_of(kind, 32, 512)[0], ("m", (0, 32))) for kind in ("Q4_K", "Q4_0", "Q6_K", "Q5_1")]
+    matrix = packed(parts, "cpu", torch.float32)
+    assert (matrix.bits, matrix.group, matrix.factors.dtype) == (8, 16, torch.int64)
+    assert far(packed_matrix.dequantize(matrix), torch.cat([part.dequantized() for part in parts])) < 1e-7
+    assert matrix.nbytes == gpu_bits(["Q4_K", "Q4_0", "Q6_K", "Q5_1"], 512) * 128 * 512 / 8

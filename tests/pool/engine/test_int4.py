@@ -19,6 +19,7 @@ from holynb.pool.fit import Mesh, check_shapes, plan, read_spec
 from holynb.pool.fit.four_bits import FourBits
 from holynb.pool.fit.spec import UnknownModel
 from holynb.pool.protocol import Job
+from kernels_support.gpu import packed_matrix
 from kernels_support.gpu.int4_matrix import Int4Matrix, dequantize
 
 torch = pytest.importorskip("torch")
@@ -101,9 +102,9 @@ def quantized(weight: Any, scheme: str, index: Any) -> tuple[dict[str, Any], Any
     return tensors | ({} if symmetric else {"weight_zero_point": along_rows(zeros)}), wide
 
 
-def write(folder: Path, scheme: str) -> tuple[Path, Path]:
+def write(folder: Path, scheme: str, family: str = "qwen3", **sizes: int) -> tuple[Path, Path]:
     """A tiny model in four bits by this scheme, and beside it the same with its matrices widened."""
-    tiny.make("qwen3", folder, **SIZES)
+    tiny.make(family, folder, **SIZES | sizes)
     plain = folder.with_name(f"{folder.name}-plain")
     plain.mkdir()
     source = load_file(folder / "model.safetensors")
@@ -170,6 +171,36 @@ def test_a_shard_has_its_rows_and_columns(scheme: str, tmp_path: Path, monkeypat
             ours, exact = (load(s, shard, w, "cpu", torch.float32).layers[0] for s, w in ((spec, source), (read_spec(plain), wide)))
             for field in ("qkv", "out", "gate_up", "down"):
                 assert torch.equal(dequantize(getattr(ours, field)), getattr(exact, field)), field
+
+
+@pytest.mark.parametrize("scheme", ["awq", "gptq", "compressed", "gptq act-order"])
+def test_experts_are_read_as_their_project_writes_them(scheme: str, tmp_path: Path) -> None:
+    """Qwen3-30B-A3B's AWQ and GPTQ files: each expert's matrices in tensors of their own."""
+    sizes = {"moe_intermediate_size": 256, "num_experts": 3, "num_experts_per_tok": 2, "num_hidden_layers": 1}
+    folder, plain = write(tmp_path / "model", scheme, "qwen3-moe", **sizes)
+    spec = read_spec(folder)
+    check_shapes(folder, spec)
+    if scheme == "gptq act-order":
+        with pytest.raises(UserError, match=r"experts\.0\.gate_proj has columns in an order.*--engine vllm"):
+            answer(folder)
+        return
+    assert answer(folder) == answer(plain), "a CPU computes with the widened numbers"
+    with open_safetensors(folder) as source, open_safetensors(plain) as wide:
+        for mesh in (Mesh(), Mesh(2, 1, 1)):
+            ours, exact = (
+                load(s, mesh.shard(s), tensors, "cpu", torch.float32) for s, tensors in ((spec, source), (read_spec(plain), wide))
+            )
+            for field in ("gate_up", "down"):
+                packed, widened = (getattr(weights.layers[0].experts, field) for weights in (ours, exact))
+                assert packed.words.dtype == torch.int16
+                for e in range(3):
+                    # A scale and a zero are a product and a sum here, of numbers less their zero there.
+                    torch.testing.assert_close(packed_matrix.dequantize(packed, expert=e), widened[e], rtol=0, atol=1e-7)
+            tensors = [w for layer in ours.layers for w in (layer.norm, layer.qkv, layer.out, layer.mlp_norm, layer.q_norm, layer.k_norm)]
+            mixture = ours.layers[0].experts
+            assert mixture is not None
+            tensors += [mixture.router, mixture.gate_up, mixture.down, ours.embed, ours.norm, ours.head]
+            assert sum(t.nbytes for t in tensors if t is not None) == plan.weights_bytes(spec, mesh.shard(spec), 4)
 
 
 def test_fours_are_planned_as_fours(tmp_path: Path) -> None:

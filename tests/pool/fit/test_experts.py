@@ -91,7 +91,7 @@ def test_experts_are_cut_by_their_own_columns() -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"quantization_config": {"quant_method": "awq", "bits": 4, "group_size": 128}}, r"quantization_config.*experts.*--engine vllm"),
+        ({"quantization_config": {"quant_method": "awq", "bits": 3, "group_size": 128}}, r"quantization_config says bits 3.*--engine vllm"),
         ({"num_local_experts": 64}, "num_experts is 128 and num_local_experts is 64"),
         ({"num_experts_per_tok": 129}, "num_experts_per_tok is 129"),
         ({"mlp_only_layers": 3}, "mlp_only_layers is not a list"),

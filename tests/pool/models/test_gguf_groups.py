@@ -57,11 +57,15 @@ def test_numbers_and_scales_say_what_ggufs_own_reader_says_to_the_bit(kind: str)
     assert np.array_equal(groups.reshape(5, 512), gguf.dequantize(data, gguf.GGMLQuantizationType[kind]))
 
 
+#: 64 and 96 columns are filled up to 128 on a GPU.
+BITS_OF_Q4_1 = {"layers": 5.0, "gpu_layers": 9.333, "tables": 5.0, "gpu_tables": 10.0}
+
+
 def test_a_folder_that_keeps_them_says_so_and_is_whole(tmp_path: Path) -> None:
     gguf_fake.write(tmp_path / "x.gguf", kind="Q4_1")
     convert(tmp_path / "x.gguf", tmp_path, kept=True)
     config = json.loads((tmp_path / "config.json").read_text())
-    assert config["quantization_config"] == {"quant_method": "gguf", "group_size": 32, "bits": {"layers": 5.0, "tables": 5.0}}
+    assert config["quantization_config"] == {"quant_method": "gguf", "group_size": 32, "bits": BITS_OF_Q4_1}
     assert config_of(tmp_path / "x.gguf") == config
     check_shapes(tmp_path, read_spec(tmp_path))
 

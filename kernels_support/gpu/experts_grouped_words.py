@@ -1,6 +1,6 @@
-"""The grouped GEMM of `experts_grouped.py` over matrices in MXFP4, which are widened in registers, where the matrix unit takes W from.
+"""The grouped GEMM of `experts_grouped.py` over matrices of four or eight bits, widened in registers, where the matrix unit takes W from.
 
-A step is a group of 128 columns: a tile of words, an exponent for each of its four blocks, and four pieces of x.
+A step is a tile of words, the factors of its rows, and as many pieces of x as a word has numbers.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ import torch
 
 from kernels_support.gpu.experts_grouped import GroupedTiles, most_tiles
 from kernels_support.gpu.gated import SILU, Gating, gated_product
-from kernels_support.gpu.lang import has_pdl, jit, launch_kernel, pdl_barrier, tl, triton
-from kernels_support.gpu.mxfp4_matrix import GROUP, Mxfp4Matrices
-from kernels_support.gpu.mxfp4_words import widened_fp4
+from kernels_support.gpu.lang import jit, launch_kernel, pdl_barrier, tl, triton
+from kernels_support.gpu.packed_words import factors
 from kernels_support.gpu.routing import ExpertLists
+from kernels_support.gpu.word_pieces import Words, layout, read_pieces
 
 __all__ = ["launch_down", "launch_gate_up", "pick_tiles"]
 
@@ -22,21 +22,21 @@ def pick_tiles(rows: int, top: int, experts: int, itemsize: int, *, gated: bool)
     each = rows * top / experts
     m = 16 if each <= 10 else 32 if each <= 48 else 64 if each <= 96 else 128
     if itemsize > 2:
-        return GroupedTiles(min(m, 32), 32, GROUP, 2)
+        return GroupedTiles(min(m, 32), 32, 128, 2)
     # What was fastest of a dozen on one H200 (gpt-oss-20b's matrices).
     if m == 128:
-        return GroupedTiles(128, 128, GROUP, 3, 8 if gated else 4)
+        return GroupedTiles(128, 128, 128, 3, 8 if gated else 4)
     if m == 64:
-        return GroupedTiles(64, 64, GROUP, 3) if gated else GroupedTiles(64, 256, GROUP, 3, 8)
+        return GroupedTiles(64, 64, 128, 3) if gated else GroupedTiles(64, 256, 128, 3, 8)
     if m == 32:
-        return GroupedTiles(32, 64, GROUP, 3) if gated else GroupedTiles(32, 128, GROUP, 4)
-    return GroupedTiles(16, 64, GROUP, 4)
+        return GroupedTiles(32, 64, 128, 3) if gated else GroupedTiles(32, 128, 128, 4)
+    return GroupedTiles(16, 64, 128, 4)
 
 
 def launch_gate_up(  # noqa: PLR0917 - a kernel's inputs
     x: torch.Tensor,
     routes: ExpertLists,
-    gate_up: Mxfp4Matrices,
+    gate_up: Words,
     tiles: GroupedTiles,
     bias: torch.Tensor | None = None,
     gating: Gating = SILU,
@@ -48,7 +48,7 @@ def launch_gate_up(  # noqa: PLR0917 - a kernel's inputs
 
 
 def launch_down(
-    product: torch.Tensor, routes: ExpertLists, down: Mxfp4Matrices, tiles: GroupedTiles, bias: torch.Tensor | None = None
+    product: torch.Tensor, routes: ExpertLists, down: Words, tiles: GroupedTiles, bias: torch.Tensor | None = None
 ) -> torch.Tensor:
     """As `experts_grouped.launch_down`."""
     rows, top = routes.weights.shape
@@ -60,19 +60,19 @@ def launch_down(
 def _launch(  # noqa: PLR0917 - a kernel's inputs
     x: torch.Tensor,
     routes: ExpertLists,
-    w: Mxfp4Matrices,
+    w: Words,
     out: torch.Tensor,
     tiles: GroupedTiles,
     bias: torch.Tensor | None,
     gating: Gating,
 ) -> None:
-    (rows, top), (experts, wide, words), n = routes.weights.shape, w.words.shape, out.shape[-1]
+    (rows, top), (experts, wide, _), n = routes.weights.shape, w.words.shape, out.shape[-1]
     launch_kernel(
-        _grouped_mxfp4,
+        _grouped_words,
         (most_tiles(rows, top, experts, tiles.m), triton.cdiv(n, tiles.n)),
         x,
         w.words,
-        w.scales,
+        w.factors,
         x if bias is None else bias,
         routes.counts,
         routes.lists,
@@ -84,7 +84,6 @@ def _launch(  # noqa: PLR0917 - a kernel's inputs
         experts,
         top=top,
         block=triton.next_power_of_2(experts),
-        words=words,
         tile_m=tiles.m,
         tile_n=tiles.n,
         stages=tiles.stages,
@@ -92,17 +91,17 @@ def _launch(  # noqa: PLR0917 - a kernel's inputs
         has_bias=bias is not None,
         limit=gating.limit,
         alpha=gating.alpha,
-        native=x.dtype == torch.bfloat16 and has_pdl(),
+        **layout(w, x.dtype),
         num_warps=tiles.warps,
         num_stages=tiles.stages,
     )
 
 
 @jit
-def _grouped_mxfp4(  # noqa: PLR0917 - what a kernel needs
+def _grouped_words(  # noqa: PLR0917 - what a kernel needs
     x_ptr: tl.tensor,
     w_ptr: tl.tensor,
-    scale_ptr: tl.tensor,
+    factors_ptr: tl.tensor,
     bias_ptr: tl.tensor,
     counts_ptr: tl.tensor,
     lists_ptr: tl.tensor,
@@ -115,6 +114,11 @@ def _grouped_mxfp4(  # noqa: PLR0917 - what a kernel needs
     top: tl.constexpr,
     block: tl.constexpr,
     words: tl.constexpr,
+    piece: tl.constexpr,
+    bits: tl.constexpr,
+    many: tl.constexpr,
+    centre: tl.constexpr,
+    fp4: tl.constexpr,
     tile_m: tl.constexpr,
     tile_n: tl.constexpr,
     stages: tl.constexpr,
@@ -126,6 +130,7 @@ def _grouped_mxfp4(  # noqa: PLR0917 - what a kernel needs
     pdl: tl.constexpr,
 ) -> None:
     pdl_barrier(pdl)
+    each: tl.constexpr = 16 // bits
     tile, column = tl.program_id(0), tl.program_id(1)
     at = tl.arange(0, block)
     counts = tl.load(counts_ptr + at, mask=at < experts, other=0)
@@ -138,29 +143,33 @@ def _grouped_mxfp4(  # noqa: PLR0917 - what a kernel needs
         # Rows beyond the last are computed, as the first pair's, and not stored; so are columns beyond the last, as the last one's.
         pair = tl.load(lists_ptr + expert.to(tl.int64) * rows + at_m, mask=at_m < own, other=0)
         source = (pair // top if gated else pair).to(tl.int64)
-        at_n, at_w = column * tile_n + tl.arange(0, tile_n), tl.arange(0, 32)
+        at_n, at_w = column * tile_n + tl.arange(0, tile_n), tl.arange(0, piece)
         safe_n, width = tl.minimum(at_n, n - 1), (2 * n if gated else n).to(tl.int64)
         line = expert.to(tl.int64) * width + safe_n
         w = w_ptr + line[:, None] * words + at_w[None, :]
         up_w = w + n.to(tl.int64) * words
-        scale = scale_ptr + expert.to(tl.int64) * (words // 32) * width + safe_n
+        factor = factors_ptr + expert.to(tl.int64) * (words // piece * many) * width + safe_n
         x = x_ptr + source[None, :] * k + at_w[:, None]
         acc = tl.zeros((tile_n, tile_m), tl.float32)
         up = tl.zeros((tile_n, tile_m), tl.float32)
-        # A block of x is there or not: k is a multiple of 32, and so loads stay as wide as they are without a mask.
-        left = tl.zeros((32, 1), tl.int32) + k
-        # Named here, the stages hold for the exponents too, which Triton would otherwise wait for in every step.
-        for _ in tl.range(0, words, 32, num_stages=stages):
-            x0, x1 = tl.load(x), tl.load(x + 32, mask=left > 32, other=0.0)
-            x2, x3 = tl.load(x + 64, mask=left > 64, other=0.0), tl.load(x + 96, mask=left > 96, other=0.0)
-            acc = _times(tl.load(w), tl.load(scale), x0, x1, x2, x3, acc, native)
+        # A piece of x is there or not: k is a multiple of it, and so loads stay as wide as they are without a mask.
+        left = tl.zeros((piece, 1), tl.int32) + k
+        # Named here, the stages hold for the factors too, which Triton would otherwise wait for in every step.
+        for _ in tl.range(0, words, piece, num_stages=stages):
+            x0, x1 = tl.load(x), tl.load(x + piece, mask=left > piece, other=0.0)
+            x2, x3 = x0, x1
+            if each == 4:
+                x2, x3 = tl.load(x + 2 * piece, mask=left > 2 * piece, other=0.0), tl.load(x + 3 * piece, mask=left > 3 * piece, other=0.0)
+            f0, f1, f2, f3 = factors(factor, width, True, each, many)
+            acc = _times(tl.load(w), f0, f1, f2, f3, x0, x1, x2, x3, acc, bits, centre, fp4, native)
             if gated:
-                up = _times(tl.load(up_w), tl.load(scale + n), x0, x1, x2, x3, up, native)
-            x += 128
-            left -= 128
-            w += 32
-            up_w += 32
-            scale += width
+                f0, f1, f2, f3 = factors(factor + n, width, True, each, many)
+                up = _times(tl.load(up_w), f0, f1, f2, f3, x0, x1, x2, x3, up, bits, centre, fp4, native)
+            x += each * piece
+            left -= each * piece
+            w += piece
+            up_w += piece
+            factor += many * width
         dtype = out_ptr.dtype.element_ty
         if has_bias:
             bias = bias_ptr + line
@@ -180,17 +189,25 @@ def _grouped_mxfp4(  # noqa: PLR0917 - what a kernel needs
 @jit
 def _times(  # noqa: PLR0917 - what a kernel needs
     words: tl.tensor,
-    scales: tl.tensor,
+    f0: tl.tensor,
+    f1: tl.tensor,
+    f2: tl.tensor,
+    f3: tl.tensor,
     x0: tl.tensor,
     x1: tl.tensor,
     x2: tl.tensor,
     x3: tl.tensor,
     acc: tl.tensor,
+    bits: tl.constexpr,
+    centre: tl.constexpr,
+    fp4: tl.constexpr,
     native: tl.constexpr,
 ) -> tl.tensor:
-    """A group of W's columns times x, added to what was before."""
-    w0, w1, w2, w3 = widened_fp4(words, tl.broadcast_to(scales[:, None], words.shape), x0.dtype, native)
+    """A step of W's columns times x, added to what was before."""
+    w0, w1, w2, w3 = read_pieces(words, f0[:, None], f1[:, None], f2[:, None], f3[:, None], x0.dtype, bits, centre, fp4, native)
     acc = tl.dot(w0, x0, acc, input_precision="ieee")
     acc = tl.dot(w1, x1, acc, input_precision="ieee")
-    acc = tl.dot(w2, x2, acc, input_precision="ieee")
-    return tl.dot(w3, x3, acc, input_precision="ieee")
+    if bits == 4:
+        acc = tl.dot(w2, x2, acc, input_precision="ieee")
+        acc = tl.dot(w3, x3, acc, input_precision="ieee")
+    return acc
