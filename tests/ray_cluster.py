@@ -48,7 +48,7 @@ def have_ray() -> bool:
 
 
 class RayCluster:
-    """A cluster and its client port. `home`: HOLYNB_HOME of its nodes; `env`: what they have besides. `HIDDEN` there: a folder that is
+    """A cluster and its client port. `home`: where its nodes have their HOLYNB_HOME, `node1` and so on; `env`: what they have besides. `HIDDEN` there: a folder that is
     empty for them, as on another machine, where the system lets us (`hides`)."""
 
     def __init__(self, nodes: int = 2, cpus: int = 2, home: Path | None = None, gpus: Sequence[Sequence[int]] = (), **env: str) -> None:
@@ -60,8 +60,8 @@ class RayCluster:
         own = {"PYTHONPATH": paths, "HOLYNB_HOME": str(self.home), "RAY_TMPDIR": str(self._place), "RAY_USAGE_STATS_ENABLED": "0"}
         # A machine with other work takes longer than Ray waits.
         own |= {
-            "RAY_raylet_start_wait_time_s": "60",
-            "RAY_agent_register_timeout_ms": "120000",
+            "RAY_agent_register_timeout_ms": "300000",
+            "RAY_worker_register_timeout_seconds": "300",
             "RAY_DEDUP_LOGS": "0",
             "OMP_NUM_THREADS": "1",
             **env,
@@ -165,8 +165,8 @@ def hide(folder: str) -> bool:
 def be_patient(seconds: float = 240.0) -> None:
     """Have Ray wait for a machine that does much else: its own limits of 15 and 30 s are fixed.
 
-    A raylet ends where it does not soon find its agents' ports, which are written down here for it: they are known. Whoever starts a node
-    gives up where it is not soon in the cluster's list.
+    A raylet ends where it does not soon find its agents' ports: they are chosen and written down here for it. Whoever starts a node gives
+    up where it is not soon in the cluster's list.
     """
     from ray._private import services
 
@@ -174,9 +174,10 @@ def be_patient(seconds: float = 240.0) -> None:
 
     def with_ports(*args: Any, **more: Any) -> Any:
         given = inspect.signature(start_raylet).bind(*args, **more).arguments
-        for name in AGENT_PORTS:
-            Path(given["session_dir"], f"{name}_{given['node_id']}").write_text(str(given[name]), "ascii")
-        return start_raylet(*args, **more)
+        for name, port in zip(AGENT_PORTS, free_ports(given["node_ip_address"], len(AGENT_PORTS)), strict=True):
+            given[name] = port
+            Path(given["session_dir"], f"{name}_{given['node_id']}").write_text(str(port), "ascii")
+        return start_raylet(**given)
 
     def waits(*args: Any) -> Any:
         until = time.monotonic() + seconds
@@ -213,10 +214,12 @@ def main(count: int, cpus: int, port: int, gpus: Sequence[Sequence[int]]) -> Non
     be_patient()
     from ray.cluster_utils import Cluster
 
+    homes = Path(os.environ["HOLYNB_HOME"])
+
     def sizes(number: int) -> dict[str, Any]:
+        os.environ["HOLYNB_HOME"] = str(homes / f"node{number}")  # what the node is started with
         address = ADDRESS.format(number + 2)
-        ports = dict(zip(AGENT_PORTS, free_ports(address, len(AGENT_PORTS)), strict=True))
-        return {"object_store_memory": 80 * 2**20, "include_dashboard": False, "node_ip_address": address, **ports}
+        return {"object_store_memory": 80 * 2**20, "include_dashboard": False, "node_ip_address": address}
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "ray_client_server_port": port, **sizes(0)})
     nodes: list[Any] = [cluster.head_node]

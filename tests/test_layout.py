@@ -141,13 +141,14 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "weights",
     ),
     "holynb.pool.ray": (
-        "bridge | config | node | remote | sending",
+        "bridge | config | moves | node | remote | sending",
         "placement | seat",
         "group | resources | ways",
         "replicas",
-        "scaling | view",
+        "scaling | takeover | view",
         "server",
         "cluster",
+        "lease",
         "__main__ | advice",
     ),
     "holynb.pool.server": (

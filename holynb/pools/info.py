@@ -109,7 +109,7 @@ def read_status(record: Record) -> PoolInfo:
         "host": record.host,
         "socket": record.socket,
         "port": record.port,
-        "token": Secret(record.token, "pool token") if record.token else None,
+        "token": Secret(record.token, "pool token") if record.token and record.port else None,
         "started": record.facts.get("started"),
         "devices": tuple(record.facts.get("devices", ())),
         "ranks": tuple(r.pid for r in record.ranks),

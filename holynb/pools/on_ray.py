@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from pathlib import Path
@@ -17,6 +18,9 @@ __all__ = ["RUNTIME_ENV", "address", "argv", "find_again"]
 
 #: The variable that carries `--runtime-env` to the pool's process: it may hold keys, and everybody may read a command line.
 RUNTIME_ENV = "HOLYNB_RAY_RUNTIME_ENV"
+
+#: The variable with the address, port and secret of a pool's server: its process goes on with them, and connects to Ray afterwards.
+WAY = "HOLYNB_RAY_WAY"
 
 #: How long it may take to be found again: Ray is loaded, and the cluster asked.
 _FOUND_S = 60.0
@@ -59,7 +63,9 @@ def find_again(record: Record, home: Path) -> Child | None:
     """
     model, on = str(record.facts.get("model")), str(record.facts.get("on"))
     command = [*_command(record.name, model, home, on), "--attach"]
-    child = spawn(Command(command, inherits=variables(model), log=logfiles.path(home, record.name), cwd=home), bound=False)
+    way = record.facts.get("way")
+    own = {WAY: json.dumps([*way, record.token])} if isinstance(way, list) and record.token else {}
+    child = spawn(Command(command, env=own, inherits=variables(model), log=logfiles.path(home, record.name), cwd=home), bound=False)
     until = time.monotonic() + _FOUND_S
     while child.alive and time.monotonic() < until:
         if rendezvous.find(home / "run", record.name) is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import statistics
 import sys
 import tempfile
 import time
@@ -38,7 +39,7 @@ def cpu(cluster: RayCluster | None, words: tuple[str, ...] = ("holynb-pool", "ra
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             line, env = " ".join(process.cmdline()), process.environ()
-            ours = env.get("HOLYNB_HOME") in (HOME, None if cluster is None else str(cluster.home))
+            ours = env.get("HOLYNB_HOME", "").startswith((HOME, HOME if cluster is None else str(cluster.home)))
             if ours and any(word in line for word in words):
                 total += sum(process.cpu_times()[:2])
     return total
@@ -56,7 +57,7 @@ def rows(name: str, count: int, tokens: int, prompt: str = "row {} ") -> dict[st
 
 
 def overhead(cluster: RayCluster, count: int) -> None:
-    """The same rows in a local pool and in one on Ray, in turn, three times."""
+    """The same rows in a local pool and in one on Ray, in turn, five times."""
     os.environ["HOLYNB_POOL_RUNNER"] = FAKE
     model = str(byte_model(Path(HOME) / "bytes"))
     began = time.monotonic()
@@ -65,21 +66,23 @@ def overhead(cluster: RayCluster, count: int) -> None:
     began = time.monotonic()
     pools.start(model, name="onray", on=cluster.on)
     print(f"start to ready, no weights: local {local_s:.1f} s, on a running cluster {time.monotonic() - began:.1f} s", flush=True)
-    for name in ("local", "onray") * 3:
+    spent: dict[str, list[tuple[float, float]]] = {"local": [], "onray": []}
+    for name in ("local", "onray") * 5:
         before = cpu(cluster)
         result = rows(name, count, TOKENS)
-        spent = (cpu(cluster) - before) / count
-        print(
-            f"{name:<6} {result['rows_s']:6.0f} rows/s, processor a row: pool {1e3 * spent:.2f} ms, this process {1e3 * result['own']:.2f} ms",
-            flush=True,
-        )
+        spent[name].append((1e3 * (cpu(cluster) - before) / count, 1e3 * result["own"]))
+    for name, pairs in spent.items():
+        pool, own = (sorted(each) for each in zip(*pairs, strict=True))
+        words = f"pool {statistics.median(pool):.2f} ({pool[0]:.2f} to {pool[-1]:.2f}), this process {statistics.median(own):.2f}"
+        print(f"{name:<6} ms of the processor a row: {words} ({own[0]:.2f} to {own[-1]:.2f})", flush=True)
     pools.stop("all")
 
 
 def scaling(cluster: RayCluster, model: str) -> None:
-    """Tokens a processor second of the ranks, of one raylet and of three."""
+    """Tokens a processor second of the ranks, of one raylet and of three, in turn, three times."""
     del os.environ["HOLYNB_POOL_RUNNER"]
-    for dp in (1, 3, 1, 3):
+    figures: dict[int, list[float]] = {1: [], 3: []}
+    for dp in (1, 3) * 3:
         began = time.monotonic()
         pools.start(model, name="real", on=cluster.on, dp=dp, max_len=512)
         start_s = time.monotonic() - began
@@ -87,11 +90,12 @@ def scaling(cluster: RayCluster, model: str) -> None:
         before = cpu(cluster, ("holynb.pool.worker",))
         result = rows("real", 48, 32, "Tell me about {}. ")
         spent = cpu(cluster, ("holynb.pool.worker",)) - before
+        figures[dp].append(result["tokens"] / spent)
         nodes = [node["address"] for node in pools.status("real").nodes]
-        print(
-            f"dp {dp} on {len(nodes)} nodes: {result['tokens'] / spent:.1f} tokens a processor second, ready in {start_s:.1f} s", flush=True
-        )
+        print(f"dp {dp} on {len(nodes)} nodes: {figures[dp][-1]:.1f} tokens a processor second, ready in {start_s:.1f} s", flush=True)
         pools.stop("real")
+    one, three = (statistics.median(figures[dp]) for dp in (1, 3))
+    print(f"medians: one {one:.1f}, three {three:.1f}: {three / one:.2f} of one", flush=True)
 
 
 def main(count: int = 600, model: str = "") -> None:

@@ -20,12 +20,26 @@ HERE = Path(__file__).parent.parent
 class Rank:
     """A worker process with the fake runner."""
 
-    def __init__(self, log: Path, **env: str) -> None:
+    def __init__(self, log: Path, *more: str, **env: str) -> None:
         paths = {"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)]), **env}
         argv = [sys.executable, "-m", "holynb.pool.worker", "--tag", "holynb-pool:test", "--runner", "fake_runner:Runner"]
-        self.child: Child = spawn(Command(argv, env=paths, log=log), bound=True)
-        sock = self.child.control
-        assert isinstance(sock, socket.socket)
+        self.child: Child = spawn(Command([*argv, *more], env=paths, log=log), bound=True)
+        control = self.child.control
+        assert isinstance(control, socket.socket)
+        self.control = control
+        if "--handed" in more:
+            self.hand()
+        else:
+            self.speak(control)
+
+    def hand(self) -> None:
+        """Be the next server that it speaks with."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            socket.send_fds(self.control, [b"s"], [theirs.fileno()])
+        self.speak(ours)
+
+    def speak(self, sock: socket.socket) -> None:
         sock.settimeout(20)
         self.sock = sock
         self.frames = wire.frames(sock)
@@ -117,3 +131,23 @@ def test_told_to_stop_it_ends_cleanly_and_without_a_server_at_once(tmp_path: Pat
     busy.sock.close()
     assert busy.child.wait(5), "it outlived its server"
     rank.child.stop(1.0)
+
+
+def test_a_rank_whose_server_is_gone_keeps_its_weights_for_the_next_one(tmp_path: Path) -> None:
+    rank = Rank(tmp_path / "log", "--handed", HOLYNB_FAKE_STEP="0.01")
+    rank.next("ready")
+    for how in ("ended", "hangs"):
+        rank.add(1, [1] * 3000)
+        rank.next("step")
+        last = rank.sock
+        if how == "ended":
+            last.close()
+        rank.hand()
+        assert rank.next("ready")["stats"]["running"] == 0, "what the last server asked for is dropped"
+        rank.add(1, [7, 8])
+        assert rank.steps(1) == ([7, 8], "stop"), "and its numbers come again"
+        last.close()
+    assert len([line for line in rank.child.tail(9) if line.startswith("loaded")]) == 1
+    rank.control.close()
+    assert rank.child.wait(5), "it outlived who handed it over"
+    rank.sock.close()

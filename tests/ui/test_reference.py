@@ -17,7 +17,7 @@ from holynb.ui.output.helplines import HELP_WIDTH
 
 ROOT = Path(__file__).parents[2]
 #: Names that only holynb's own processes and tests set for each other.
-INTERNAL = {"HOLYNB_DEMO_TOKEN", "HOLYNB_POOL_RUNNER", "HOLYNB_RAY_RUNTIME_ENV"}
+INTERNAL = {"HOLYNB_DEMO_TOKEN", "HOLYNB_POOL_RUNNER", "HOLYNB_RAY_RUNTIME_ENV", "HOLYNB_RAY_WAY"}
 
 
 def words(kind: str) -> list[str]:

@@ -12,7 +12,7 @@ import json
 import socket
 from collections.abc import AsyncIterator
 
-__all__ = ["PoolBridge"]
+__all__ = ["PoolBridge", "PoolEnd"]
 
 #: How often a server that is away is tried again, and how long a connection waits for it in all.
 _RETRY_S, _PATIENCE_S = 0.1, 300.0
@@ -45,6 +45,20 @@ class PoolBridge:
         self.way, self.stage = None, stage
         for near in list(self.connections):
             near.broken()
+
+
+class PoolEnd:
+    """The pool's end on this machine, and how it came to its own end. Owned by its loop."""
+
+    def __init__(self) -> None:
+        self.bridge = PoolBridge()
+        self.ended = asyncio.Event()
+        self.why, self.code = "", 0
+
+    def end(self, why: str, code: int = 0) -> None:
+        if not self.ended.is_set():
+            self.why, self.code = why, code
+            self.ended.set()
 
 
 class _Near(asyncio.Protocol):

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import socket
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,38 +16,48 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from holynb.pool.ray import placement
-from holynb.pool.ray.config import NAMESPACE, RayConfig
+from holynb.pool.ray.config import NAMESPACE, ClusterRefusal, RayConfig
 from holynb.pool.ray.placement import ClusterNode
 from holynb.pool.ray.seat import folder_key
 
-__all__ = ["ClusterRefusal", "cluster", "connect", "obtain", "with_devices"]
+__all__ = ["ClusterRefusal", "cluster", "connect", "divided", "obtain", "with_devices"]
 
 #: How long an address may take to answer at all.
 _ANSWER_S = 5.0
 #: How often a cluster is asked that is too busy to take a client, as Ray says it.
-_TRIES, _BUSY = 3, ("Starting Ray client server failed", "Proxy failed to Connect to backend")
+_TRIES, _BUSY = 4, ("Starting Ray client server failed", "Proxy failed to Connect to backend")
 #: Ray's resource that its head node alone has.
 _HEAD = "node:__internal_head__"
 
 
-class ClusterRefusal(Exception):
-    """The pool cannot be started or reached; one line that says what to do."""
-
-
-def connect(address: str) -> None:
-    """Connect this process to the cluster. Raises ClusterRefusal."""
+def connect(address: str, packages: Mapping[str, Any] | None = None) -> None:
+    """Connect this process to the cluster. `packages`: of a runtime_env, folders of this machine that go there. Raises ClusterRefusal."""
     if address != "auto":
         _check_answers(address)
     for left in reversed(range(_TRIES)):
         try:
-            ray.init(address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
+            more = {"runtime_env": dict(packages)} if packages else {}
+            ray.init(address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR, **more)
         except (RuntimeError, ConnectionError, ValueError, RayError, OSError) as exc:
             # The cluster starts a process for each client, within 30 s; where its machine is busy the next one is quicker.
-            if left and any(word in str(exc) for word in _BUSY):
+            if left and any(words in str(exc) for words in _BUSY):
                 ray.shutdown()
                 continue
+            if packages and isinstance(exc, ValueError | OSError) and not isinstance(exc, ConnectionError):
+                raise ClusterRefusal(f"--runtime-env is not taken: {' '.join(str(exc).split())[:300]}") from exc
             raise ClusterRefusal(_why_not(address, exc)) from exc
         return
+
+
+def divided(runtime_env: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What of a runtime_env is sent when a client connects (folders of this machine; the pool's actors get them from it), and the rest."""
+
+    def local(value: Any) -> bool:
+        return any(isinstance(one, str) and "://" not in one for one in (value if isinstance(value, list) else [value]))
+
+    names = {name for name in ("working_dir", "py_modules") if name in runtime_env and local(runtime_env[name])}
+    names |= {"excludes"} & set(runtime_env) if names else set()
+    return {n: runtime_env[n] for n in names}, {n: v for n, v in runtime_env.items() if n not in names}
 
 
 def _check_answers(address: str) -> None:

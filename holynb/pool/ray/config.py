@@ -13,7 +13,7 @@ from typing import Any
 
 from holynb.pool.server.config import RUNNER
 
-__all__ = ["NAMESPACE", "VERSION", "RayConfig", "parse_args"]
+__all__ = ["NAMESPACE", "VERSION", "ClusterRefusal", "RayConfig", "parse_args"]
 
 #: Nodes and clients must have the same.
 VERSION = version("holynb")
@@ -21,8 +21,15 @@ VERSION = version("holynb")
 #: The variable that carries Ray's runtime_env, as JSON, to this process.
 RUNTIME_ENV = "HOLYNB_RAY_RUNTIME_ENV"
 
+#: The variable with the address, port and secret of a server that runs, as JSON: nobody else may read it.
+WAY = "HOLYNB_RAY_WAY"
+
 #: Ray's namespace of all our pools: names of others cannot collide with them.
 NAMESPACE = "holynb"
+
+
+class ClusterRefusal(Exception):
+    """The pool cannot be started or reached; one line that says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +38,7 @@ class RayConfig:
 
     `idle`: seconds without a request, `lease`: seconds without a client, after which the pool ends. `wait`: how long it waits for nodes
     that are not there or not free. `home`: the client's. `runner` is a JobRunner class (`module:Class`).
-    `attach`: a pool that runs is wanted, and none is started.
+    `attach`: a pool that runs is wanted, and none is started. `way`: address, port and secret of its server, where they were known.
     """
 
     name: str
@@ -55,6 +62,7 @@ class RayConfig:
     runner: str = RUNNER
     attach: bool = False
     runtime_env: Mapping[str, Any] = field(default_factory=dict)
+    way: tuple[str, int, str] | None = field(default=None, repr=False)
 
     @property
     def size(self) -> int:
@@ -105,6 +113,8 @@ def parse_args(argv: list[str] | None) -> tuple[RayConfig, str]:
     del args["tag"]
     # Not on the command line, which everybody may read: it may hold keys.
     args["runtime_env"] = json.loads(os.environ.pop(RUNTIME_ENV, "{}"))
+    if args["attach"] and (way := json.loads(os.environ.pop(WAY, "null"))):
+        args["way"] = tuple(way)
     devices = args.pop("devices")
     return RayConfig(**args), devices
 

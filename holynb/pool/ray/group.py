@@ -17,7 +17,7 @@ from holynb.pool.ray.config import NAMESPACE, RayConfig
 from holynb.pool.ray.placement import bundles, strategy
 from holynb.pool.ray.seat import Seat
 
-__all__ = ["NoPlace", "Placement", "sweep"]
+__all__ = ["NoPlace", "Placement", "brief", "left_behind", "sweep"]
 
 #: All GPUs of a node are visible to each rank, as on one machine: ranks of one tensor group read each other's memory.
 _SEES_ALL_GPUS = {"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1"}
@@ -36,15 +36,17 @@ class NoPlace(Exception):
 class Placement:
     """A replica's placement group and seats. Made anew for each start: what is left of an old one is removed.
 
-    `number`: of the replica; `stages`: the node's id of each of its stages, where that was planned.
+    `number`: of the replica; `stages`: the node's id of each of its stages, where that was planned; `name`: of a group that is there, and
+    whose seats are looked for.
     """
 
-    def __init__(self, config: RayConfig, number: int, stages: Sequence[str] = ()) -> None:
+    def __init__(self, config: RayConfig, number: int, stages: Sequence[str] = (), name: str = "") -> None:
         self.config, self.number, self.stages = config, number, stages
         self.facts: list[dict[str, Any]] = []
         self.seats: list[Any] = []
         self.folders: list[str] = []
-        self._mark = secrets.token_hex(3)
+        self._mark = name.rpartition("/")[2].split(".")[1] if name else secrets.token_hex(3)
+        self.name = name or f"{config.name}/replica-{number}.{self._mark}"
         self._placed: PlacementGroup | None = None
 
     @property
@@ -67,11 +69,10 @@ class Placement:
                 raise NoPlace(f"replica {self.number} needs {need}, and the cluster has no such place free")
             tell(f"replica {self.number} waits for a place: {need} ({waited:.0f} s)")
         remote = ray.remote(Seat)
-        for rank in range(config.size):
-            number = self.number * config.size + rank
+        for rank, name in enumerate(self._names):
             self.seats.append(
                 remote.options(
-                    name=f"{config.name}/rank-{number}.{self._mark}",
+                    name=name,
                     namespace=NAMESPACE,
                     lifetime="detached",
                     max_restarts=0,  # a rank's end is its replica's, and a new group is asked for
@@ -80,24 +81,41 @@ class Placement:
                     num_gpus=1 if config.gpu else 0,
                     scheduling_strategy=PlacementGroupSchedulingStrategy(group, rank // config.tp),
                     runtime_env=_runtime_env(config),
-                ).remote(config, number)
+                ).remote(config, self.number * config.size + rank)
             )
+        await self._ask()
+
+    async def find(self) -> None:
+        """Find the group and its seats, which another server has placed. Raises ValueError where one is gone, RayError."""
+        self._placed = await asyncio.to_thread(ray.util.get_placement_group, self.name)
+        self.seats = [await asyncio.to_thread(ray.get_actor, name, NAMESPACE) for name in self._names]
+        await self._ask()
+
+    async def _ask(self) -> None:
         self.facts = list(await asyncio.gather(*(seat.facts.remote() for seat in self.seats)))
-        for number, facts in enumerate(self.facts, self.number * config.size):
-            facts["name"] = f"{config.name}/rank-{number}.{self._mark}"
+        for name, facts in zip(self._names, self.facts, strict=True):
+            facts["name"] = name
+
+    @property
+    def _names(self) -> list[str]:
+        """The names of its seats' actors."""
+        first = self.number * self.config.size
+        return [f"{self.config.name}/rank-{n}.{self._mark}" for n in range(first, first + self.config.size)]
 
     async def _ask_ray(self, stages: Sequence[str]) -> PlacementGroup:
         """A placement group that Ray looks for a place for: on these nodes, or on any."""
         config = self.config
-        name = f"{config.name}/replica-{self.number}.{self._mark}{'' if stages else '.any'}"
+        if self.stages and not stages:
+            self.name += ".any"
         on: dict[str, Any] = {"bundle_label_selector": [{_NODE: stage} for stage in stages]} if stages else {}
-        return await asyncio.to_thread(placement_group, bundles(config), strategy=strategy(config), name=name, lifetime="detached", **on)
+        return await asyncio.to_thread(
+            placement_group, bundles(config), strategy=strategy(config), name=self.name, lifetime="detached", **on
+        )
 
     def remove(self) -> None:
         """Give its resources back: Ray ends whatever runs in it, also a process that is stopped."""
-        if self._placed is not None:
-            with contextlib.suppress(RayError):
-                remove_placement_group(self._placed)
+        with contextlib.suppress(RayError, ValueError):  # ValueError: it is gone
+            remove_placement_group(self._placed or ray.util.get_placement_group(self.name))
 
 
 def _runtime_env(config: RayConfig) -> dict[str, Any]:
@@ -105,10 +123,33 @@ def _runtime_env(config: RayConfig) -> dict[str, Any]:
     return {**given, "env_vars": {**_SEES_ALL_GPUS, **given.get("env_vars", {})}}
 
 
+def left_behind(config: RayConfig) -> list[Placement]:
+    """The places of a server that is gone, one for each replica, unseen; what else it has is removed."""
+    out: dict[int, Placement] = {}
+    for name in _groups(config.name):
+        number = int(name.removeprefix(f"{config.name}/replica-").partition(".")[0])
+        place = Placement(config, number, name=name)
+        if number < config.dp[1] and number not in out:
+            out[number] = place
+        else:
+            place.remove()
+    return [out[n] for n in sorted(out)]
+
+
 def sweep(name: str) -> int:
     """Remove every group that a pool of this name has. Returns how many were there."""
-    alive = [g["name"] for g in placement_group_table().values() if g["name"].startswith(f"{name}/replica-") and g["state"] != "REMOVED"]
+    alive = _groups(name)
     for group in alive:
         with contextlib.suppress(ValueError, RayError):  # gone meanwhile
             remove_placement_group(ray.util.get_placement_group(group))
     return len(alive)
+
+
+def _groups(name: str) -> list[str]:
+    return [g["name"] for g in placement_group_table().values() if g["name"].startswith(f"{name}/replica-") and g["state"] != "REMOVED"]
+
+
+def brief(exc: BaseException) -> str:
+    """An error of Ray's in one line: it has the traceback of the node with it."""
+    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(exc).__name__)[:300]

@@ -21,6 +21,8 @@ __all__ = ["Door", "RemoteRank"]
 HELLO_BYTES = 32
 #: Seconds for them.
 _HELLO_S = 10.0
+#: How long an exit code is waited for at a time: a seat says it at once, and of a node that is gone Ray hears late, while rows wait.
+_CODE_S = 1.0
 
 
 class RemoteRank:
@@ -51,7 +53,7 @@ class RemoteRank:
         return not self._over.is_set()
 
     def wait(self, seconds: float) -> bool:
-        return self._over.wait(seconds)
+        return self._over.wait(min(seconds, _CODE_S))
 
     def kill(self) -> None:
         """End it, without waiting for a node that may not answer: its rows go on elsewhere at once."""

@@ -8,8 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import tempfile
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,8 @@ from holynb.pool.fit import Mesh
 from holynb.pool.protocol import LoadModel
 from holynb.pool.ray import sending
 from holynb.pool.ray.config import VERSION, RayConfig
-from holynb.pool.ray.group import NoPlace, Placement
+from holynb.pool.ray.group import NoPlace, Placement, brief
+from holynb.pool.ray.moves import Moves, written_again
 from holynb.pool.ray.placement import lay
 from holynb.pool.ray.remote import Door, RemoteRank
 from holynb.pool.ray.resources import free_now
@@ -49,13 +49,14 @@ class RayReplicas:
     """The replicas of one pool. Owned by the server's loop."""
 
     def __init__(self, config: RayConfig, service: Service, door: Door, key: str) -> None:
-        self._config, self._service, self._door, self._key = config, service, door, key
+        self.config, self._service, self._door, self._key = config, service, door, key
         self.needs: dict[str, str] = {}
         """Nodes that lack the model, each with the name of a seat there: a client that has it sends it."""
         self.groups: dict[int, Placement] = {}
         self.replicas: dict[int, Replica] = {}
-        self.moves: list[dict[str, Any]] = []
-        """What became of replicas: when, which, where, why."""
+        self.taking: set[Replica] = set()
+        """Those that are being taken over, of which the pool knows nothing yet."""
+        self.moves = Moves()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._failures = 0
         self._delivered = asyncio.Event()
@@ -63,23 +64,20 @@ class RayReplicas:
         self._card = tempfile.TemporaryDirectory(prefix="holynb-card-")
 
     # -- start and stop ------------------------------------------------------------------------------------------------
-    async def start(self) -> None:
-        """Place, load and serve the fewest replicas. Raises StartError."""
-        config, service = self._config, self._service
+    async def start(self, taken: Sequence[Replica] = ()) -> None:
+        """Serve the fewest replicas: those taken over, or else placed and loaded. Raises StartError."""
+        config, service = self.config, self._service
         low, _ = config.dp
-        service.set_stage("waiting for a place in the cluster")
         try:
-            stages = await self._lay(low)
-            groups = await asyncio.gather(*(self._group(n, max(config.wait, _PLACE_S), on) for n, on in enumerate(stages)))
-            await self._ready_weights(groups)
+            groups = [self.groups[replica.number] for replica in taken] or await self._placed(low)
             await self._read_card(groups[0])
             service.set_stage(service.stage if service.stage.startswith("loading") else "loading the weights")
-            for group in groups:
-                service.add_replica(await self._launch(group))
+            for replica in taken or [await self.launch(group) for group in groups]:
+                service.add_replica(replica)
         except NoPlace as exc:
             raise StartError(str(exc)) from exc
         except RayError as exc:
-            raise StartError(_brief(exc)) from exc
+            raise StartError(brief(exc)) from exc
         try:
             tokenizer = await asyncio.to_thread(ChatTokenizer, Path(self._card.name))
         except TokenizerFileError as exc:
@@ -92,6 +90,17 @@ class RayReplicas:
         service.pipe, service.pooling = config.pp, read_pooling(Path(self._card.name))
         service.set_ready(tokenizer)
         lifecycle.log(f"ready: {config.name} on {', '.join(dict.fromkeys(n for g in groups for n in g.nodes))}")
+        for number in set(range(low)) - set(self.replicas):
+            service.expect_replica()
+            self.keep(self._relaunch(number))
+
+    async def _placed(self, count: int) -> list[Placement]:
+        """Places for so many replicas, with the model on their nodes. Raises NoPlace, StartError, RayError."""
+        self._service.set_stage("waiting for a place in the cluster")
+        stages = await self._lay(count)
+        groups = await asyncio.gather(*(self._group(n, max(self.config.wait, _PLACE_S), on) for n, on in enumerate(stages)))
+        await self.ready_weights(groups)
+        return groups
 
     async def stop(self) -> None:
         """End all ranks and give every resource back."""
@@ -113,14 +122,14 @@ class RayReplicas:
     # -- one replica ---------------------------------------------------------------------------------------------------
     async def _lay(self, count: int) -> list[Sequence[str]]:
         """For each of so many replicas the nodes of its stages, as `pool plan` says them; none without a place yet. Raises RayError."""
-        laid = lay(self._config, await asyncio.to_thread(free_now), count).replicas
+        laid = lay(self.config, await asyncio.to_thread(free_now), count).replicas
         return [*laid, *[()] * (count - len(laid))]
 
     async def _group(self, number: int, seconds: float | None, stages: Sequence[str] = ()) -> Placement:
         """A replica's place: on these nodes where they are free, or anywhere. Raises NoPlace, StartError, RayError."""
         if (old := self.groups.pop(number, None)) is not None:
             await asyncio.to_thread(old.remove)
-        group = self.groups[number] = Placement(self._config, number, stages)
+        group = self.groups[number] = Placement(self.config, number, stages)
         await group.place(seconds, self._service.set_stage if self._service.state == "starting" else lambda text: None)
         if strange := next((f for f in group.facts if f["version"] != VERSION), None):
             raise StartError(
@@ -129,7 +138,7 @@ class RayReplicas:
             )
         return group
 
-    async def _ready_weights(self, groups: list[Placement]) -> None:
+    async def ready_weights(self, groups: list[Placement]) -> None:
         """See to it that each node has the model: found, fetched there, or sent. Raises StartError, RayError."""
         self._service.set_stage("making the weights ready on the nodes")
         telling = asyncio.create_task(self._tell_stage(groups[0].seats[0]))
@@ -144,7 +153,7 @@ class RayReplicas:
                     break
                 if last or not self._key:
                     raise StartError(
-                        f"{self._config.model} is no folder on node {', '.join(lacking)}, nor on the machine that asks. "
+                        f"{self.config.model} is no folder on node {', '.join(lacking)}, nor on the machine that asks. "
                         "Give a path that every node has, a hub id (org/name), or a folder of this machine."
                     )
                 await self._deliver(lacking, groups)
@@ -172,7 +181,7 @@ class RayReplicas:
             async with asyncio.timeout(_SEND_S):
                 await self._delivered.wait()
         except TimeoutError:
-            raise StartError(f"nobody sent {self._config.model} to {', '.join(lacking)}") from None
+            raise StartError(f"nobody sent {self.config.model} to {', '.join(lacking)}") from None
         finally:
             self.needs = {}
         if self._refusal:
@@ -201,50 +210,47 @@ class RayReplicas:
             self._service.set_stage(fit[0])
             lifecycle.log(fit[1])
 
-    async def _launch(self, group: Placement) -> Replica:
-        """Start a replica's ranks and send them their loads. Raises OSError, RayError."""
-        config = self._config
-        meeting = await group.seats[0].meeting.remote() if config.size > 1 else ""
+    async def launch(self, group: Placement, *, loaded: bool = False) -> Replica:
+        """Start a replica's ranks and send them their loads; `loaded`: they run already, with their weights. Raises OSError, RayError."""
+        config = self.config
+        meeting = await group.seats[0].meeting.remote() if config.size > 1 and not loaded else ""
         ranks = []
         for rank, (seat, facts, folder) in enumerate(zip(group.seats, group.facts, group.folders, strict=True)):
             mesh = Mesh(config.tp, config.pp, rank, config.micro, meeting) if config.size > 1 else None
             beside = sum(f["node"] == facts["node"] for g in self.groups.values() for f in g.facts)
             share = config.memory if config.gpu else config.memory / max(1, beside)  # ranks on CPU share their node's memory
             load = LoadModel(folder, facts["device"], config.dtype, config.max_len, share, mesh, config.kv)
-            ranks.append((partial(self._begin, seat, facts["address"], shared=len(group.nodes) == 1), load))
+            how = partial(seat.hand.remote) if loaded else partial(seat.begin.remote, shared=len(group.nodes) == 1)
+            ranks.append((partial(self._begin, seat, facts["address"], how), load))
         replica = Replica(ranks, self._on_replica_end, group.number)
         for one in replica.ranks:
-            one.pings = _PINGS
+            one.pings, one.loaded = _PINGS, loaded
         self.replicas[group.number] = replica
+        if loaded:
+            self.taking.add(replica)
         await replica.start()
         return replica
 
-    async def _begin(self, seat: Any, place: str, *, shared: bool) -> RemoteRank:
-        """Start one rank on its node (a `rank.Source`). Raises OSError where it does not come."""
+    async def _begin(self, seat: Any, place: str, how: Callable[[tuple[str, int], bytes], Any]) -> RemoteRank:
+        """Start one rank on its node, or have it connect to us (a `rank.Source`). Raises OSError where it does not come."""
         hello, coming = self._door.expect()
         try:
             async with asyncio.timeout(_CONNECT_S):
-                pid = await seat.begin.remote(self._door.address, hello, shared=shared)
+                pid = await how(self._door.address, hello)
                 return RemoteRank(seat, await coming, pid, place)
         except (RayError, TimeoutError) as exc:
-            raise OSError(f"its node {place} did not start it: {_brief(exc)}") from exc
+            raise OSError(f"its node {place} did not start it: {brief(exc)}") from exc
         finally:
             coming.cancel()
 
     # -- ends and restarts ---------------------------------------------------------------------------------------------
     def _on_replica_end(self, replica: Replica, reason: str, unfinished: list[Any]) -> None:
+        if replica in self.taking:
+            return
         nodes = self.groups[replica.number].nodes if replica.number in self.groups else []
         if self.replicas.get(replica.number) is replica and self._service.state == "ready":
-            self.note(replica.number, nodes, "lost", reason, rows=len(unfinished))
+            self.keep(written_again(self.moves.note(replica.number, nodes, "lost", reason, rows=len(unfinished)), unfinished))
         self._service.on_replica_end(replica, reason, unfinished)
-
-    def note(self, number: int, nodes: list[str], what: str, why: str = "", rows: int = 0) -> None:
-        """Write down what became of a replica, for status and charts."""
-        self.moves.append({"at": time.time(), "replica": number, "nodes": nodes, "what": what, "why": why, "rows": rows})
-        del self.moves[:-50]
-        lifecycle.log(
-            f"replica {number} on {', '.join(nodes) or '?'}: {what}{f' ({why})' if why else ''}{f', {rows} rows moved' if rows else ''}"
-        )
 
     def _restart(self, replica: Replica) -> bool:
         """Begin to start a dead replica again. Returns whether."""
@@ -254,7 +260,7 @@ class RayReplicas:
         return True
 
     def keep(self, work: Any) -> None:
-        """Run this beside the loop until the pool ends."""
+        """Run this until the pool ends."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -264,7 +270,7 @@ class RayReplicas:
         if await self.bring(number):
             self._failures = 0
             self._service.add_replica(self.replicas[number], restarted=True)
-            self.note(number, self.groups[number].nodes, "started again")
+            self.moves.note(number, self.groups[number].nodes, "started again")
 
     async def bring(self, number: int) -> bool:
         """Place and load a replica of a pool that serves; waits for a place as long as it takes. False where it died before it was ready.
@@ -274,10 +280,10 @@ class RayReplicas:
         while True:
             try:
                 group = await self._group(number, None)
-                await self._ready_weights([group])
-                replica = await self._launch(group)
+                await self.ready_weights([group])
+                replica = await self.launch(group)
             except (RayError, StartError) as exc:  # its node died under it, or it has no model: the next place may be better
-                self.note(number, [], "did not start", _brief(exc))
+                self.moves.note(number, [], "did not start", brief(exc))
                 await asyncio.sleep(_PAUSES_S[-1] / 4)
                 continue
             except OSError:  # the replica has called on_replica_end
@@ -287,9 +293,3 @@ class RayReplicas:
                 return True
             self._failures += 1
             return False
-
-
-def _brief(exc: BaseException) -> str:
-    """An error of Ray's in one line: it has the traceback of the node with it."""
-    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(exc).__name__)[:300]

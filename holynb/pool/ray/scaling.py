@@ -74,11 +74,11 @@ async def scale(config: RayConfig, service: Service, replicas: RayReplicas) -> N
 
 
 async def _grow(number: int, service: Service, replicas: RayReplicas) -> None:
-    replicas.note(number, [], "asked for", f"{service.queued} rows wait")
+    replicas.moves.note(number, [], "asked for", f"{service.queued} rows wait")
     service.expect_replica()
     if await replicas.bring(number):
         service.add_replica(replicas.replicas[number], restarted=True)
-        replicas.note(number, replicas.groups[number].nodes, "added")
+        replicas.moves.note(number, replicas.groups[number].nodes, "added")
 
 
 async def _shrink(replica: Replica, service: Service, replicas: RayReplicas) -> None:
@@ -90,4 +90,4 @@ async def _shrink(replica: Replica, service: Service, replicas: RayReplicas) -> 
     await replica.stop()
     group = replicas.groups.pop(number)
     await asyncio.to_thread(group.remove)
-    replicas.note(number, nodes, "removed", "nothing to do")
+    replicas.moves.note(number, nodes, "removed", "nothing to do")

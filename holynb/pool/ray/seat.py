@@ -1,7 +1,8 @@
 """A rank's seat: a detached actor in a placement group. It holds the resources, readies the weights, starts the rank. No HTTP, no text.
 
 The rank is a process of its own under the actor, as on one machine, and speaks with the pool's server over a socket that the seat opened:
-nothing of a row goes through Ray. It ends with the seat (the system kills it), with the socket, or when the server ends.
+nothing of a row goes through Ray. It ends with the seat (the system kills it). Where the server is gone it keeps its weights, and the seat
+connects it to the next one, which Ray starts.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ class Seat:
             "pid": os.getpid(),
             "device": self._device(),
             "version": VERSION,
+            "pool": self._config.same,
         }
 
     async def _watch_server(self) -> None:
@@ -150,22 +152,36 @@ class Seat:
 
     async def begin(self, server: tuple[str, int], hello: bytes, *, shared: bool) -> int:
         """Start the rank, connected to the server, and return its process id. `shared`: all ranks of its replica are on this address."""
-        sock = await asyncio.to_thread(socket.create_connection, server, _CONNECT_S)
-        try:
+        await self.end()
+        self._child = spawn(self._command(shared=shared), bound=True)
+        return await self.hand(server, hello)
+
+    async def hand(self, server: tuple[str, int], hello: bytes) -> int:
+        """Connect the rank to this server, its first or the next one, and return its process id. Raises OSError where it is gone."""
+        child = self._child
+        if child is None or not child.alive or child.control is None:
+            raise OSError("its rank does not run")
+        with await asyncio.to_thread(socket.create_connection, server, _CONNECT_S) as sock:
             sock.settimeout(None)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a step is one small frame
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             sock.sendall(hello)
-            await self.end()
-            self._child = spawn(self._command(shared=shared), bound=True, control=sock)
-        except BaseException:
-            sock.close()
-            raise
-        return self._child.pid
+            socket.send_fds(child.control, [b"s"], [sock.fileno()])
+        return child.pid
 
     def _command(self, *, shared: bool) -> Command:
         config = self._config
-        argv = [sys.executable, "-P", "-m", "holynb.pool.worker", "--tag", f"holynb-pool:{config.name}", "--runner", config.runner]
+        argv = [
+            sys.executable,
+            "-P",
+            "-m",
+            "holynb.pool.worker",
+            "--tag",
+            f"holynb-pool:{config.name}",
+            "--runner",
+            config.runner,
+            "--handed",
+        ]
         log = self._log()
         log.unlink(missing_ok=True)
         # As in `server/config.py`: spinning threads starve what shares their cores, and each start would compile torch's Python.

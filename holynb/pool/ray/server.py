@@ -1,4 +1,5 @@
-"""The server of a pool on Ray, an actor: HTTP, tokenizing and dispatch on a loop of its own. Ray restarts it; it holds no weights.
+"""The server of a pool on Ray, an actor: HTTP, tokenizing and dispatch on a loop of its own. Ray restarts it; it holds no weights,
+and takes over the ranks that do.
 
 It listens on its node's address, for bridges (`bridge.py`) and ranks that know its secrets. The pool ends where it is told to, after an
 idle time, when its last replica is gone for good, and when no client has renewed its lease: all groups are removed then, and the actor.
@@ -24,6 +25,7 @@ from holynb.pool.ray.group import sweep
 from holynb.pool.ray.remote import Door
 from holynb.pool.ray.replicas import RayReplicas
 from holynb.pool.ray.scaling import scale
+from holynb.pool.ray.takeover import take_over
 from holynb.pool.ray.view import health_of, rank_logs
 from holynb.pool.server import Identity, Service, lifecycle
 from holynb.pool.server.app import application
@@ -62,6 +64,14 @@ def guarded(secret: bytes) -> type[PortConnection]:
                 super().data_received(rest)
 
     return Guarded
+
+
+def _restarted() -> bool:
+    """Whether Ray started this actor before: its ranks may live, with their weights."""
+    try:
+        return bool(ray.get_runtime_context().was_current_actor_reconstructed)
+    except (RayError, RuntimeError):  # the cluster does not tell: all is placed anew
+        return False
 
 
 class PoolServer:
@@ -112,8 +122,10 @@ class PoolServer:
     # -- the thread ------------------------------------------------------------------------------------------------------
     def _run(self) -> None:
         try:
-            sweep(self._config.name)  # of the server that Ray restarts us for
-            asyncio.run(self._serve())
+            restarted = _restarted()
+            if not restarted:
+                sweep(self._config.name)  # of a pool that had this name
+            asyncio.run(self._serve(restarted=restarted))
         finally:
             with contextlib.suppress(RayError):
                 sweep(self._config.name)
@@ -122,7 +134,7 @@ class PoolServer:
             with contextlib.suppress(ValueError, RayError):
                 ray.kill(ray.get_actor(self._config.server, NAMESPACE), no_restart=True)
 
-    async def _serve(self) -> None:
+    async def _serve(self, *, restarted: bool) -> None:
         config = self._config
         self._loop = asyncio.get_running_loop()
         service = Service(Identity(config.name, config.model))
@@ -135,13 +147,16 @@ class PoolServer:
         try:
             async with serving_on([(app, listening, guarded(self._secret.encode()))]):
                 self._port = listening.getsockname()[1]
-                await self._until_end(service, replicas)
+                await self._until_end(service, replicas, restarted=restarted)
         finally:
             self._port = 0
             door.close()
 
-    async def _until_end(self, service: Service, replicas: RayReplicas) -> None:
-        work = [asyncio.create_task(c) for c in (replicas.start(), self._watch(service), scale(self._config, service, replicas))]
+    async def _until_end(self, service: Service, replicas: RayReplicas, *, restarted: bool) -> None:
+        async def start() -> None:
+            await replicas.start(await take_over(replicas) if restarted else ())
+
+        work = [asyncio.create_task(c) for c in (start(), self._watch(service), scale(self._config, service, replicas))]
         stopped = asyncio.create_task(service.stopped.wait())
         try:
             await asyncio.wait({work[0], stopped}, return_when=asyncio.FIRST_COMPLETED)

@@ -32,7 +32,7 @@ def health_of(replicas: RayReplicas) -> dict[str, Any]:
                 node["devices"].append(facts["device"])
             if group.number not in node["replicas"]:
                 node["replicas"].append(group.number)
-    for move in replicas.moves:
+    for move in replicas.moves.entries:
         for address in move["nodes"]:
             node = nodes.setdefault(address, _node(address, alive=False))
             if move["what"] == "lost":
@@ -43,7 +43,11 @@ def health_of(replicas: RayReplicas) -> dict[str, Any]:
                 nodes[address]["alive"] = any(
                     r.end_reason is None and n in nodes[address]["replicas"] for n, r in replicas.replicas.items()
                 )
-    return {"nodes": sorted(nodes.values(), key=lambda n: str(n["address"])), "moves": replicas.moves[-20:], "devices": _devices(replicas)}
+    return {
+        "nodes": sorted(nodes.values(), key=lambda n: str(n["address"])),
+        "moves": replicas.moves.entries[-20:],
+        "devices": _devices(replicas),
+    }
 
 
 def _node(address: str, *, alive: bool) -> dict[str, Any]:

@@ -16,6 +16,8 @@ __all__ = ["main"]
 
 #: How long a cluster's port may take to answer, seconds.
 ANSWERS_S = 5.0
+#: How long Serve's proxies may take.
+_MINUTES = 5
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,6 +44,7 @@ def _run(deployed: Deployed, address: str, port: int) -> dict[str, Any]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
     from ray import serve
+    from ray.exceptions import RayError
     from ray.serve.exceptions import RayServeException
 
     from holynb.pool.serve.deployment import build
@@ -55,13 +58,28 @@ def _run(deployed: Deployed, address: str, port: int) -> dict[str, Any]:
         raise ValueError(f"The Ray cluster at {address} does not take this client: {str(exc).strip().splitlines()[0]}") from exc
     try:
         cluster = ray.get_runtime_context().gcs_address
-        serve.start(proxy_location="EveryNode", http_options={"host": "127.0.0.1", "port": port})
+        _start_serve(port)
         serve.run(build(_args(deployed)), name=deployed.name, route_prefix="/")
-    except (RuntimeError, RayServeException) as exc:  # a replica that cannot start, or another application at /
-        raise ValueError(f"{deployed.name} was not deployed: {exc}") from exc
+    except (RuntimeError, RayServeException, RayError) as exc:  # a replica that cannot start, another application at /, or no proxy in time
+        raise ValueError(f"{deployed.name} was not deployed: {' '.join(str(exc).split())[:600]}") from exc
     finally:
         ray.shutdown()
     return {"name": deployed.name, "url": f"http://127.0.0.1:{port}/v1", "replicas": deployed.replicas, "cluster": cluster}
+
+
+def _start_serve(port: int) -> None:
+    """Start Serve, or find it. It waits a minute for its proxies, which a busy node exceeds. Raises RayError where they do not answer."""
+    from ray import serve
+    from ray.exceptions import GetTimeoutError
+
+    for left in reversed(range(_MINUTES)):
+        try:
+            serve.start(proxy_location="EveryNode", http_options={"host": "127.0.0.1", "port": port})
+        except GetTimeoutError:
+            if not left:
+                raise
+        else:
+            return
 
 
 def _check_reachable(address: str) -> None:

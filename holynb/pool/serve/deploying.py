@@ -16,6 +16,8 @@ __all__ = ["DEPLOYMENT", "Deployed", "bounds", "parsed", "schema", "serve_option
 DEPLOYMENT = "pool"
 #: How long a replica that is replaced finishes what it has begun, seconds: a stream may take long.
 DRAIN_S = 3600.0
+#: Seconds of more requests than replicas are meant for, after which one comes: its weights are loaded for minutes of work, not for a burst.
+GROWS_AFTER_S = 10.0
 #: Requests that one replica takes at once; a pool queues by itself, and a full queue makes full batches.
 AT_ONCE = 256
 
@@ -24,13 +26,15 @@ AT_ONCE = 256
 class Deployed:
     """The options of `holynb pool deploy`. `replicas`: `N`, or `LEAST..MOST`; `target`: requests under way at a replica that Serve aims at.
 
-    `version`: another one replaces all replicas. `home`: where each node keeps weights and logs; else as HOLYNB_HOME says there.
+    `cool_down`: seconds of fewer requests after which a replica goes. `version`: another one replaces all replicas. `home`: where each node
+    keeps weights and logs; else as HOLYNB_HOME says there.
     """
 
     model: str
     name: str
     replicas: str = "1"
     target: float = 32.0
+    cool_down: float = 600.0
     tp: int = 1
     pp: int = 1
     gpus: bool = False
@@ -90,11 +94,12 @@ def serve_options(deployed: Deployed) -> dict[str, Any]:
     if deployed.gpus:
         actor["num_gpus"] = ranks
     scaling: dict[str, Any] = {"min_replicas": least, "max_replicas": most, "target_ongoing_requests": deployed.target}
+    scaling |= {"upscale_delay_s": GROWS_AFTER_S, "downscale_delay_s": deployed.cool_down}
     return {
         "max_ongoing_requests": max(AT_ONCE, int(deployed.target)),
         **({"num_replicas": least} if least == most else {"autoscaling_config": scaling}),
         "ray_actor_options": actor,
-        "health_check_period_s": 5.0,
+        "health_check_period_s": 2.0,
         "health_check_timeout_s": 30.0,
         "graceful_shutdown_wait_loop_s": 1.0,
         "graceful_shutdown_timeout_s": DRAIN_S,
@@ -124,7 +129,15 @@ def _parser() -> argparse.ArgumentParser:
     for name in ("model", "name"):
         command.add_argument(f"--{name}", required=True)
     command.add_argument("--replicas", default="1")
-    for name, kind in (("target", float), ("cpus", float), ("memory", float), ("tp", int), ("pp", int), ("max-len", int)):
+    for name, kind in (
+        ("target", float),
+        ("cool-down", float),
+        ("cpus", float),
+        ("memory", float),
+        ("tp", int),
+        ("pp", int),
+        ("max-len", int),
+    ):
         command.add_argument(f"--{name}", type=kind)
     for name in ("dtype", "kv", "version", "home"):
         command.add_argument(f"--{name}")

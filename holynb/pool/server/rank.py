@@ -57,6 +57,8 @@ class Rank:
     """`on_frame` is called with its frames, `on_end` once, when its socket has ended: it is dead or dying then."""
 
     pings = Pings()
+    loaded = False
+    """It has its weights already: it is pinged from the beginning."""
 
     def __init__(self, source: Source, load: LoadModel, on_frame: Callable[[Rank, Frame], None], on_end: Callable[[Rank], None]) -> None:
         self.stats: RankStats = {}
@@ -131,7 +133,8 @@ class Rank:
         Pings are counted, not seconds: a server that was itself stopped and continued has received nothing for longer than that.
         A rank that loads is not pinged: while libraries are read from a slow disk no other thread of it runs.
         """
-        await self.ready.wait()
+        if not self.loaded:
+            await self.ready.wait()
         missed, pings = 0, self.pings
         while missed < pings.missed:
             self._responded = False

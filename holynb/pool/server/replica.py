@@ -92,6 +92,7 @@ class Generation:
         """Drop the tokens of a dead replica; another one starts from the prompt."""
         for what in (self.tokens, self.scores, self.prompt_scores):
             what.clear()
+        self.admitted = False  # it waits there as others do
         self.attempts += 1
         self.notify(time.monotonic(), always=True)
 

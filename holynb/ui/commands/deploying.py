@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from holynb.config import Option
+from holynb.config import Option, duration
 from holynb.errors import BadOption
 from holynb.ui.cell import grammar
 
@@ -20,6 +20,7 @@ DEPLOY_OPTIONS: tuple[Option, ...] = (
     Option("name", ("--name",), "N", "its name in ray/NAME (default: the last word of MODEL)"),
     Option("replicas", ("--replicas",), "N|A..B", "replicas, or the fewest and the most, by the requests under way (1)"),
     Option("target", ("--target",), "N", "requests under way at a replica that Serve aims at (32)", float),
+    Option("cool_down", ("--cool-down",), "DURATION", "a replica goes after this long with fewer requests (10m)", duration),
     Option("tp", ("--tp",), "T", "devices a layer is spread over, of one machine", int),
     Option("pp", ("--pp",), "P", "stages the layers are spread over, of one machine", int),
     Option("gpus", ("--gpus",), None, "a GPU for each rank (default: CPU)"),

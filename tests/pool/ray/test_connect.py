@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 BUSY = RuntimeError("Initialization failure from server: RuntimeError: Starting Ray client server failed. See ray_client_server_23000.err")
+BEHIND = RuntimeError("Initialization failure from server: RuntimeError: Proxy failed to Connect to backend! Check `ray_client_server.err`")
 
 
 class Ray:
@@ -37,8 +38,8 @@ def cluster() -> ModuleType:
 @pytest.mark.parametrize(
     ("answers", "why"),
     [
-        ((BUSY, BUSY, None), None),
-        ((BUSY, BUSY, BUSY), "cannot be used"),
+        ((BUSY, BUSY, BEHIND, None), None),
+        ((BUSY, BUSY, BUSY, BUSY), "cannot be used"),
         (
             (RuntimeError("Version mismatch: The cluster was started with:\n Ray: 2.59.0\n Python: 3.12.1"),),
             "of another version.*same Ray and Python",

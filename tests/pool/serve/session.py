@@ -22,6 +22,7 @@ TESTS = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(TESTS.parent), str(TESTS), str(TESTS / "benchmarks")]
 
 import pool_fake  # noqa: E402 - the path comes first
+import ray_cluster  # noqa: E402 - as above
 import shards as counting  # noqa: E402 - as above
 
 PROMPT = "a stream of some length that is on its way while its replica is replaced"
@@ -61,7 +62,7 @@ def said(raw: bytes) -> str:
     return "".join(c["delta"].get("content") or "" for e in events for c in e["choices"])
 
 
-def until(what: Any, seconds: float = 60.0) -> Any:
+def until(what: Any, seconds: float = 180.0) -> Any:
     end = time.monotonic() + seconds
     while not (value := what()):
         if time.monotonic() > end:
@@ -80,7 +81,7 @@ def deploy(folder: Path, port: int, *more: str) -> dict[str, Any]:
     return facts
 
 
-def served(folder: Path) -> dict[str, Any]:
+def served(folder: Path, port: int) -> dict[str, Any]:
     """A pool deployed, asked, streamed, left by a client, and replaced while a stream is on its way."""
     from ray import serve
     from ray.serve.exceptions import RayServeException
@@ -88,7 +89,7 @@ def served(folder: Path) -> dict[str, Any]:
     import holynb
     from holynb.pool.serve.deployment import build
 
-    port, facts = free_port(), {}
+    facts: dict[str, Any] = {}
     facts["deployed"] = deploy(folder, port, "--replicas", "1..2")
     client = Client(port)
     with contextlib.suppress(RayServeException):
@@ -117,6 +118,81 @@ def served(folder: Path) -> dict[str, Any]:
     rolled.join()
     facts["replaced"] = bool(before[1]) and not set(before[1]) & set(until(lambda: replica_processes(folder) - before[1]) - before[1])
     facts["answers_after"] = client.ask("/v1/completions", {"model": "bytes", "prompt": "again", "max_tokens": 5})[1]["choices"][0]["text"]
+    return facts
+
+
+def running() -> int:
+    """Replicas that Serve has, as it says."""
+    from ray import serve
+
+    states = serve.status().applications["bytes"].deployments["pool"].replica_states
+    return sum(n for state, n in states.items() if state.value == "RUNNING")
+
+
+def scaled(folder: Path, port: int) -> dict[str, Any]:
+    """More requests than a replica is meant for bring a second one, and quiet takes it away."""
+    facts: dict[str, Any] = {"deployed": deploy(folder, port, "--replicas", "1..2", "--target", "2", "--cool-down", "4", "--version", "3")}
+    client, enough = Client(port), threading.Event()
+
+    def load() -> None:
+        while not enough.is_set():
+            client.ask("/v1/completions", {"model": "bytes", "prompt": "x" * 60, "max_tokens": 60})
+
+    until(lambda: running() == 1, 120)
+    began = time.monotonic()
+    threads = [threading.Thread(target=load) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    try:
+        facts["grew_in_s"] = until(lambda: running() == 2 and time.monotonic() - began, 150)
+    finally:
+        enough.set()
+        for thread in threads:
+            thread.join()
+    began = time.monotonic()
+    facts["shrank_in_s"] = until(lambda: running() == 1 and time.monotonic() - began, 150)
+    return facts
+
+
+def survived(folder: Path, port: int) -> dict[str, Any]:
+    """A rank is killed under rows, which go on; it is killed until none is started again, and Serve replaces the replica."""
+    import holynb
+
+    client, facts = Client(port), {"killed": 0}
+
+    def rows(count: int) -> Any:
+        options = {"api_base": f"http://127.0.0.1:{port}/v1", "max_tokens": 100, "cache": False, "retries": 6}
+        return holynb.infer([f"row {i} " * 12 for i in range(count)], "ray/bytes", **options)
+
+    def tokens() -> int:
+        with contextlib.suppress(OSError, ValueError, KeyError):  # Serve says in other words that nobody is there
+            return int(client.ask("/health")[1]["tokens_out"])
+        return 0
+
+    def kill() -> set[int]:
+        """Kill the rank, as soon as it writes; the processes that there were."""
+        writes = tokens()
+        until(lambda: tokens() > writes, 120)
+        victims = replica_processes(folder)
+        for pid in victims:
+            os.kill(pid, signal.SIGKILL)
+        facts["killed"] += 1
+        return victims
+
+    run = rows(8)
+    kill()
+    began, before = time.monotonic(), tokens()
+    facts["again_s"] = until(lambda: tokens() > before and time.monotonic() - began, 120)
+    facts["rows"] = [str(text)[:6] for text in run.wait().frame()["text"]]
+    run = rows(8)
+    dead = set[int]()
+    for _ in range(3):
+        dead |= kill()
+    began = time.monotonic()
+    facts["replaced_in_s"] = until(lambda: tokens() and time.monotonic() - began, 200)
+    facts["rows_after"] = [str(text)[:6] for text in run.wait().frame()["text"]]
+    facts["attempts"] = [int(n) for n in run.frame()["attempts"]]
+    facts["left"] = len(dead & replica_processes(folder))
     return facts
 
 
@@ -179,19 +255,26 @@ def main() -> None:
     folder = Path(sys.argv[1])
     os.environ |= {
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_raylet_start_wait_time_s": "300",
         "RAY_agent_register_timeout_ms": "300000",
+        "RAY_worker_register_timeout_seconds": "300",
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "240",
+        "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "120",
+        "RAY_prestart_worker_first_driver": "0",  # a driver waits for them without end where they come too late
         "RAY_TMPDIR": str(folder / "r"),
     }
     os.environ |= {"HOLYNB_HOME": str(folder / "home"), "HOLYNB_POOL_RUNNER": "fake_runner:Runner", "HOLYNB_FAKE_STEP": "0.03"}
     os.environ["PYTHONPATH"] = f"{TESTS.parent}:{TESTS}"
     import ray
 
+    ray_cluster.be_patient()
     pool_fake.byte_model(folder / "bytes")
     context = ray.init(num_cpus=4, object_store_memory=100_000_000, include_dashboard=False, log_to_driver=False)
     os.environ["RAY_ADDRESS"] = context.address_info["gcs_address"]
     try:
-        facts = {"served": served(folder), "divided": divided(folder)}
+        port = free_port()
+        wanted = {"served": served, "scaled": scaled, "survived": survived}
+        facts: dict[str, Any] = {name: do(folder, port) for name, do in wanted.items()}
+        facts["divided"] = divided(folder)
     finally:
         from ray import serve
 

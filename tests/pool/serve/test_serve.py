@@ -21,7 +21,7 @@ from holynb.pool.serve.deploying import Deployed
 from holynb.shards import Shards, infer, shard_of
 from holynb.ui.commands import pool
 
-DEADLINE_S = 300
+DEADLINE_S = 1200
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +61,20 @@ def test_a_rolling_update_drops_no_stream_and_leaves_no_process(facts: dict[str,
     assert served["replaced"]
     assert served["answers_after"] == "again"
     assert facts["left_behind"] == 0
+
+
+@pytest.mark.slow
+def test_load_brings_a_replica_and_quiet_takes_it_away(facts: dict[str, Any]) -> None:
+    assert facts["scaled"]["grew_in_s"] > 5, "a burst brings none"
+    assert facts["scaled"]["shrank_in_s"] > 2
+
+
+@pytest.mark.slow
+def test_a_rank_that_is_killed_costs_no_row_and_one_that_stays_away_its_replica(facts: dict[str, Any]) -> None:
+    survived = facts["survived"]
+    assert survived["killed"] == 4
+    assert survived["rows"] == survived["rows_after"] == [f"row {i} " for i in range(8)]
+    assert survived["left"] == 0
 
 
 @pytest.mark.slow
@@ -109,7 +123,8 @@ def test_the_file_says_what_serve_is_told() -> None:
     (application,) = deploying.schema(deployed, 9000)["applications"]
     assert Deployed.of(application["args"]) == deployed
     (deployment,) = application["deployments"]
-    assert deployment["autoscaling_config"] == {"min_replicas": 1, "max_replicas": 8, "target_ongoing_requests": 32.0}
+    delays = {"upscale_delay_s": 10.0, "downscale_delay_s": 600.0}
+    assert deployment["autoscaling_config"] == {"min_replicas": 1, "max_replicas": 8, "target_ongoing_requests": 32.0, **delays}
     assert deployment["ray_actor_options"] == {"num_cpus": 2.0, "num_gpus": 2}
     assert deployed.pool_args[:2] == ["--devices", "cuda:0,cuda:1"]
     with pytest.raises(ValueError, match="modle"):
