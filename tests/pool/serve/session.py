@@ -126,7 +126,7 @@ def running() -> int:
     from ray import serve
 
     states = serve.status().applications["bytes"].deployments["pool"].replica_states
-    return sum(n for state, n in states.items() if state.value == "RUNNING")
+    return sum(n for state, n in states.items() if state == "RUNNING")
 
 
 def scaled(folder: Path, port: int) -> dict[str, Any]:
