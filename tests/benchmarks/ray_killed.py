@@ -58,7 +58,10 @@ def family(pid: int) -> list[psutil.Process]:
 
 def choose(cluster: RayCluster, what: str, dice: random.Random) -> tuple[list[psutil.Process], int | None]:
     """The processes to hit, and the number of the node where it is one. Nodes without a rank are left alone."""
-    info = pools.status("killed")
+    info, until = pools.status("killed"), time.monotonic() + 60
+    while not any(n["alive"] for n in info.nodes) and time.monotonic() < until:  # its server is being started again
+        time.sleep(0.2)
+        info = pools.status("killed")
     if what in ("raylet", "node"):
         number = dice.choice([int(str(n["address"]).rpartition(".")[2]) - 2 for n in info.nodes if n["alive"]])
         return family(cluster.raylets[number])[: 1 if what == "raylet" else None], number

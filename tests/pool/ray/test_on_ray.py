@@ -28,7 +28,8 @@ from holynb import pools
 from holynb.errors import HolynbError
 from holynb.pools import PoolInfo
 
-pytestmark = pytest.mark.skipif(not have_ray(), reason="needs the extra ray")
+# A machine with much other work starts the cluster in five minutes.
+pytestmark = [pytest.mark.skipif(not have_ray(), reason="needs the extra ray"), pytest.mark.timeout(1500)]
 
 FAKE = "fake_runner:Runner"
 #: How long Ray may take to end what it was told to end, on a busy machine.

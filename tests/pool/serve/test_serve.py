@@ -22,6 +22,7 @@ from holynb.shards import Shards, infer, shard_of
 from holynb.ui.commands import pool
 
 DEADLINE_S = 1200
+pytestmark = pytest.mark.timeout(DEADLINE_S + 100)
 
 
 @pytest.fixture(scope="module")
