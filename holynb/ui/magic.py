@@ -180,7 +180,7 @@ class InferMagic(Configurable):
             # Nothing was sent, or the error is that of all rows: there is nothing else to show.
             work = replace(work, show="none")
         text = self._show(work, state, returned=work.name is None and not state.interrupts and failure is None)
-        if line and work.show != "none":
+        if work.show != "none" and (line := line or ("" if state.interrupts else work.stopped())):
             print(say(line))
         if state.interrupts:
             raise Interrupted(work.interrupted(), run)

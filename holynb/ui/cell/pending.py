@@ -28,13 +28,21 @@ class Work:
 
     def interrupted(self) -> str:
         """The error message of its cell when it was interrupted."""
+        return f"Interrupted: {self._kept()}"
+
+    def stopped(self) -> str:
+        """The same words where Stop was pressed and rows are left; empty where none are."""
+        return f"Stopped: {self._kept()}" if self.run.stopped and self.run.summary().cancelled else ""
+
+    def _kept(self) -> str:
+        """What there is, and how the run goes on."""
         summary = self.run.summary()
         where = f"{self.name} and holynb.last" if self.name else "holynb.last"
         rows = f"{summary.n:,} row{'s are' if summary.n != 1 else ' is'}"
         again = f"%infer resume {self.run.name or self.run.id} sends the rest."
         if self.name:
             again = f"%infer resume {self.run.name or self.run.id} sends the rest and fills {self.name}, and so does the cell, run again."
-        return f"Interrupted: {summary.ok:,} of {rows} answered and kept in {where}. {again}"
+        return f"{summary.ok:,} of {rows} answered and kept in {where}. {again}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from holynb.errors import HolynbError
+from holynb.errors import BadOption, HolynbError
 from holynb.results import captioned
 from holynb.words import counted
 
@@ -37,7 +38,7 @@ def lines() -> list[str]:
         if isinstance(run, Run):
             run.batch.look_now()
             parts += [f"  {line}" for line in run.batch.lines()]
-    return parts + _elsewhere({run.id for run in going})
+    return parts + _elsewhere({run.id for run in going}) + _unfinished()
 
 
 def stopped(name: str) -> str | None:
@@ -86,6 +87,21 @@ def _elsewhere(here: set[str]) -> list[str]:
     with suppress(runlog.BrokenLog):
         runs = dict.fromkeys(p.run for p in runlog.log().batches() if p.run not in here)
         return [line for run in runs for line in _looked_at(run, LOOK_S / len(runs))]
+    return []
+
+
+def _unfinished() -> list[str]:
+    """The newest run that ended early, and how it goes on; those by batch are told with their batches."""
+    from holynb import runlog
+    from holynb.run import resume
+    from holynb.ui.output import ago
+
+    with suppress(runlog.BrokenLog, BadOption):
+        record = resume.stored(resume.unfinished())
+        word, when = record.name or record.id, ago(record.ended or record.started, time.time())
+        if record.ok < record.n and not runlog.log().batches(record.id):
+            answered = f"{record.ok:,} of {counted(record.n, 'row')} answered"
+            return [f"run {word} on {record.routes} ended early, {when}: {answered}. %infer resume {word} sends the rest."]
     return []
 
 
