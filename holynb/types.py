@@ -21,6 +21,7 @@ from holynb.usage import Limits, Usage
 
 __all__ = [
     "SERVICE_TIERS",
+    "SIMULATED",
     "THINK_LEVELS",
     "Attachment",
     "Completion",
@@ -45,6 +46,8 @@ __all__ = [
 THINK_LEVELS = ("off", "low", "medium", "high", "max")
 #: The service tiers that can be asked for, cheapest first.
 SERVICE_TIERS = ("flex", "standard", "priority")
+#: Providers whose dollars nobody is billed: the simulator, and the demo, which makes up a price for this machine's own pool.
+SIMULATED = ("sim", "demo")
 
 
 @dataclass(frozen=True, slots=True)

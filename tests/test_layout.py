@@ -199,7 +199,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "missing_values | reading | shown",
         "sandbox",
         "templates",
-        "row_fields",
+        "blanks | row_fields",
         "render",
     ),
     "holynb.quality": (
@@ -222,6 +222,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "out_file | pack | pending | prompt_cache | session | value",
         "assembly | pending_rows | prefix_order | stored_rows",
         "logged_rows",
+        "unfinished_rows",
         "quote | recorder | resume | spec | verdicts",
         "chunk_log | judged_rows | packs | reservation | work",
         "batch | map_reduce | quality",

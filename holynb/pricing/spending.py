@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from holynb.pricing.estimate import MeasuredAnswer
-from holynb.runlog import PARTS_SUFFIX, UNSETTLED, WITHOUT_PARTS, RunLog, messages
-from holynb.types import Route, Usage
+from holynb.runlog import PARTS_SUFFIX, SIMULATED_ROUTE, UNSETTLED, WITHOUT_PARTS, RunLog, messages
+from holynb.types import SIMULATED, Route, Usage
 
 __all__ = [
     "NOTHING",
@@ -153,10 +153,10 @@ def month(log: RunLog, now: dt.datetime) -> Month:
     start = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     days = calendar.monthrange(now.year, now.month)[1]
     lines = by_day(log, start.timestamp(), now.timestamp())
-    so_far, simulated = (total([s for s in lines if (s.provider == "sim") is sim]) for sim in (False, True))
+    so_far, simulated = (total([s for s in lines if (s.provider in SIMULATED) is sim]) for sim in (False, True))
     elapsed_days = (now - start) / dt.timedelta(days=1)
     with log.reading() as db:
-        (oldest,) = db.execute("SELECT min(at) FROM payments WHERE route NOT LIKE 'sim/%'").fetchone()
+        (oldest,) = db.execute(f"SELECT min(at) FROM payments WHERE NOT {SIMULATED_ROUTE}").fetchone()  # noqa: S608 - a constant of ours
     if so_far.cost is None or oldest is None:
         return Month(start.date(), so_far, simulated, days, elapsed_days)
     days_of_log = max(1.0, (now.timestamp() - max(start.timestamp(), oldest)) / 86400)
@@ -166,7 +166,7 @@ def month(log: RunLog, now: dt.datetime) -> Month:
 
 def reusable_answers(log: RunLog) -> tuple[int, Decimal | None]:
     """(count, original cost) of the answers that the cache can give; simulated dollars excluded."""
-    sql = f"""SELECT count(*), dollars(CASE WHEN route NOT LIKE 'sim/%' THEN cost END) FROM answers a
+    sql = f"""SELECT count(*), dollars(CASE WHEN NOT {SIMULATED_ROUTE} THEN cost END) FROM answers a
         WHERE status = 'ok' AND shared = 1 AND key IS NOT NULL AND {WITHOUT_PARTS}"""  # noqa: S608
     with log.reading() as db:
         db.create_aggregate("dollars", 1, _DecimalSum)  # type: ignore[arg-type]

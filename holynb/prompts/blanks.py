@@ -1,6 +1,6 @@
 """Rows that put nothing into their prompt: a template that names no column, cells that are missing or blank. Pure; counts, and says so.
 
-A missing value renders empty, and a prompt that is empty is skipped; where other words stand around the hole, the row is asked all the same.
+A missing value renders empty, and a prompt that is empty is skipped; where other words stand around the hole, the row is asked.
 """
 
 from __future__ import annotations

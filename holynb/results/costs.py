@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from holynb.types import Route
+from holynb.faults import UNBILLED_KINDS
+from holynb.types import SIMULATED as PROVIDERS
+from holynb.types import Outcome, Route
 
-__all__ = ["FREE", "SIMULATED", "UNKNOWN", "captioned", "cost_text", "dollars", "is_pool", "is_simulated"]
+__all__ = ["FREE", "SIMULATED", "UNKNOWN", "captioned", "cost_text", "dollars", "is_pool", "is_simulated", "is_unsettled"]
 
 UNKNOWN, FREE, SIMULATED = "?", "free", "simulated"
 
@@ -43,8 +45,8 @@ def is_pool(route: Route | str | None) -> bool:
 
 
 def is_simulated(route: Route | str | None) -> bool:
-    """Whether the simulator answers, whose dollars nobody is billed."""
-    return str(route or "").startswith("sim/")
+    """Whether the simulator or the demo answers, whose dollars nobody is billed."""
+    return str(route or "").partition("/")[0] in PROVIDERS
 
 
 def dollars(amount: Decimal | float | None) -> str:
@@ -58,3 +60,10 @@ def dollars(amount: Decimal | float | None) -> str:
     while digits < 8 and abs(value) < 10 ** -(digits - 1):
         digits += 1
     return f"${value:.{digits}f}"
+
+
+def is_unsettled(outcome: Outcome) -> bool:
+    """Whether a row was sent and has no answer and no cost, though its server may bill one: it was stopped, or failed at work."""
+    if outcome.cost is not None or not outcome.attempts or outcome.status not in ("error", "cancelled") or is_pool(outcome.route):
+        return False
+    return outcome.status == "cancelled" or outcome.error_type not in UNBILLED_KINDS

@@ -7,17 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from holynb.faults import UNBILLED_KINDS
 from holynb.pricing import prices
 from holynb.results.below_direct import BelowDirect
 from holynb.results.cache_savings import CacheSavings, saved_words
-from holynb.results.costs import FREE, SIMULATED, UNKNOWN, captioned, cost_text, dollars, is_pool, is_simulated
+from holynb.results.costs import FREE, SIMULATED, UNKNOWN, captioned, cost_text, dollars, is_pool, is_simulated, is_unsettled
 from holynb.results.vectors import VectorFacts
 from holynb.types import Outcome, Route
 from holynb.units import seconds
 from holynb.words import counted
 
-__all__ = ["AlternativeCost", "Summary", "Tally", "is_unsettled", "refused_by", "summarize"]
+__all__ = ["AlternativeCost", "Summary", "Tally", "folded", "refused_by", "summarize"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +55,8 @@ class Summary:
     errors: Counter[str] = field(default_factory=Counter)
     stopped: bool = False
     alternative: AlternativeCost | None = None
+    in_all: Decimal | None = None
+    """What a run that went on has cost, all its attempts; None of one that was begun anew."""
     retryable: bool = True
     """Whether failed rows can be sent again; those of a recording cannot."""
     tokens_reasoning: int = 0
@@ -131,15 +132,12 @@ class Summary:
         tokens = counted(self.tokens_in, "token") if self.vectors else f"{self.tokens_in:,} + {self.tokens_out:,} tokens"
         parts.append(f"{tokens}{thought}")
         parts.append(captioned(self.money()))
-        parts.append(saved_words(self.prompt_cache_saved))
-        parts.append(self.service())
-        if self.below_direct:
-            parts.append(f"{dollars(self.below_direct)} less than direct")
+        parts.append(f"this run cost {dollars(self.in_all)} in all" if self.in_all and self.in_all != self.cost else "")
+        parts += [saved_words(self.prompt_cache_saved), self.service()]
+        parts.append(f"{dollars(self.below_direct)} less than direct" if self.below_direct else "")
         parts.append(self.alternative.describe() if self.alternative else "")
         parts.append(f"{self.elapsed:.1f} s" if self.elapsed >= 1 else seconds(self.elapsed))
-        text = " · ".join(p for p in parts if p)
-        if self.stopped:
-            text = f"stopped · {text}"
+        text = " · ".join(p for p in ("stopped" * self.stopped, *parts) if p)
         return "\n".join(line for line in (text, self.failures(), self.cut_off()) if line)
 
     def money(self) -> str:
@@ -164,11 +162,16 @@ def summarize(
 
     `batch`: rows that have not ended are in a batch.
     """
+    return folded(rows, price_as, batch=batch).summary(len(rows), elapsed, saved=saved, stopped=stopped)
+
+
+def folded(rows: Sequence[Outcome | None], price_as: Route | None = None, *, batch: bool = False) -> Tally:
+    """The sums of outcomes, as in `summarize`."""
     tally = Tally(price_as, batch=batch)
     for outcome in rows:
         if outcome is not None:
             tally.add(outcome)
-    return tally.summary(len(rows), elapsed, saved=saved, stopped=stopped)
+    return tally
 
 
 class Tally:
@@ -239,7 +242,9 @@ class Tally:
         else:
             self._elsewhere = (self._elsewhere or Decimal(0)) + cost
 
-    def summary(self, n: int, elapsed: float, *, saved: Decimal | None = None, stopped: bool = False) -> Summary:
+    def summary(
+        self, n: int, elapsed: float, *, saved: Decimal | None = None, stopped: bool = False, in_all: Decimal | None = None
+    ) -> Summary:
         """The sums as they stand, of a run of `n` rows."""
         status, cost = self._status, self._paid
         # The zero cost of cached answers must not make the cost of a pool without a price look known.
@@ -256,6 +261,7 @@ class Tally:
             cost=cost,
             unknown_cost=self._unknown,
             saved=saved,
+            in_all=in_all,
             tokens_in=self._tokens_in,
             tokens_out=self._tokens_out,
             tokens_reasoning=self._thought,
@@ -288,10 +294,3 @@ def refused_by(outcome: Outcome) -> str | None:
     if outcome.status != "error" or outcome.error_type != "auth" or is_simulated(outcome.route) or is_pool(outcome.route):
         return None
     return (outcome.route or "").partition("/")[0] or None
-
-
-def is_unsettled(outcome: Outcome) -> bool:
-    """Whether a row was sent and has no answer and no cost, though its server may bill one: it was stopped, or failed at work."""
-    if outcome.cost is not None or not outcome.attempts or outcome.status not in ("error", "cancelled") or is_pool(outcome.route):
-        return False
-    return outcome.status == "cancelled" or outcome.error_type not in UNBILLED_KINDS

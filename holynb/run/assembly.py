@@ -21,7 +21,7 @@ from holynb.runlog import RunLog
 from holynb.scheduler import Budget, EndpointState, Limiter, Money, ResponseValidator, Tier, shared_limiter
 from holynb.types import Endpoint, Engine, Request, Route, Secret, Usage
 
-__all__ = ["before", "chain", "endpoints", "engines", "money", "paid_before", "ready", "remember", "tiers", "unpriced", "validator"]
+__all__ = ["before", "chain", "endpoints", "engines", "money", "paid_before", "paid_in_all", "ready", "remember", "tiers", "unpriced", "validator"]
 
 #: Most requests at once where nothing is said. A pool queues by itself, and a full queue makes full batches.
 HOSTED_CAP, POOL_CAP = 64, 512
@@ -152,6 +152,11 @@ def money(plan: Plan, notice: Callable[[str], None], paid: spending.Paid = spend
 def paid_before(plan: Plan, log: RunLog | None, run: str) -> spending.Paid:
     """What the run of this id has paid so far, all its attempts; nothing without a budget, or a log that can be read."""
     return spending.NOTHING if log is None or plan.options.budget is None else spending.paid(log, run)
+
+
+def paid_in_all(plan: Plan | None, log: RunLog, run: str) -> Decimal | None:
+    """Dollars of all attempts of a run that goes on, the earlier ones too; None of one that was begun anew. Raises sqlite3.Error."""
+    return None if plan is None or plan.earlier.run is None else spending.paid(log, run).known or None
 
 
 def before(plan: Plan, paid: spending.Paid, worst_case: Callable[[Request, Route], Decimal | None]) -> Decimal:

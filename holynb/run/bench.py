@@ -22,7 +22,7 @@ from holynb.results import frame
 from holynb.run import chunk_plan, plan
 from holynb.run.labels import Labels, compared
 from holynb.run.run import Run
-from holynb.types import Endpoint, Outcome, Route
+from holynb.types import SIMULATED, Endpoint, Outcome, Route
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -188,7 +188,7 @@ def measured(runs: Sequence[Run], bench: Bench) -> Measured:
         context=chunk_plan.context(endpoint),
         steps=len(steps),
         setup=" → ".join(steps),
-        simulated=run.route.provider == "sim",
+        simulated=run.route.provider in SIMULATED,
     )
     facts = _with_quality(facts, run.rows(), bench.labels)
     good = [o for o in run.rows() if o is not None and o.status == "ok"]

@@ -10,7 +10,9 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from decimal import Decimal
 
 from holynb import runlog
 from holynb.config import settings
@@ -45,7 +47,7 @@ class Recorder(Sink):
     """A sink: events go to the journal, then to the log. `run`: the run's id; `share`: whether other runs may use its answers.
 
     `log`: where earlier answers are read, None where it cannot be; `unwritten`: why answers are in memory only, None where none are.
-    `paid`: what the run had paid when it began to go on, where it has a budget.
+    `paid`: what a run with a budget had paid when it went on. `in_all`: dollars that a run which went on has paid, at its end.
     """
 
     def __init__(self, journal: Journal, run: str, *, share: bool, tally: Tally | None = None) -> None:
@@ -55,6 +57,7 @@ class Recorder(Sink):
         self.log: RunLog | None = None
         self.unwritten: str | None = None
         self.paid = spending.NOTHING
+        self.in_all: Decimal | None = None
         self._log: RunLog | None = None
         self._said: set[str] = set()
         self._journal = journal
@@ -188,6 +191,8 @@ class Recorder(Sink):
         if self._log is not None:
             await self._guarded(self._log.finish(self.run, status))
             self._log.unwatch(self._heard)
+            with suppress(sqlite3.Error):
+                self.in_all = await asyncio.to_thread(assembly.paid_in_all, self._plan, self._log, self.run)
         self._lease.release()
 
     def give_up(self, exc: Exception) -> None:

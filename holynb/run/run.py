@@ -18,7 +18,7 @@ from holynb import files, loop
 from holynb.config import Options, settings
 from holynb.errors import InferError
 from holynb.journal import EventSink, Journal
-from holynb.results import Summary, Tally, frame, summarize, vectors
+from holynb.results import Summary, Tally, folded, frame, vectors
 from holynb.run import assembly, chunk_log, embedding, out_file, prefix_order, session, spec, value, verdicts
 from holynb.run.batch import BatchHandle, batched
 from holynb.run.judged_rows import JudgedRows
@@ -130,10 +130,8 @@ class Run(session.InProcess):
 
     def summary(self) -> Summary:
         """Counts, tokens, dollars and seconds so far."""
-        if self._tally is not None:
-            return self._tally.summary(self.n, self.elapsed, saved=self.saved, stopped=self.stopped)
-        elsewhere, batch = self.plan.price_as, self.options.batch
-        return summarize(self.rows(), self.elapsed, saved=self.saved, stopped=self.stopped, price_as=elsewhere, batch=batch)
+        tally = self._tally or folded(self.rows(), self.plan.price_as, batch=self.options.batch)
+        return tally.summary(self.n, self.elapsed, saved=self.saved, stopped=self.stopped, in_all=self._recorder.in_all)
 
     def quality(self) -> Any:
         """How good the answers are: against `--label`, by `--judge`, routes of `--compare` by each other. Shown, and read as frames."""

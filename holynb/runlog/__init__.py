@@ -6,11 +6,12 @@ from holynb.runlog.ledger import PARTS_PER_ROW, PARTS_SUFFIX, VERDICTS_SUFFIX, W
 from holynb.runlog.pieces import StoredPiece
 from holynb.runlog.records import RunRecord, StoredRow, messages
 from holynb.runlog.store import BrokenLog, RunLog
-from holynb.runlog.tables import UNSETTLED
+from holynb.runlog.tables import SIMULATED_ROUTE, UNSETTLED
 
 __all__ = [
     "PARTS_PER_ROW",
     "PARTS_SUFFIX",
+    "SIMULATED_ROUTE",
     "UNSETTLED",
     "VERDICTS_SUFFIX",
     "WITHOUT_PARTS",

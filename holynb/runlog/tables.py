@@ -9,6 +9,7 @@ import sqlite3
 
 from holynb.faults import UNBILLED_KINDS
 from holynb.runlog import ledger, pieces, vectors
+from holynb.types import SIMULATED
 
 __all__ = [
     "ANSWER_COLUMNS",
@@ -18,6 +19,7 @@ __all__ = [
     "RUNS",
     "RUN_UPSERT",
     "SCHEMA",
+    "SIMULATED_ROUTE",
     "SPENT",
     "UNSETTLED",
     "add_missing",
@@ -26,7 +28,9 @@ __all__ = [
 
 #: An answer that ended by length before a word of it came. The same request would end the same way, and be paid for again.
 SPENT = "status = 'error' AND error_type = 'truncated' AND finish_reason = 'length'"
-#: A row that was sent and has no answer and no cost, though its server may bill one, as results.summary.is_unsettled tells.
+#: An answer, or a payment, whose dollars nobody is billed.
+SIMULATED_ROUTE = f"({' OR '.join(f'route LIKE {provider + chr(47) + chr(37)!r}' for provider in SIMULATED)})"
+#: A row that was sent and has no answer and no cost, though its server may bill one, as results.costs.is_unsettled tells.
 UNSETTLED = (
     "cost IS NULL AND coalesce(attempts, 0) > 0 AND coalesce(route, '') NOT LIKE 'pool/%' AND (status = 'cancelled' OR status = 'error' AND "
     f"coalesce(error_type, '') NOT IN ({', '.join(repr(kind) for kind in sorted(UNBILLED_KINDS))}))"
@@ -52,7 +56,7 @@ _COUNTS = ", ".join(
         _costs(f"a.run IN (r.id, r.id || '{ledger.VERDICTS_SUFFIX}')"),
         _of_run("sum(a.status = 'ok' AND a.cost IS NULL)"),
         _of_run(f"sum({UNSETTLED})"),
-        _costs("a.run = r.id AND a.route LIKE 'sim/%'"),
+        _costs(f"a.run = r.id AND {SIMULATED_ROUTE}"),
     )
 )
 TABLES = f"""

@@ -265,7 +265,9 @@ COMMANDS: dict[str, LineCommand] = {
     "dash": LineCommand("dash [--beside]", "a live view of runs, pools and spending; --beside: next to the notebook", commands.dash),
     "pool": LineCommand("pool plan|start|list|status|stop|logs", "local models in their own processes; see %infer pool help", _pool),
     "prompts": LineCommand("prompts [NAME] [--remove]", "list saved prompts, or show one; %%infer --save NAME saves one", money.prompts),
-    "cost": LineCommand("cost [--month]", "what was spent, by day and route, and this month's projection", money.cost),
+    "cost": LineCommand(
+        "cost [RUN] [--month]", "what was spent, by day and route, and this month's projection; what a run cost in all", money.cost
+    ),
     "cache": LineCommand("cache [clear]", "answers that the run log can reuse; clear: reuse none of them", money.cache),
     "bench": LineCommand("bench R1,R2 [options]", f"compare routes on the same prompts, side by side\n{bench.HELP}", money.bench),
     "roi": LineCommand("roi [R1,R2] [options]", f"compare API prices with your own GPUs, per month at a given load\n{roi.HELP}", money.roi),

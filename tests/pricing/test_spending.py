@@ -147,6 +147,9 @@ def test_simulated_dollars_are_nobodys_money() -> None:
     assert (spending_month.so_far.cost, spending_month.per_day, spending_month.projected) == (None, None, None)
     assert spending_month.simulated.cost
     assert spending.reusable_answers(runlog.log()) == (5, None)
+    change(settings.home(), "UPDATE payments SET route = 'demo/smollm2-135m'")
+    of_demo = spending.month(runlog.log(), dt.datetime.now() + dt.timedelta(seconds=1))
+    assert (of_demo.so_far.cost, of_demo.simulated.cost) == (None, spending_month.simulated.cost), "its price is made up"
 
 
 def test_an_empty_log_is_nothing() -> None:

@@ -21,6 +21,7 @@ from holynb.types import Route
         (Decimal("0.42"), "openai/gpt-4.1", "$0.42"),
         (Decimal("0.42"), "pool/qwen", "$0.42"),
         (Decimal("0.42"), "sim/echo", "$0.42 simulated"),
+        (Decimal("0.42"), "demo/smollm2-135m", "$0.42 simulated"),
         (Decimal(0), "sim/echo", "$0.00"),
         (Decimal(0), "openai/gpt-4.1", "$0.00"),
     ],

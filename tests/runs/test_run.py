@@ -24,6 +24,7 @@ from holynb.config import Options
 from holynb.errors import BadKey, BadOption, BadPrompt, BadRoute, BadSetting, InferError
 from holynb.events import Noted, Started
 from holynb.pricing import spending
+from holynb.results import dollars
 from holynb.run import Run, infer, quote, reservation, resume, session
 from holynb.run.plan import make
 
@@ -222,6 +223,9 @@ def test_a_budget_holds_for_all_that_a_run_of_one_name_spends():
     assert [again.id, failed.id] == [first.id, first.id]
     record = runlog.log().find("cap")
     assert record is not None
+    in_all = [run.summary().in_all for run in (first, again, failed)]
+    assert in_all == [None, record.cost, record.cost]
+    assert f" · this run cost {dollars(record.cost)} in all" in again.summary().line()
     assert spent <= float(record.cost or 0) <= 0.0006
     told = [e.text for e in again.journal.events_since(0)[0] if isinstance(e, Noted)]
     assert told[0].startswith(f"This run has spent ${spent:.5f} before, which counts: "), told

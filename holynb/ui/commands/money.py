@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from holynb import units
 from holynb.errors import BadOption, closest
+from holynb.types import SIMULATED
 from holynb.ui.cell import said
 from holynb.ui.cell.question import yes_or_no
 from holynb.ui.output import ago, clean, count, one_line
@@ -87,13 +88,16 @@ def _options_text(options: Mapping[str, Any]) -> str:
 
 # -- what was spent ------------------------------------------------------------------------------------------------------------
 def cost(magic: Host, args: Sequence[str]) -> None:
-    """`%infer cost [--month]`."""
+    """`%infer cost [RUN] [--month]`."""
     from holynb import runlog
     from holynb.pricing import spending
     from holynb.results import is_pool
 
+    if len(args) == 1 and not args[0].startswith("-"):
+        print(_run_text(args[0]))
+        return
     if list(args) not in ([], ["--month"]):
-        raise BadOption(f"%infer cost takes --month, not {' '.join(args)!r}.{closest(args[-1], ['--month'])}")
+        raise BadOption(f"%infer cost takes a run or --month, not {' '.join(args)!r}.{closest(args[-1], ['--month'])}")
     now = dt.datetime.now()  # noqa: DTZ005 - a person's days and months are local ones
     log = runlog.log()
     month = spending.month(log, now)
@@ -102,7 +106,7 @@ def cost(magic: Host, args: Sequence[str]) -> None:
         lines = spending.by_day(log, first.timestamp())
         by_route = [spending.total([s for s in lines if s.route == r], route=r) for r in dict.fromkeys(s.route for s in lines)]
         by_route.sort(key=lambda s: s.cost or -1, reverse=True)
-        real = [s for s in lines if s.provider != "sim"]
+        real = [s for s in lines if s.provider not in SIMULATED]
         everything = spending.total(real, route="all but sim")
         pooled = [is_pool(s.route) for s in real if s.rows]
         shown = _table([*by_route, everything], day=False, free=all(pooled)) if lines else "No requests this month."
@@ -111,6 +115,22 @@ def cost(magic: Host, args: Sequence[str]) -> None:
         lines = spending.by_day(log, since.timestamp())
         shown = _table(lines, day=True) if lines else f"No requests in the last {DAYS_LISTED} days."
     said.show(magic.shell, shown, _month_text(month))
+
+
+def _run_text(name: str) -> str:
+    """What a run has cost, all its attempts."""
+    from holynb import runlog
+    from holynb.pricing import spending
+    from holynb.results import cost_text
+    from holynb.run import resume
+
+    record = resume.stored(name)
+    paid = spending.paid(runlog.log(), record.id)
+    unknown = sum(paid.unknown.values())
+    known = paid.known if paid.known or not (unknown or record.cost is None) else None
+    cost = cost_text(known, record.route, unknown=unknown)
+    rows = f"{record.ok:,} of {counted(record.n, 'row')} answered"
+    return f"{record.name or record.id} on {record.routes}: {cost} over all attempts, {rows}, started {ago(record.started, dt.datetime.now(dt.UTC).timestamp())}."
 
 
 def _table(lines: Sequence[SpendingLine], *, day: bool, free: bool = False) -> Listing:

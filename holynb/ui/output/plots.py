@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from holynb.events import Failed, Noted
+from holynb.results import is_simulated
 from holynb.ui.output import report, series, static, svg
 from holynb.ui.output.html import OPEN_TAG
 
@@ -64,7 +65,7 @@ def charts(run_report: report.Report, least_s: float = static.LEAST_CHARTED_S) -
     ended = series.ends(run_report.events, run_report.rows, run_report.started)
     if len(ended) < 2 or run_report.summary.elapsed < least_s:
         return {}
-    simulated = " (simulated)" if any((o.route or "").startswith("sim/") for _, o in ended) else ""
+    simulated = " (simulated)" if any(is_simulated(o.route) for _, o in ended) else ""
     lines = series.by_route(run_report.events, run_report.rows, run_report.started, run_report.compared)
     charts_by_name = {
         "cost": Chart(f"Cost{simulated}", lines["cost"], {}, prefix="$"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from holynb import units
 from holynb.events import Failed, Noted
-from holynb.results import dollars
+from holynb.results import dollars, is_simulated
 from holynb.translation import say
 from holynb.ui.output import compared, formats, pictures, quality, rows, series, svg
 from holynb.ui.output.html import OPEN_TAG, SIDEWAYS, safe
@@ -108,7 +108,7 @@ def charts(report: Report, least_s: float = LEAST_CHARTED_S) -> dict[str, str]:
     def format_x(x: float) -> str:
         return seconds(x) if events else f"row {x:.0f}"
 
-    title = "Cost, dollars" + (" (simulated)" if any((o.route or "").startswith("sim/") for _, o in ended) else "")
+    title = "Cost, dollars" + (" (simulated)" if any(is_simulated(o.route) for _, o in ended) else "")
     svgs = {
         "cost": svg.chart(title, _lines(lines["cost"]), dollars, format_x),
         "latency": svg.chart("Latency, p50" if report.compared else "Latency", _lines(lines["latency"]), seconds, format_x),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import ipywidgets as w
 
 from holynb.results import cost_text, dollars
+from holynb.types import SIMULATED
 from holynb.ui.live import timer
 from holynb.ui.output import ago, bars, listing, seconds
 from holynb.ui.output.listing import Listing, Markup
@@ -142,7 +143,7 @@ def history(lines: Sequence[SpendingLine]) -> str:
         bars.Stack(d, [float(sum(s.cost or 0 for s in priced if str(s.day) == d and (s.provider or "?") == p)) for p in providers])
         for d in days
     ]
-    key = [f"{p} (simulated)" if p == "sim" else p for p in providers]
+    key = [f"{p} (simulated)" if p in SIMULATED else p for p in providers]
     return bars.side_by_side([bars.stacked("Dollars a day", key, stacks, dollars)])
 
 
