@@ -116,7 +116,7 @@ def next_tokens(folder: Path, pieces: list[list[int]], dtype: str) -> Any:
         found = []
         for ids in pieces:
             seq = Seq(Job(0, tuple(ids), 1))
-            seq.blocks = list(range(-(-len(ids) // 16)))
+            seq.blocks.extend(range(-(-len(ids) // 16)))
             batch = forward_batch([PrefillChunk(seq, 0, len(ids))], 16, spec.heads // spec.kv_heads, torch.float32)
             batch.last = None
             found.append(model.forward(batch, kv)[:-1])
