@@ -314,8 +314,10 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "kernels_support": ("cpu | jupyter", "gpu"),
     "kernels_support.cpu": (
-        "assembler | machine_code",
-        "grouped_code",
+        "assembler | large_pages | machine_code",
+        "grouped_code | row_code",
+        "grouped_integers | rows",
+        "grouped_product",
         "grouped",
     ),
     "kernels_support.gpu": (

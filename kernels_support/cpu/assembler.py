@@ -16,16 +16,33 @@ _VECTOR = {
     "vbroadcastss": (1, 2, 0x18),
     "vcvtdq2ps": (0, 1, 0x5B),
     "vcvtph2ps": (1, 2, 0x13),
+    "vcvtps2dq": (1, 1, 0x5B),
+    "vdivps": (0, 1, 0x5E),
     "vfmadd231ps": (1, 2, 0xB8),
+    "vfnmadd231ps": (1, 2, 0xBC),
+    "vmaxps": (0, 1, 0x5F),
+    "vminps": (0, 1, 0x5D),
     "vmovups": (0, 1, 0x10),
     "vmovups_store": (0, 1, 0x11),
     "vmulps": (0, 1, 0x59),
+    "vpaddd": (1, 1, 0xFE),
+    "vpaddw": (1, 1, 0xFD),
     "vpand": (1, 1, 0xDB),
     "vpermps": (1, 2, 0x16),
+    "vpmaddubsw": (1, 2, 0x04),
+    "vpmaddwd": (1, 1, 0xF5),
     "vpmovsxbd": (1, 2, 0x21),
-    "vpsrld": (1, 1, 0x72),
+    "vpor": (1, 1, 0xEB),
+    "vpshufb": (1, 2, 0x00),
+    "vpshiftd": (1, 1, 0x72),
+    "vpsubd": (1, 1, 0xFA),
     "vpxor": (1, 1, 0xEF),
+    "vsqrtps": (0, 1, 0x51),
+    "vsubps": (0, 1, 0x5C),
 }
+
+#: Shifts of each 32 bits by an immediate, by what stands where others have a register: right, arithmetically right, left.
+_SHIFTS = {"vpsrld": 2, "vpsrad": 4, "vpslld": 6}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +67,15 @@ class Assembler:
         self.code.append(opcode)
         self._operand(out, second)
 
-    def shift_right(self, out: int, of: int, bits: int) -> None:
-        """Vpsrld with an immediate: its first operand is named where others have a source."""
-        self.vector("vpsrld", 2, out, of)
+    def shift(self, name: str, out: int, of: int, bits: int) -> None:
+        """A shift by an immediate: `out` is named where others have a source."""
+        self.vector("vpshiftd", _SHIFTS[name], out, of)
         self.code.append(bits)
+
+    def prefetch(self, at: At) -> None:
+        """Prefetchnta of a line of the cache."""
+        self.code += bytes((0x40 | at.base >> 3, 0x0F, 0x18))
+        self._operand(0, at)
 
     def load(self, register: int, at: At) -> None:
         """Mov r64, [m64]."""

@@ -9,13 +9,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from kernels_support.cpu.grouped_code import BLOCK, Layout, Product, max_rows, product
+from kernels_support.cpu.grouped_code import BLOCK, Layout
+from kernels_support.cpu.grouped_product import Product, max_rows, product
+from kernels_support.cpu.large_pages import LargePages
 from kernels_support.cpu.machine_code import openmp
 
 __all__ = ["GROUP", "Grouped", "GroupedMatrix", "gather", "linear", "pack_groups", "quantize_groups", "widen"]
 
 #: Columns that share a scale where we choose.
 GROUP = 32
+
+#: Where the matrices lie.
+_pages = LargePages()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +127,7 @@ def _packed(layout: Layout, parts: list[Grouped]) -> GroupedMatrix:
         if many:
             factors = pad(torch.cat(many), (0, 0, 0, -n % BLOCK)).view(blocks, BLOCK, groups).transpose(1, 2)
             pieces.append(factors.to(torch.float16 if layout.half else torch.float32).contiguous().view(torch.uint8))
-    return GroupedMatrix(torch.cat(pieces, -1), layout, n)
+    return GroupedMatrix(_pages.hold(torch.cat(pieces, -1)), layout, n)
 
 
 def linear(x: Tensor, weight: GroupedMatrix, bias: Tensor | None = None) -> Tensor:
@@ -139,22 +144,23 @@ def _product(x: Tensor, part: GroupedMatrix) -> Tensor:
     most = max_rows()
     if rows > most:
         whole = rows // most
-        part.function(most).run(_fields(part, at_x, at_out, whole))
+        _run(part, most, at_x, at_out, whole)
         at_x, at_out, rows = at_x + 4 * k * most * whole, at_out + 4 * part.padded * most * whole, rows % most
     if rows:
-        part.function(rows).run(_fields(part, at_x, at_out, 1))
+        _run(part, rows, at_x, at_out, 1)
     return out if part.padded == part.rows else out[:, : part.rows]
 
 
-def _fields(part: GroupedMatrix, at_x: int, at_out: int, times: int) -> list[tuple[int, ...]]:
-    """What each thread is to do: a share of the blocks."""
-    threads, stride = torch.get_num_threads() if openmp() else 1, 4 * part.padded
-    if threads == 1:
-        return [(at_x, at_out, part.address, part.blocks, times, stride)]
+def _run(part: GroupedMatrix, rows: int, at_x: int, at_out: int, times: int) -> None:
+    """So many rows of x, so many times; on several threads each has a share of the blocks."""
+    function, threads, stride = part.function(rows), torch.get_num_threads(), 4 * part.padded
+    if threads == 1 or openmp() is None:
+        function.run(at_x, at_out, part.address, part.blocks, times, stride)
+        return
     ends = [part.blocks * i // threads for i in range(threads + 1)]
     shares = [(a, b) for a, b in pairwise(ends) if b > a]
     record = part.data.stride(0)
-    return [(at_x, at_out + 4 * BLOCK * a, part.address + record * a, b - a, times, stride) for a, b in shares]
+    function.run_parallel([(at_x, at_out + 4 * BLOCK * a, part.address + record * a, b - a, times, stride) for a, b in shares])
 
 
 def widen(weight: GroupedMatrix) -> Tensor:

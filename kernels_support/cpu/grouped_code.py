@@ -9,21 +9,18 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
 from kernels_support.cpu.assembler import RAX, RBX, RCX, RDI, RDX, RSI, Assembler, At
-from kernels_support.cpu.machine_code import MachineCode, lanes, openmp
+from kernels_support.cpu.machine_code import MachineCode, openmp
 
-__all__ = ["BLOCK", "FIELDS", "Layout", "Product", "max_rows", "product"]
+__all__ = ["BLOCK", "FIELDS", "Layout", "Writer"]
 
 #: Rows of W that lie together.
 BLOCK = 16
 
 #: What the function is given, eight bytes each: x, the output, W, how many blocks of it, how often so many rows of x, bytes of a row of the
-#: output, room for sums (`Product.scratch` bytes), and nothing.
+#: output, room for what is made of x (`Writer.scratch` bytes), and nothing.
 FIELDS = 8
 _X, _OUT, _W, _BLOCKS, _TIMES, _STRIDE, _SCRATCH = (At(RDI, 8 * place) for place in range(7))
 
@@ -58,49 +55,8 @@ class Layout:
         return self.numbers + self.factors * (2 if self.zero == "own" else 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Product:
-    """A function for so many rows of x. `call`: of the address of its fields. `parallel`: where it begins for OpenMP, each of whose threads
-    takes fields of its own, in order. `scratch`: bytes of the room for sums, a multiple of eight. `code`: what keeps both.
-    """
-
-    call: Callable[[int], None]
-    parallel: int
-    scratch: int
-    code: MachineCode
-
-    def run(self, fields: Sequence[tuple[int, ...]]) -> None:
-        """One call, with the fields of each thread; those of the scratch, the last, are known here."""
-        threads = len(fields)
-        room = _room(threads * FIELDS + threads * self.scratch // 8)()
-        start = ctypes.addressof(room)
-        for i, own in enumerate(fields):
-            room[FIELDS * i : FIELDS * i + FIELDS - 1] = (*own, start + 8 * FIELDS * threads + i * self.scratch)
-        if threads == 1 or (library := openmp()) is None:
-            self.call(start)
-        else:
-            library.parallel(self.parallel, start, threads, 0)
-
-
-@cache
-def _room(fields: int) -> Any:
-    return ctypes.c_int64 * fields
-
-
-@cache
-def max_rows() -> int:
-    """Rows of x at most that meet each number of W that is read once: as many as there are registers for."""
-    return 8 if lanes() == 16 else 4
-
-
-@cache
-def product(layout: Layout, columns: int, rows: int) -> Product:
-    """The function for W of so many columns, and this many rows of x."""
-    return _Writer(layout, columns, rows, lanes()).written()
-
-
-class _Writer:
-    """Writes one function."""
+class Writer:
+    """Writes one function, for W of so many columns, so many rows of x and registers of so many numbers."""
 
     def __init__(self, layout: Layout, columns: int, rows: int, width: int) -> None:
         self.layout, self.columns, self.rows, self.width = layout, columns, rows, width
@@ -110,16 +66,20 @@ class _Writer:
         self.table, self.words, self.number, self.other = (registers - i for i in (1, 2, 3, 4))
         self.sums = min(4, (registers - 4) // rows - 1)
         self.totals = range(rows * self.sums, rows * (self.sums + 1))
-        self.row_scratch = 4 * self.groups + 4 * width  # a sum is stored with what follows it
+        # Of a row's sums of x; each is stored with what follows it.
+        self.row_scratch = 4 * self.groups + 4 * width if layout.zero != "none" else 0
 
-    def written(self) -> Product:
+    @property
+    def scratch(self) -> int:
+        """Bytes of room for what is made of x, a multiple of eight."""
+        return -(-self.rows * self.row_scratch // 8) * 8
+
+    def written(self) -> tuple[MachineCode, int]:
+        """The function, and where it begins for one thread; at the first byte it begins for OpenMP."""
         constants = self._constants()
         kept = ctypes.create_string_buffer(constants, len(constants))
         start = self._entry(ctypes.addressof(kept))
-        code = MachineCode(bytes(self.asm.code), kept)
-        return Product(
-            code.function(start), code.address, -(-self.rows * self.row_scratch // 8) * 8 if self.layout.zero != "none" else 0, code
-        )
+        return MachineCode(bytes(self.asm.code), kept), start
 
     def _constants(self) -> bytes:
         """The table of 0 to 15 (or a mask of four bits); which lanes are added to which; and what a sum is multiplied by."""
@@ -148,8 +108,7 @@ class _Writer:
         asm.load(RBX, _OUT)
         again = len(asm.code)
         asm.constant(RAX, constants)
-        if self.layout.zero != "none":
-            self._sums_of_x()
+        self._begin()
         asm.vector("vmovups", self.table, None, At(RAX))
         asm.copy(_AT_OUT, RBX)
         asm.load(_AT_W, _W)
@@ -171,8 +130,10 @@ class _Writer:
         asm.ret()
         return start
 
-    def _sums_of_x(self) -> None:
+    def _begin(self) -> None:
         """The sum of each group of x, which a zero is multiplied by, into the scratch; RAX is where the constants lie."""
+        if self.layout.zero == "none":
+            return
         asm, width = self.asm, self.width
         steps = width.bit_length() - 1
         for i in range(steps + 1):  # the last: the factor
@@ -241,7 +202,7 @@ class _Writer:
             asm.vector("vmovups", self.words, None, At(_AT_W, 4 * BLOCK * (column // 8) + 4 * self.width * part))
         bits = self.words
         if place:
-            asm.shift_right(self.number, bits, 4 * place)
+            asm.shift("vpsrld", self.number, bits, 4 * place)
             bits = self.number
         if self.width == 16:
             asm.vector("vpermps", self.number, bits, self.table)  # of an index its four lowest bits count

@@ -8,13 +8,14 @@ from __future__ import annotations
 import ctypes
 import mmap
 import platform
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["MachineCode", "OpenMp", "lanes", "openmp"]
+__all__ = ["Function", "MachineCode", "OpenMp", "lanes", "openmp"]
 
 
 @cache
@@ -67,3 +68,23 @@ class MachineCode:
     def function(self, start: int) -> Callable[[int], None]:
         """What begins there. While it runs, other threads do."""
         return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self.address + start)
+
+
+class Function:
+    """A function of machine code that is given numbers of eight bytes each, at last the address of a room of its own (`scratch` bytes)."""
+
+    __slots__ = ("_call", "_code", "_fields", "_put", "_rooms", "_size")
+
+    def __init__(self, code: MachineCode, start: int, fields: int, scratch: int = 0) -> None:
+        self._code, self._call = code, code.function(start)
+        self._fields, self._size = 8 * (fields + 1), fields + 1 + -(-scratch // 8)
+        self._put = struct.Struct(f"{fields + 1}q").pack_into
+        # Whoever calls takes one out, so that several threads may.
+        self._rooms: list[Any] = []
+
+    def __call__(self, *numbers: int) -> None:
+        room = self._rooms.pop() if self._rooms else (ctypes.c_int64 * self._size)()
+        start = ctypes.addressof(room)
+        self._put(room, 0, *numbers, start + self._fields)
+        self._call(start)
+        self._rooms.append(room)

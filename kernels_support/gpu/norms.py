@@ -11,6 +11,7 @@ from functools import cache
 
 import torch
 
+from kernels_support.cpu import rows
 from kernels_support.gpu.lang import jit, launch_kernel, on_device, pdl_barrier, tl, triton
 from kernels_support.gpu.quantize_fp8 import FP8, Quantized, quantize_fp8, rounded_to_fp8
 
@@ -71,9 +72,11 @@ def _number(value: float) -> torch.Tensor:
 def add_rms_norm(
     x: torch.Tensor, residual: torch.Tensor | None, weight: torch.Tensor | None, eps: float, way: Joining = PLAIN
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`add_rms_norm_reference`, by Triton on a GPU, and on CPU where nothing is rounded in fewer operations."""
+    """`add_rms_norm_reference`, by Triton on a GPU, and on CPU by code of ours or in fewer operations."""
     if not on_device(x):
         if x.dim() == 2 and way.plain and weight is not None and x.dtype == weight.dtype == torch.float32:
+            if rows.takes(x, x.shape[1]):
+                return rows.add_rms_norm(x, residual, weight, eps)
             total = x if residual is None else residual + x
             length = torch.linalg.vector_norm(total, dim=-1, keepdim=True)
             scale = torch.addcmul(_number(eps), length, length, value=1 / total.shape[1]).rsqrt_()

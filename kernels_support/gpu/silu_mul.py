@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from kernels_support.cpu import rows
 from kernels_support.gpu.lang import jit, launch_kernel, on_device, pdl_barrier, tl, triton
 
 __all__ = ["silu_mul", "silu_mul_reference"]
@@ -16,15 +17,17 @@ def silu_mul_reference(gate_up: torch.Tensor) -> torch.Tensor:
 
 
 def silu_mul(gate_up: torch.Tensor) -> torch.Tensor:
-    """`silu_mul_reference`, by Triton on a GPU."""
-    return (launch if on_device(gate_up) else silu_mul_reference)(gate_up)
+    """`silu_mul_reference`, by Triton on a GPU, and few rows on CPU by code of ours."""
+    if on_device(gate_up):
+        return launch(gate_up)
+    return (rows.silu_mul if rows.takes(gate_up, gate_up.shape[1] // 2) else silu_mul_reference)(gate_up)
 
 
 def launch(gate_up: torch.Tensor) -> torch.Tensor:
     """One program per row and 1,024 columns."""
-    rows, inner = gate_up.shape[0], gate_up.shape[1] // 2
-    out = torch.empty(rows, inner, dtype=gate_up.dtype, device=gate_up.device)
-    launch_kernel(_silu_mul, (rows, triton.cdiv(inner, 1024)), gate_up, out, inner, block=1024, num_warps=4)
+    tokens, inner = gate_up.shape[0], gate_up.shape[1] // 2
+    out = torch.empty(tokens, inner, dtype=gate_up.dtype, device=gate_up.device)
+    launch_kernel(_silu_mul, (tokens, triton.cdiv(inner, 1024)), gate_up, out, inner, block=1024, num_warps=4)
     return out
 
 

@@ -43,6 +43,10 @@ def source_of(kind: str, rows: int, columns: int) -> tuple[Any, Any]:
     return read, torch.from_numpy(gguf.dequantize(data, gguf.GGMLQuantizationType[kind]).astype(np.float32))
 
 
+#: How far a product may be where x is rounded to 16 bits (`grouped_integers.py`), and where nothing is.
+FAR = 4e-5 if machine_code.lanes() == 8 else 1e-6
+
+
 def far(got: Any, wanted: Any) -> float:
     return float((got - wanted).norm() / wanted.norm())
 
@@ -53,7 +57,7 @@ def test_each_kind_is_multiplied_as_its_values_are(kind: str, rows: int) -> None
     source, wanted = source_of(kind, 100, 512)
     x = torch.randn(rows, 512, generator=torch.Generator().manual_seed(rows))
     matrix = grouped.pack_groups([read_group(source, ("m", (0, 100)))])
-    assert far(grouped.linear(x, matrix), x @ wanted.t()) < 1e-6
+    assert far(grouped.linear(x, matrix), x @ wanted.t()) < (FAR if matrix.layout.bits == 4 else 1e-6)
     assert torch.equal(grouped.widen(matrix), wanted)
     if rows == 1:
         for_gpu = packed([read_group(source, ("m", (0, 100)))], "cpu", torch.float32)
@@ -68,7 +72,7 @@ def test_shards_meet_where_groups_do_and_nowhere_else() -> None:
     source, wanted = source_of("Q4_1", 64, 192)
     x = torch.randn(2, 192, generator=torch.Generator().manual_seed(0))
     halves = [grouped.pack_groups([read_group(source, ("m", (0, 64)), columns)]) for columns in ((0, 96), (96, 192))]
-    assert far(grouped.linear(x[:, :96], halves[0]) + grouped.linear(x[:, 96:], halves[1]), x @ wanted.t()) < 1e-6
+    assert far(grouped.linear(x[:, :96], halves[0]) + grouped.linear(x[:, 96:], halves[1]), x @ wanted.t()) < FAR
     with pytest.raises(UserError, match="divided within 32 columns that share a scale"):
         read_group(source, ("m", (0, 64)), (0, 48))
 
