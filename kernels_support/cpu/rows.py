@@ -16,7 +16,7 @@ FEW = 16
 
 def takes(x: Tensor, *sizes: int) -> bool:
     """Whether this code runs here, is for these rows, and takes these sizes of theirs."""
-    if not lanes() or x.dtype != torch.float32 or (x.shape[0] > FEW and torch.get_num_threads() > 1) or not x.shape[0]:
+    if not x.is_cpu or not lanes() or x.dtype != torch.float32 or (x.shape[0] > FEW and torch.get_num_threads() > 1) or not x.shape[0]:
         return False
     return all(size % 8 == 0 for size in sizes)
 

@@ -54,5 +54,6 @@ def test_what_it_does_not_take(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not rows.takes(random(2, 12), 12)
     assert not rows.takes(random(2, 8).half(), 8)
     assert not rows.takes(random(0, 8), 8)
+    assert not rows.takes(random(2, 8).to("meta"), 8)
     monkeypatch.setattr(rows, "lanes", lambda: 0)
     assert not rows.takes(random(2, 8), 8)
