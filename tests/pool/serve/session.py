@@ -214,7 +214,7 @@ def divided(folder: Path) -> dict[str, Any]:
         return False
 
     def kill() -> None:
-        until(lambda: len(asked) > rows // 4)
+        until(lambda: len(asked) > rows // 4, 600)
         victim = until(lambda: [p for p in psutil.process_iter() if p.pid != os.getpid() and has_log(p)])[0]
         killed.append(victim.pid)
         victim.kill()
@@ -227,7 +227,7 @@ def divided(folder: Path) -> dict[str, Any]:
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()
     answers = run()
-    killer.join(60)
+    killer.join(600)
     before = asked.total()
     again = run()
     paid = counting.payments(folder / "logs")
