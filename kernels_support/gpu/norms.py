@@ -74,7 +74,7 @@ def add_rms_norm(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`add_rms_norm_reference`, by Triton on a GPU, and on CPU by code of ours or in fewer operations."""
     if not on_device(x):
-        if x.dim() == 2 and way.plain and weight is not None and x.dtype == weight.dtype == torch.float32:
+        if x.is_cpu and x.dim() == 2 and way.plain and weight is not None and x.dtype == weight.dtype == torch.float32:
             if rows.takes(x, x.shape[1]):
                 return rows.add_rms_norm(x, residual, weight, eps)
             total = x if residual is None else residual + x

@@ -87,7 +87,7 @@ def rotate_and_store(  # noqa: PLR0917 - what a kernel needs
     """`rotate_and_store_reference`, by Triton on a GPU, and on CPU by code of ours or in fewer operations."""
     if on_device(qkv):
         return launch(qkv, layout, rope, slots, keys, values)
-    plain = layout.q_norm is None and qkv.dtype == keys.dtype == torch.float32
+    plain = qkv.is_cpu and layout.q_norm is None and qkv.dtype == keys.dtype == torch.float32
     if (
         plain
         and rows.takes(qkv, layout.size, layout.rotated // 2)
