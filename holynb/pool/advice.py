@@ -85,7 +85,7 @@ def advice(model: str, spec: Spec, device: Device, request: PlanRequest) -> Advi
     own = request.dtype or best_dtype(spec, cpu=device.cpu)
     fits = _fits(spec, device, own, limits, request)
     for other in () if request.dtype or device.cpu else plan.ITEMSIZE:
-        if plan.ITEMSIZE[other] != plan.ITEMSIZE[own] and other not in ("float16", "fp8", "int8"):
+        if plan.ITEMSIZE[other] != plan.itemsize_of(own, cpu=device.cpu) and other not in ("float16", "fp8", "int8"):
             fits += _fits(spec, device, other, limits, request)[:1]
     if fits:
         line = f"{model} {describe_fit(spec, device, fits[0], fits[0].dtype, limits)}."

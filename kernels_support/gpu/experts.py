@@ -147,7 +147,8 @@ def _launch_words(x: torch.Tensor, logits: torch.Tensor, experts: Experts, count
         return experts_few_words.launch_down(product, chosen, weights, down, few, out, experts.down_bias)
     routes = routing.launch(logits, counts, experts.top, x.dtype, renormalize=experts.renormalize)
     sizes = x.shape[0], experts.top, experts.count, x.element_size()
-    wide, narrow = (experts_grouped_words.pick_tiles(*sizes, gated=gated) for gated in (True, False))
+    pick = experts_grouped_words.pick_tiles if isinstance(gate_up, Mxfp4Matrices) else experts_grouped_words.pick_packed_tiles
+    wide, narrow = (pick(*sizes, gated=gated) for gated in (True, False))
     product = experts_grouped_words.launch_gate_up(x, routes, gate_up, wide, experts.gate_up_bias, gating)
     return experts_grouped_words.launch_down(product, routes, down, narrow, experts.down_bias)
 

@@ -14,11 +14,11 @@ from kernels_support.gpu.packed_words import factors
 from kernels_support.gpu.routing import ExpertLists
 from kernels_support.gpu.word_pieces import Words, layout, read_pieces
 
-__all__ = ["launch_down", "launch_gate_up", "pick_tiles"]
+__all__ = ["launch_down", "launch_gate_up", "pick_packed_tiles", "pick_tiles"]
 
 
 def pick_tiles(rows: int, top: int, experts: int, itemsize: int, *, gated: bool) -> GroupedTiles:
-    """The tiles for so many rows, of which each goes to `top` of the experts."""
+    """The tiles of MXFP4 for so many rows, of which each goes to `top` of the experts."""
     each = rows * top / experts
     m = 16 if each <= 10 else 32 if each <= 48 else 64 if each <= 96 else 128
     if itemsize > 2:
@@ -31,6 +31,19 @@ def pick_tiles(rows: int, top: int, experts: int, itemsize: int, *, gated: bool)
     if m == 32:
         return GroupedTiles(32, 64, 128, 3) if gated else GroupedTiles(32, 128, 128, 4)
     return GroupedTiles(16, 64, 128, 4)
+
+
+def pick_packed_tiles(rows: int, top: int, experts: int, itemsize: int, *, gated: bool) -> GroupedTiles:
+    """The same of packed matrices."""
+    each = rows * top / experts
+    if itemsize > 2:
+        return GroupedTiles(16 if each <= 10 else 32, 32, 128, 2)
+    # What was fastest of eleven on one H200, of 64, 256 and 2,048 rows (30B-A3B's matrices in four bits, and down in eight).
+    if each <= 24:
+        return GroupedTiles(16, 128, 128, 3 if gated else 4)
+    if not gated:
+        return GroupedTiles(64, 256, 128, 3, 8)
+    return GroupedTiles(64, 64, 128, 3) if each <= 96 else GroupedTiles(128, 128, 128, 3, 8)
 
 
 def launch_gate_up(  # noqa: PLR0917 - a kernel's inputs

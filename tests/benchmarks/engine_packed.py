@@ -1,11 +1,10 @@
 """Packed matrices (GGUF's kinds, `--dtype int8`, AWQ's and GPTQ's experts) on one GPU: checks, products alone, experts alone, whole runs.
 
     python tests/benchmarks/engine_packed.py [--only check|products|experts|runs] [--rows 1,8,64,256,2048] [--kinds Q4_K,Q8_0] [--sweep]
-    python tests/benchmarks/engine_packed.py --agreement FILE.gguf [--tokens 1536]
+    python tests/benchmarks/engine_packed.py --sweep-experts W4A16,Q4_K [--rows 64,256,2048]
 
 Products: microseconds of 8B's matrices, ten in a graph so that none is in a cache, beside bfloat16 by torch, W widened first, and the bytes at
-4.3 TB/s. Agreement: the file's matrices as they are against the same file dequantized to float32, teacher-forced over the README; on a CPU
-plain torch computes what the kernels do, rounding for rounding.
+4.3 TB/s. `--sweep`, `--sweep-experts`: kinds of which other tiles are tried, too.
 """
 
 from __future__ import annotations
@@ -356,7 +355,7 @@ def experts_swept(kinds: list[str], given: list[int]) -> None:
             logits, counts = torch.randn(rows, count, device="cuda"), torch.zeros(count, dtype=torch.int32, device="cuda")
             routes = routing.launch(logits, counts, top, torch.bfloat16, renormalize=True)
             x = torch.randn(*((rows, 2048) if gated else (rows * top, 768)), device="cuda", dtype=torch.bfloat16)
-            taken = experts_grouped_words.pick_tiles(rows, top, count, 2, gated=gated)
+            taken = experts_grouped_words.pick_packed_tiles(rows, top, count, 2, gated=gated)
             first, times = (taken.m, taken.n, taken.stages, taken.warps), {}
             for tiles in dict.fromkeys((first, *GROUPED[not gated])):
                 try:

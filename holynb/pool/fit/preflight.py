@@ -108,7 +108,7 @@ def _would(spec: Spec, device: plan.Device, dtype: str, limits: BatchLimits) -> 
         return ""
     if other := plan.best_fit(spec, device, dtype, limits):
         return f"as{flags(other) or ' one replica on one device'}"
-    for smaller in ["bfloat16"] * (plan.ITEMSIZE[dtype] > 2) + ["fp8"] * (
+    for smaller in ["bfloat16"] * (plan.itemsize_of(dtype, cpu=False) > 2) + ["fp8"] * (
         dtype not in ("fp8", "int8") and spec.quantization is None and spec.experts is None
     ):
         if less := plan.best_fit(spec, device, smaller, limits):
