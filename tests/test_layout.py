@@ -322,7 +322,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "kernels_support.gpu": (
         "lang | sampling",
-        "feeding | feeding_groups | fp8_pairs | gated | gelu_mul | gemm_small_m | gemv | int4_matrix | int4_words",
+        "feeding | feeding_groups | fp8_pairs | gated | gelu_mul | gemm_small_m | gemm_wide | gemv | int4_matrix | int4_words",
         "masking | mxfp4_matrix | mxfp4_words | packed_matrix | packed_words",
         "experts_few | gemm_packed | gemm_packed_few | word_pieces",
         "experts_few_words | quantize_fp8 | routing | silu_mul | threshold_search",

@@ -23,13 +23,15 @@ class AttentionKind:
 
     `cap` bounds them, as cap · tanh(score / cap) (Gemma 2, arXiv:2408.00118; 0: not at all). `window`: how many keys a query sees, its own
     included (Longformer, Beltagy et al. 2020, arXiv:2004.05150; 0: all before it). `sinks` (heads,): one more score of each head, which
-    takes its share of the softmax and has no value (gpt-oss, arXiv:2508.10925).
+    takes its share of the softmax and has no value (gpt-oss, arXiv:2508.10925). `eights`: the product behind it takes FP8 with a scale a
+    row, (tokens, heads · size), so that its output may come so.
     """
 
     scale: float | None = None
     cap: float = 0.0
     window: int = 0
     sinks: torch.Tensor | None = field(default=None, compare=False)
+    eights: bool = False
 
 
 #: Attention as most layers have it.

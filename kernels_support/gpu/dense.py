@@ -9,7 +9,7 @@ import torch
 
 from kernels_support.cpu import grouped
 from kernels_support.cpu.grouped import GroupedMatrix
-from kernels_support.gpu import fp8, gemm_small_m, gemv, int4, packed
+from kernels_support.gpu import fp8, gemm_small_m, gemm_wide, gemv, int4, packed
 from kernels_support.gpu.fp8_matrix import Fp8Matrix, Matrix
 from kernels_support.gpu.gelu_mul import gelu_mul
 from kernels_support.gpu.int4_matrix import Int4Matrix
@@ -18,7 +18,7 @@ from kernels_support.gpu.packed_matrix import PackedMatrix
 from kernels_support.gpu.quantize_fp8 import Quantized
 from kernels_support.gpu.silu_mul import silu_mul
 
-__all__ = ["linear", "linear_split_k", "lookup", "pack_onednn", "plain", "small_m_tiles", "swiglu", "takes_gemv"]
+__all__ = ["linear", "linear_split_k", "lookup", "pack_onednn", "plain", "small_m_tiles", "swiglu", "takes_gemv", "wide_tiles"]
 
 #: Rows of x, and elements of W, up to which `gemv` beats cuBLAS (measured on one H200).
 GEMV_MAX_ROWS, GEMV_MAX_WEIGHTS = 4, 1 << 23
@@ -60,7 +60,7 @@ def linear(x: torch.Tensor | Quantized, weight: Matrix, bias: torch.Tensor | Non
 def linear_split_k(x: torch.Tensor | Quantized, weight: Matrix, bias: torch.Tensor | None = None) -> torch.Tensor:
     """`linear`, or, where that is faster, split-K's (split, rows, n) float32 partial sums, which the reader adds (`norms.add_rms_norm`)."""
     if isinstance(weight, Fp8Matrix):
-        return fp8.linear(x, weight, bias)
+        return fp8.linear(x, weight, bias, split_k=True)
     x = plain(x)
     if isinstance(weight, Int4Matrix):
         return int4.linear(x, weight, bias, split_k=True)
@@ -90,6 +90,8 @@ def swiglu(
         return packed.swiglu(x, weight, bias)
     if isinstance(weight, GroupedMatrix):
         return silu_mul(grouped.linear(x, weight, bias))
+    if wide := wide_tiles(x, weight):
+        return gemm_wide.launch(x, weight, bias, wide, gated=True)
     tiles = small_m_tiles(x, weight, gated=True)
     return silu_mul(linear(x, weight, bias)) if tiles is None else gemm_small_m.launch(x, weight, bias, tiles, gated=True)
 
@@ -116,6 +118,13 @@ def small_m_tiles(x: torch.Tensor, weight: torch.Tensor, *, gated: bool = False,
     if weight.numel() > GEMM_SMALL_M_MAX_WEIGHTS or x.dtype == torch.float32:
         return None
     return gemm_small_m.pick_tiles(x.shape[0], weight.shape[0] // (2 if gated else 1), x.shape[1], gated=gated, split_k=split_k)
+
+
+def wide_tiles(x: torch.Tensor, weight: torch.Tensor) -> gemm_wide.WideTiles | None:
+    """The tiles of `gemm_wide` for gate and up; None where something else is faster."""
+    if not on_device(x) or x.dtype == torch.float32:
+        return None
+    return gemm_wide.pick_tiles(x.shape[0], weight.shape[0] // 2, x.shape[1])
 
 
 def takes_gemv(x: torch.Tensor, weight: torch.Tensor) -> bool:

@@ -15,16 +15,26 @@ __all__ = ["few_tiles", "linear", "linear_reference", "swiglu"]
 
 
 def linear(
-    x: torch.Tensor | Quantized, matrix: Fp8Matrix, bias: torch.Tensor | None = None, out: torch.Tensor | None = None
+    x: torch.Tensor | Quantized,
+    matrix: Fp8Matrix,
+    bias: torch.Tensor | None = None,
+    out: torch.Tensor | None = None,
+    *,
+    split_k: bool = False,
 ) -> torch.Tensor:
-    """(rows, k) and (n, k) → (rows, n) of x's dtype, into `out` where it is given."""
+    """(rows, k) and (n, k) → (rows, n) of x's dtype, into `out` where it is given.
+
+    `split_k`: or, where that is faster, float32 partial sums (split, rows, n).
+    """
     if isinstance(x, torch.Tensor) and (few := few_tiles(x, matrix)):
         return gemm_fp8_few.launch(x, matrix, bias, x.new_empty(x.shape[0], matrix.shape[0]) if out is None else out, few)
     x = matrix.quantized(x)
     if not on_device(x.values):
         return linear_reference(x, matrix, bias)
     (rows, k), n = x.values.shape, matrix.shape[0]
-    if tiles := gemm_fp8.pick_tiles(rows, n, k, blocks=matrix.blocks):
+    if tiles := gemm_fp8.pick_tiles(rows, n, k, blocks=matrix.blocks, split_k=split_k):
+        if tiles.split > 1:
+            out = torch.empty(tiles.split, rows, n, dtype=torch.float32, device=x.values.device)
         return gemm_fp8.launch(x, matrix, bias, _new(x, rows, n) if out is None else out, tiles)
     if x.values.is_meta:
         return _new(x, rows, n)
@@ -54,7 +64,7 @@ def swiglu(
     if tiles is not None and not (matrix.blocks and n % BLOCK):
         return gemm_fp8.launch(x, matrix, bias, _new(x, rows, n), tiles)
     product = linear(x, matrix, bias)
-    if device and isinstance(down, Fp8Matrix) and down.plain and not down.blocks:
+    if device and isinstance(down, Fp8Matrix) and down.by_row:
         return silu_mul_fp8(product)
     return silu_mul(product)
 

@@ -52,6 +52,11 @@ class Fp8Matrix:
         """Whether the scales of x follow from x alone, so that whatever computes x can quantize it, too."""
         return self.x_scale is None and self.x_most is None
 
+    @property
+    def by_row(self) -> bool:
+        """Whether a factor needs a scale a row, which follows from it alone."""
+        return self.plain and not self.blocks
+
     def quantized(self, x: torch.Tensor | Quantized) -> Quantized:
         """A factor of this matrix in eight bits."""
         return x if isinstance(x, Quantized) else quantize_fp8(x, group=self.group, scale=self.x_scale, most=self.x_most)

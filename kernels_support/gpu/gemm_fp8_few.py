@@ -12,6 +12,7 @@ import torch
 
 from kernels_support.gpu.fp8_matrix import BLOCK, Fp8Matrix
 from kernels_support.gpu.lang import has_pdl, jit, launch_kernel, pdl_barrier, tl
+from kernels_support.gpu.quantize_fp8 import PLAIN_ROWS
 
 __all__ = ["MAX_ROWS", "FewFp8Tiles", "launch", "pick_tiles"]
 
@@ -19,7 +20,7 @@ __all__ = ["MAX_ROWS", "FewFp8Tiles", "launch", "pick_tiles"]
 AHEAD_LINES = 0
 
 #: Rows of x that the kernel takes: as many as the matrix unit's second operand has columns.
-MAX_ROWS = 8
+MAX_ROWS = PLAIN_ROWS
 
 
 @dataclass(frozen=True, slots=True)

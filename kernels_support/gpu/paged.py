@@ -16,8 +16,8 @@ from kernels_support.gpu.attention import PLAIN, AttentionKind
 from kernels_support.gpu.fp8_pairs import as_pairs, widens_in_hardware
 from kernels_support.gpu.lang import launch_kernel, triton
 from kernels_support.gpu.paged_kernels import decode_attention, prefill_attention
-from kernels_support.gpu.paged_splits import combine_splits
-from kernels_support.gpu.quantize_fp8 import FP8
+from kernels_support.gpu.paged_splits import combine_splits, combine_splits_fp8
+from kernels_support.gpu.quantize_fp8 import FP8, PLAIN_ROWS, Quantized
 
 __all__ = ["PREFILL_TILE_QUERIES", "Decode", "MixedBatch", "Prefill", "fills_device", "splits"]
 
@@ -28,12 +28,12 @@ _LOG2E = 1.4426950408889634
 
 
 def splits(batch: int, kv_heads: int, processors: int = 132) -> int:
-    """Programs that share one sequence and KV head: one where that makes five per multiprocessor.
+    """Programs that share one sequence and KV head: one where that makes nearly four per multiprocessor.
 
     Else enough for seven per multiprocessor, so that sequences of unequal length even out.
     """
     count, programs = 1, batch * kv_heads
-    while programs < processors * 5 and programs * count < processors * 7 and count < 32:
+    while 4 * programs < processors * 15 and programs * count < processors * 7 and count < 32:
         count *= 2
     return count
 
@@ -84,17 +84,37 @@ class Decode:
         scales: torch.Tensor | None = None,
         kind: AttentionKind = PLAIN,
         out: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """(rows, heads, size) → the same shape, into `out` where it is given."""
+    ) -> torch.Tensor | Quantized:
+        """(rows, heads, size) → the same shape, into `out` where it is given; or eight bits (rows, heads · size): see `AttentionKind`."""
         rows, heads, size = q.shape
-        out = q.new_empty(q.shape) if out is None else out
         cache = _Cache.of(keys, values, scales, self.lengths)
         if self.splits == 1:
+            out = q.new_empty(q.shape) if out is None else out
             self._launch(q, cache, kind, out, self.lengths)
             return out
         partial_out = torch.empty(rows, heads, self.splits, size, dtype=torch.float32, device=q.device)
         lse = torch.empty(rows, heads, self.splits, dtype=torch.float32, device=q.device)
         self._launch(q, cache, kind, partial_out, lse)
+        if kind.eights and out is None and rows > PLAIN_ROWS:
+            values = torch.empty(rows, heads * size, dtype=FP8, device=q.device)
+            row_scales = torch.empty(rows, 1, dtype=torch.float32, device=q.device)
+            launch_kernel(
+                combine_splits_fp8,
+                (rows,),
+                partial_out,
+                lse,
+                q,
+                values,
+                row_scales,
+                heads=heads,
+                heads_padded=triton.next_power_of_2(heads),
+                size=size,
+                size_padded=_padded(size),
+                splits=self.splits,
+                num_warps=8,
+            )
+            return Quantized(values, row_scales, q.dtype)
+        out = q.new_empty(q.shape) if out is None else out
         launch_kernel(
             combine_splits, (rows, heads), partial_out, lse, out, size=size, size_padded=_padded(size), splits=self.splits, num_warps=2
         )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from kernels_support.gpu.lang import jit, pdl_barrier, tl
+from kernels_support.gpu.quantize_fp8 import rounded_to_fp8
 
-__all__ = ["combine_splits"]
+__all__ = ["combine_splits", "combine_splits_fp8"]
 
 
 @jit
@@ -29,3 +30,41 @@ def combine_splits(  # noqa: PLR0917 - what a kernel needs
     total = tl.sum(weight, 0)
     out = tl.sum(partial_out * weight[:, None], 0) / tl.where(total > 0, total, 1.0)
     tl.store(out_ptr + place * size + d, out.to(out_ptr.dtype.element_ty), mask=ok_d)
+
+
+@jit
+def combine_splits_fp8(  # noqa: PLR0917 - what a kernel needs
+    partial_ptr: tl.tensor,
+    lse_ptr: tl.tensor,
+    like_ptr: tl.tensor,
+    values_ptr: tl.tensor,
+    scales_ptr: tl.tensor,
+    heads: tl.constexpr,
+    heads_padded: tl.constexpr,
+    size: tl.constexpr,
+    size_padded: tl.constexpr,
+    splits: tl.constexpr,
+    pdl: tl.constexpr,
+) -> None:
+    """`combine_splits` of all heads of a row, rounded to the dtype of `like_ptr` and then to FP8 with a scale a row."""
+    pdl_barrier(pdl)
+    row = tl.program_id(0).to(tl.int64)
+    h, d = tl.arange(0, heads_padded), tl.arange(0, size_padded)
+    ok_h, ok = h < heads, (h < heads)[:, None] & (d < size)[None, :]
+    place = (row * heads + h) * splits
+    peak = tl.full((heads_padded,), float("-inf"), tl.float32)
+    for split in tl.static_range(splits):
+        peak = tl.maximum(peak, tl.load(lse_ptr + place + split, mask=ok_h, other=-float("inf")))
+    peak = tl.where(peak > float("-inf"), peak, 0.0)
+    total = tl.zeros((heads_padded,), tl.float32)
+    out = tl.zeros((heads_padded, size_padded), tl.float32)
+    for split in tl.static_range(splits):
+        weight = tl.exp2(tl.load(lse_ptr + place + split, mask=ok_h, other=-float("inf")) - peak)
+        total += weight
+        out += tl.load(partial_ptr + (place + split)[:, None] * size + d[None, :], mask=ok, other=0.0) * weight[:, None]
+    out = (out / tl.where(total > 0, total, 1.0)[:, None]).to(like_ptr.dtype.element_ty).to(tl.float32)
+    columns: tl.constexpr = heads_padded * size_padded
+    values, scales = rounded_to_fp8(tl.reshape(out, (columns,)), 1, columns)
+    values = tl.reshape(values, (heads_padded, size_padded)).to(values_ptr.dtype.element_ty)
+    tl.store(values_ptr + (row * heads + h)[:, None] * size + d[None, :], values, mask=ok)
+    tl.store(scales_ptr + row + tl.arange(0, 1), scales)

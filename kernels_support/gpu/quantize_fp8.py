@@ -11,9 +11,22 @@ import torch
 
 from kernels_support.gpu.lang import jit, launch_kernel, on_device, pdl_barrier, tl, triton
 
-__all__ = ["FP8", "FP8_MAX", "SMALLEST_SCALE", "Quantized", "quantize_fp8", "quantize_fp8_reference", "rounded_to_fp8", "silu_mul_fp8"]
+__all__ = [
+    "FP8",
+    "FP8_MAX",
+    "PLAIN_ROWS",
+    "SMALLEST_SCALE",
+    "Quantized",
+    "quantize_fp8",
+    "quantize_fp8_reference",
+    "rounded_to_fp8",
+    "silu_mul_fp8",
+]
 
 FP8, FP8_MAX = torch.float8_e4m3fn, 448.0
+
+#: Rows up to which products take x as it is, not in eight bits (`gemm_fp8_few.py`).
+PLAIN_ROWS = 8
 
 #: Of a row of zeros; as vLLM has it: 1 / scale stays a number.
 SMALLEST_SCALE = 1.0 / (FP8_MAX * 512.0)
@@ -87,7 +100,8 @@ def rounded_to_fp8(x: tl.tensor, groups: tl.constexpr, group: tl.constexpr) -> t
     """(groups · group,) float32 → what FP8 has of it over its scale, before the cast, and a scale a group."""
     parts = tl.reshape(x, (groups, group))
     scales = tl.maximum(tl.max(tl.abs(parts), 1) / 448.0, 1.0 / (448.0 * 512.0))
-    values = tl.div_rn(parts, scales[:, None] + tl.zeros_like(parts))
+    # One division a scale: one a number took longer than reading it.
+    values = parts * tl.div_rn(tl.full((groups,), 1.0, tl.float32), scales)[:, None]
     return tl.reshape(tl.minimum(tl.maximum(values, -448.0), 448.0), (groups * group,)), scales
 
 

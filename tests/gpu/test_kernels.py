@@ -21,6 +21,7 @@ from kernels_support.gpu import (  # noqa: E402
     gelu_mul,
     gemm_fp8,
     gemm_small_m,
+    gemm_wide,
     gemv,
     masking,
     norms,
@@ -34,7 +35,9 @@ from kernels_support.gpu.attention import AttentionKind, Span, attend_reference,
 from kernels_support.gpu.feeding import DecodeInputs, feed, feed_reference  # noqa: E402
 from kernels_support.gpu.feeding_groups import GroupInputs, feed_groups, feed_groups_reference  # noqa: E402
 from kernels_support.gpu.fp8_matrix import Fp8Matrix, dequantize, quantize_matrix  # noqa: E402
+from kernels_support.gpu.lang import launch_kernel  # noqa: E402
 from kernels_support.gpu.paged import PREFILL_TILE_QUERIES, Decode, Prefill, fills_device, splits  # noqa: E402
+from kernels_support.gpu.paged_splits import combine_splits, combine_splits_fp8  # noqa: E402
 from kernels_support.gpu.sampling import (  # noqa: E402
     PIECE_TOKENS,
     SamplingParams,
@@ -174,6 +177,37 @@ def test_products_of_eight_bits(rows: int, blocks: bool, dtype: Any, monkeypatch
     assert wrong < 2 * most, wrong
 
 
+@pytest.mark.parametrize(
+    ("rows", "n", "gated", "tiles"),
+    [
+        (20, 192, True, gemm_fp8.Fp8Tiles(32, 96, 128, 2)),  # 64 columns of each, and 32 of each in one tile
+        (20, 128, False, gemm_fp8.Fp8Tiles(16, 64, 128, 2, 4, 2)),  # several tiles of rows, and of the inner dimension
+    ],
+)
+def test_tiles_of_eight_bits(rows: int, n: int, gated: bool, tiles: gemm_fp8.Fp8Tiles) -> None:
+    wide = n * (2 if gated else 1)
+    matrix, bias = quantize_matrix(randn(wide, 256)), randn(wide, dtype=torch.float32)
+    x = eight.quantize_fp8_reference(randn(rows, 256, dtype=torch.float32))
+    out = torch.full((rows, n) if tiles.split == 1 else (tiles.split, rows, n), torch.nan, device=DEVICE)
+    ours = gemm_fp8.launch(x, matrix, bias, out, tiles)
+    plain = (x.values.float() * x.scales) @ dequantize(matrix).t() + bias
+    plain = silu_mul.silu_mul_reference(plain) if gated else plain
+    assert ((ours if ours.dim() == 2 else ours.sum(0)) - plain).norm() / plain.norm() < (1e-3 if DEVICE == "cuda" else 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("rows", "n", "gated", "tiles"),
+    [(20, 192, True, gemm_wide.WideTiles(32, 96, 64, 2)), (20, 128, False, gemm_wide.WideTiles(16, 64, 64, 2, 4, 2))],
+)
+def test_tiles_of_large_matrices(rows: int, n: int, gated: bool, tiles: gemm_wide.WideTiles) -> None:
+    wide, dtype = n * (2 if gated else 1), torch.bfloat16 if DEVICE == "cuda" else torch.float32
+    weight, bias, x = randn(wide, 256, dtype=dtype), randn(wide, dtype=dtype), randn(rows, 256, dtype=dtype)
+    ours = gemm_wide.launch(x, weight, bias, tiles, gated=gated)
+    plain = x.float() @ weight.float().t() + bias.float()
+    plain = silu_mul.silu_mul_reference(plain) if gated else plain
+    assert ((ours if ours.dim() == 2 else ours.sum(0)) - plain).norm() / plain.norm() < (1e-2 if DEVICE == "cuda" else 1e-5)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("normed", [True, False])
 @pytest.mark.parametrize("size", [16, 24])
@@ -221,6 +255,17 @@ def test_decode_attention(parts: int, heads: int, kv: int, size: int, dtype: Any
     order = torch.tensor([1, 2, 3, 0, 4], dtype=torch.int32, device=DEVICE)
     again = Decode(table, torch.tensor(lengths, dtype=torch.int32, device=DEVICE), 16, parts, order)(q, keys, values)
     assert torch.equal(again, said), "whatever comes first"
+
+
+def test_splits_in_eight_bits() -> None:
+    """All heads of a row put together by one program and rounded, as by one program a head and another kernel."""
+    partial, lse, like = randn(2, 3, 2, 24, dtype=torch.float32), randn(2, 3, 2, dtype=torch.float32), randn(1, dtype=torch.float32)
+    lse[0, 1] = float("-inf")  # no keys at all
+    plain, values = torch.empty(2, 3, 24, device=DEVICE), torch.empty(2, 72, dtype=eight.FP8, device=DEVICE)
+    scales, shape = torch.empty(2, 1, device=DEVICE), {"size": 24, "size_padded": 32, "splits": 2}
+    launch_kernel(combine_splits, (2, 3), partial, lse, plain, **shape)
+    launch_kernel(combine_splits_fp8, (2,), partial, lse, like, values, scales, heads=3, heads_padded=4, **shape)
+    same_eights(eight.Quantized(values, scales, torch.float32), eight.quantize_fp8_reference(plain.view(2, 72)))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -331,7 +376,7 @@ def test_gelu_mul(dtype: Any) -> None:
 
 
 def test_few_sequences_are_split_and_many_are_not() -> None:
-    assert [splits(rows, 8) for rows in (1, 16, 32, 64, 96, 256)] == [32, 8, 4, 2, 1, 1]
+    assert [splits(rows, 8) for rows in (1, 16, 32, 64, 96, 256)] == [32, 8, 4, 1, 1, 1]
     assert [fills_device(rows, 8) for rows in (1, 16, 32, 256, 8192)] == [False, False, True, True, True]
 
 

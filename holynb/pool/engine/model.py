@@ -34,8 +34,11 @@ __all__ = ["Collectives", "Decoder", "ForwardBatch", "Layer", "Weights", "norm_f
 class Attend(Protocol):
     """Attention of one layer."""
 
-    def __call__(self, q: Tensor, keys: Tensor, values: Tensor, scales: Tensor | None, kind: AttentionKind) -> Tensor:
-        """Queries (tokens, heads, size), keys and values (KV heads, slots, size), their scales (2, KV heads) → (tokens, heads, size)."""
+    def __call__(self, q: Tensor, keys: Tensor, values: Tensor, scales: Tensor | None, kind: AttentionKind) -> Tensor | Quantized:
+        """Queries (tokens, heads, size), keys and values (KV heads, slots, size), their scales (2, KV heads) → (tokens, heads, size).
+
+        Or in eight bits (tokens, heads · size), where the kind allows it.
+        """
 
 
 @dataclass(slots=True)
@@ -202,9 +205,10 @@ class Decoder:
         norms = (None, None) if wide else (layer.q_norm, layer.k_norm)
         rotary = 0 if spec.rotated and not spec.rotated[i] else spec.rotary or None
         window = spec.windows[i] if spec.windows else 0
+        eights = isinstance(layer.out, Fp8Matrix) and layer.out.by_row
         return _Traits(
             Heads(heads, (layer.qkv.shape[0] // size - heads) // 2, size, *norms, spec.eps, layer.kv_scales, rotary),
-            AttentionKind(spec.attention_scale or None, spec.attention_cap, window if window < max_len else 0, layer.sinks),
+            AttentionKind(spec.attention_scale or None, spec.attention_cap, window if window < max_len else 0, layer.sinks, eights),
             1 if window and spec.local_rope is not None else 0,
             wide,
             Joining(layer.out_norm, spec.residual_scale),
@@ -243,7 +247,8 @@ class Decoder:
                 qkv = self._normed_widely(qkv, traits.heads, *traits.wide_norms)
             slots, attend = groups[traits.group]
             q = rotate_and_store(qkv, traits.heads, ropes[traits.rope], slots, keys, values)
-            attended = attend(q, keys, values, layer.kv_scales, traits.attention).reshape(q.shape[0], -1)
+            attended = attend(q, keys, values, layer.kv_scales, traits.attention)
+            attended = attended if isinstance(attended, Quantized) else attended.reshape(q.shape[0], -1)
             x = collectives.row_parallel_linear(1, attended, layer.out, layer.out_bias)
             normed, residual = add_norm(x, residual, layer.mlp_norm, eps, layer.gate_up, traits.out_way)
             if layer.gate_up is not None and layer.down is not None:

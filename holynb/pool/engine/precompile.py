@@ -27,7 +27,7 @@ from holynb.pool.engine.sizes import BATCH_SIZES, CHUNK_SIZES, MIXED_BATCH_SIZES
 from holynb.pool.fit import BatchLimits, Mesh, Shard, Spec, cache_groups, cpus
 from holynb.pool.fit.experts import ExpertLayers
 from holynb.pool.fit.groups import GroupQuantization
-from kernels_support.gpu import dense, experts, fp8, gemm_small_m, gemv, int4, packed
+from kernels_support.gpu import dense, experts, fp8, gemm_small_m, gemm_wide, gemv, int4, packed
 from kernels_support.gpu.allreduce_norm import FLAG_COUNT, Peers, allreduce_rms_norm
 from kernels_support.gpu.attention import AttentionKind
 from kernels_support.gpu.feeding import DecodeInputs, feed
@@ -145,7 +145,8 @@ class _MetaModel:
         kv_heads = _width(self._shard.kv_heads)
         scales = torch.empty(2, kv_heads, dtype=torch.float32, device="meta") if spec.kv_fp8 else None
         self._heads = Heads(_width(self._shard.heads), kv_heads, spec.head_dim, norm, norm, spec.eps, scales, spec.rotary or None)
-        self._kinds = _attention_kinds(spec, self._shard, limits.max_len, self._new(_width(self._shard.heads)) if spec.sinks else None)
+        out, sinks = meta_fp8(spec, spec.hidden, self._heads.heads * spec.head_dim), self._new(self._heads.heads) if spec.sinks else None
+        self._kinds = _attention_kinds(spec, self._shard, limits.max_len, sinks, out is not None and out.by_row)
         shape = 2, kv_heads, _META_BLOCKS * block, spec.head_dim
         self._kv = torch.empty(shape, dtype=FP8 if spec.kv_fp8 else dtype, device="meta")
         self._columns, self._more = -(-limits.max_len // block), len(cache_groups(spec, mesh, limits.max_len).windows) - 1
@@ -196,7 +197,8 @@ class _MetaModel:
                 layout = heads if rotated else replace(heads, rotary=0)
                 q = rotate_and_store(new(rows, wide), layout, rope, slots, keys, values)
                 attended = attend(q, keys, values, heads.kv_scales, kind)
-            output = self._linear(attended.view(rows, -1), spec.hidden, biased=spec.out_bias and adds_bias, row_parallel=True)
+            attended = attended if isinstance(attended, Quantized) else attended.view(rows, -1)
+            output = self._linear(attended, spec.hidden, biased=spec.out_bias and adds_bias, row_parallel=True)
             if own is not None:
                 part = self._experts(self._add_norm(output, stream, 0, "mlp_norm"), own)
                 continue
@@ -234,7 +236,7 @@ class _MetaModel:
         rows, width = x.values.shape if isinstance(x, Quantized) else x.shape
         weight, bias = self._new(columns, width), self._new(columns) if biased else None
         if not plain and (eight := meta_fp8(self._spec, columns, width)):
-            return fp8.linear(x, eight, bias)
+            return fp8.linear(x, eight, bias, split_k=row_parallel and self._mesh.tensor == 1)
         if isinstance(x, Quantized):
             raise TypeError("eight bits for a matrix that has more")
         if not plain and self._grouped:
@@ -270,18 +272,27 @@ class _MetaModel:
         if not isinstance(x, Quantized) and self._grouped:
             matrix = meta_packed(self._spec, columns, hidden)
             return self._new(x.shape[0], columns // 2) if matrix is None else packed.swiglu(x, matrix, bias)
+        if not isinstance(x, Quantized) and (wide := dense.wide_tiles(x, weight)):
+            return gemm_wide.launch(x, weight, bias, wide, gated=True)
         tiles = None if isinstance(x, Quantized) else dense.small_m_tiles(x, weight, gated=True)
         if tiles is not None and not isinstance(x, Quantized):
             return gemm_small_m.launch(x, weight, bias, tiles, gated=True)
         return silu_mul(self._linear(x, columns, biased=self._spec.mlp_bias))
 
 
-def _attention_kinds(spec: Spec, shard: Shard, max_len: int, sinks: Tensor | None) -> list[tuple[AttentionKind, bool]]:
+def _attention_kinds(
+    spec: Spec,
+    shard: Shard,
+    max_len: int,
+    sinks: Tensor | None,
+    eights: bool,
+) -> list[tuple[AttentionKind, bool]]:
     """The kinds of attention of this rank's layers, each once, and whether it has rotary positions."""
     kinds = []
     for i in range(*shard.layers):
         window = spec.windows[i] if spec.windows and spec.windows[i] < max_len else 0
-        kinds.append((AttentionKind(spec.attention_scale or None, spec.attention_cap, window, sinks), not spec.rotated or spec.rotated[i]))
+        kind = AttentionKind(spec.attention_scale or None, spec.attention_cap, window, sinks, eights)
+        kinds.append((kind, not spec.rotated or spec.rotated[i]))
     return list(dict.fromkeys(kinds))
 
 
