@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64encode
 from collections.abc import Iterable
 from html import escape
 from typing import NoReturn
 from urllib.parse import quote
 
-__all__ = ["AnswerStream", "Mask", "Secret"]
+__all__ = ["NO_KEY_WORDS", "AnswerStream", "Mask", "Secret"]
 
 #: Shortest run of a key's characters that is masked in a message or a name: a server may echo part of the key.
 MIN_LEAK_CHARS = 8
+#: Values that mean "no key" for a server of one's own: they keep nothing secret, and would be masked as the words they are.
+NO_KEY_WORDS = ("EMPTY", "NONE", "NOKEY", "NO-KEY", "DUMMY")
 #: Shortest run that is masked in an answer; a shorter one may be a word that the model chose.
 MIN_ANSWER_LEAK_CHARS = 16
 #: How many characters of a key are shown in an answer in front of what is masked: a stream can show them before it knows what follows.
@@ -68,14 +71,14 @@ class Mask:
         self._answers = _Runs(
             [f for v in keys for f in _escaped(v)], [f for v in keys for f in _base64(v)], MIN_ANSWER_LEAK_CHARS, shown=SHOWN_CHARS
         )
-        self._short = [v for v in values if 0 < len(v) < MIN_LEAK_CHARS]
+        # Where it stands as a word of its own: `a` in the middle of one is hardly the key.
+        short = [re.escape(v) for v in values if 0 < len(v) < MIN_LEAK_CHARS and v.upper() not in NO_KEY_WORDS]
+        self._short = re.compile(rf"(?<![0-9A-Za-z])(?:{'|'.join(short)})(?![0-9A-Za-z])") if short else None
         self._names: dict[str, str] = {}
 
     def message(self, text: str) -> str:
-        """`text` with every key, and any run of 8 or more of its characters, replaced by `***`."""
-        for value in self._short:
-            text = text.replace(value, MASKED)
-        return self._messages.masked(text)
+        """`text` with every key, and any run of 8 or more of its characters, replaced by `***`; a shorter key as a whole."""
+        return self._messages.masked(text if self._short is None else self._short.sub(MASKED, text))
 
     def name(self, text: str) -> str:
         """As `message`; quick for the few names that come with every answer, such as its model."""

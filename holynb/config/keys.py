@@ -15,7 +15,7 @@ from typing import Any
 from holynb.config import aws_chain, dotenv, logins, trust
 from holynb.config.providers import CHAINS
 from holynb.errors import BadKey, BadSetting
-from holynb.secret import Secret
+from holynb.secret import NO_KEY_WORDS, Secret
 from holynb.types import Endpoint
 from holynb.words import KEY_SHAPES
 
@@ -40,9 +40,6 @@ SERVICE = "holynb"
 KEYRING_S = 5.0
 
 MIN_KEY_CHARS = 8
-
-#: Values that mean "no key" for a self-hosted server.
-NO_KEY_WORDS = ("EMPTY", "NONE", "NOKEY", "NO-KEY", "DUMMY")
 
 #: Placeholders of examples and templates. Only what no key can be: a test server's key may be any word.
 PLACEHOLDER = re.compile(
@@ -119,7 +116,7 @@ def check(endpoint: Endpoint, secret: Secret, origin: str | None = None) -> None
     """Raise BadKey where `secret` cannot be a key. The message names the mistake and never shows the key."""
     if endpoint.key_optional and _is_no_key(secret):
         return
-    if problem := _problem(secret):
+    if problem := _problem(secret, endpoint):
         raise BadKey(f"{origin or secret.name} {problem}. {_cure(endpoint)}")
 
 
@@ -160,7 +157,7 @@ def describe_source(endpoint: Endpoint) -> str:
         return f"{origin} is empty" if origin else "no key, not needed" if endpoint.key_optional else f"no {endpoint.key_name}"
     if endpoint.key_optional and _is_no_key(secret):
         return f"key in {origin}"
-    if problem := _problem(secret):
+    if problem := _problem(secret, endpoint):
         return f"{origin} {problem}"
     held = trust.refusal(endpoint, _project_file(endpoint, secret))
     return f"key in {origin}, held back: {held.rstrip('.')}" if held else f"key in {origin}"
@@ -258,8 +255,8 @@ def _in_time(work: Callable[[], Any]) -> Any:
 
 
 # -- validation --------------------------------------------------------------------------------------------------------
-def _problem(secret: Secret) -> str | None:
-    """What is wrong with a key, in words that do not show it; None for a plausible one."""
+def _problem(secret: Secret, endpoint: Endpoint) -> str | None:
+    """What is wrong with a key, in words that do not show it; None for a plausible one. One's own server may have a key of any length."""
     text = secret.reveal()
     bare = text.strip().strip("'\"")
     if PLACEHOLDER.search(bare) or VARIABLE.fullmatch(bare):
@@ -272,7 +269,8 @@ def _problem(secret: Secret) -> str | None:
         return "is malformed: it contains quotes"
     if not text.isascii() or not text.isprintable():
         return "is malformed: it contains characters that no key has"
-    return f"is malformed: shorter than {MIN_KEY_CHARS} characters" if len(text) < MIN_KEY_CHARS else None
+    hosted = endpoint.key_page is not None and not trust.is_loopback(endpoint.base_url)
+    return f"is malformed: shorter than {MIN_KEY_CHARS} characters" if hosted and len(text) < MIN_KEY_CHARS else None
 
 
 def _is_no_key(secret: Secret) -> bool:

@@ -26,7 +26,7 @@ from kernels_support.jupyter.lock import Lock
 if TYPE_CHECKING:
     from holynb.types import Endpoint
 
-__all__ = ["ONLY_SAID", "Grant", "command", "grants", "host", "is_granted", "keep", "notices", "plain_http", "refusal"]
+__all__ = ["ONLY_SAID", "Grant", "command", "grants", "host", "is_granted", "is_loopback", "keep", "notices", "plain_http", "refusal"]
 
 #: Providers without an address of their own, or with one on this machine: a project has to name it, so that is said and not asked.
 ONLY_SAID = ("azure", "vllm", "ray")
@@ -59,10 +59,10 @@ def host(address: str) -> str:
 
 def plain_http(address: str) -> bool:
     """Whether requests cross a network unencrypted: anybody on the way can read the key."""
-    return urlsplit(address).scheme == "http" and not _is_loopback(address)
+    return urlsplit(address).scheme == "http" and not is_loopback(address)
 
 
-def _is_loopback(address: str) -> bool:
+def is_loopback(address: str) -> bool:
     """Whether the address is this machine's."""
     name = urlsplit(address).hostname or ""
     ip = _ip(name)

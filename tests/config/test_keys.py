@@ -7,6 +7,7 @@ import pickle
 import sys
 import threading
 import traceback
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -208,6 +209,23 @@ def test_malformed(monkeypatch, value, why):
 def test_no_check_of_prefix_or_repetition(monkeypatch, value):
     monkeypatch.setenv("ACME_API_KEY", value)
     assert keys.resolve(NEEDED).reveal() == value
+
+
+@pytest.mark.parametrize("value", ["sk-1234", "EMPTY", "test"])
+def test_a_server_of_ones_own_may_have_a_short_key(monkeypatch, value):
+    """LiteLLM's and vLLM's usual ones."""
+    monkeypatch.setenv("ACME_API_KEY", value)
+    here = replace(NEEDED, base_url="http://127.0.0.1:4000/v1")
+    for endpoint in (here, replace(NEEDED, key_page=None)):
+        assert keys.resolve(endpoint).reveal() == value
+        assert keys.describe_source(endpoint) == "key in ACME_API_KEY"
+    assert "shorter than 8" in error_line()
+    masked = {
+        "sk-1234": "Wrong key ***: EMPTY tests.",
+        "EMPTY": "Wrong key sk-1234: EMPTY tests.",
+        "test": "Wrong key sk-1234: EMPTY tests.",
+    }
+    assert keys.resolve(here).mask("Wrong key sk-1234: EMPTY tests.") == masked[value]
 
 
 def test_an_empty_variable_does_not_hide_a_key_further_on(place, monkeypatch):
