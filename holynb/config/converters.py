@@ -13,7 +13,7 @@ from typing import Any
 from holynb.errors import BadOption
 from holynb.types import THINK_LEVELS
 
-__all__ = ["chunk_size", "duration", "integer", "key_value", "names", "number", "one_of", "several_of", "texts", "think"]
+__all__ = ["chunk_size", "dollars", "duration", "integer", "key_value", "names", "number", "one_of", "several_of", "texts", "think"]
 
 #: More tokens than any model thinks: above it, a number is a slip of the pen.
 MAX_THINK_TOKENS = 100_000_000
@@ -46,6 +46,14 @@ def number(low: float, high: float = math.inf, *, open_low: bool = False) -> Cal
 
     convert.__name__ = expected
     return convert
+
+
+def dollars(value: Any) -> float:
+    """Dollars from 0, also as `$0.50`."""
+    return number(0)(value.strip().removeprefix("$") if isinstance(value, str) else value)
+
+
+dollars.__name__ = "a number from 0"
 
 
 def duration(value: Any) -> float:

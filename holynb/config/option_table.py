@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from holynb.config.converters import chunk_size, duration, integer, key_value, names, number, one_of, several_of, texts, think
+from holynb.config.converters import chunk_size, dollars, duration, integer, key_value, names, number, one_of, several_of, texts, think
 from holynb.types import SERVICE_TIERS
 
 __all__ = ["BY_NAME", "PLANNED", "TABLE", "Option"]
@@ -231,11 +231,11 @@ TABLE: tuple[Option, ...] = (
         ("--budget",),
         "USD",
         "hard cap on what the run may spend in all, in dollars; what it spent before it goes on counts",
-        number(0),
+        dollars,
         group="money",
         unit="dollars",
     ),
-    Option("confirm", ("--confirm",), "USD", "ask before a run that is estimated above this", number(0), group="money"),
+    Option("confirm", ("--confirm",), "USD", "ask before a run that is estimated above this", dollars, group="money"),
     Option("price_as", ("--price-as",), "ROUTE", "also show what the run would have cost on this route", group="money", unit="a route"),
     Option(
         "chunk",

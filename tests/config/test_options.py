@@ -60,6 +60,7 @@ def test_think_is_a_level_or_a_number_of_tokens(given: object, think: object):
         ({"p": ["n=1", "top_k"]}, "-p takes KEY=VALUE, such as -p top_k=20, not 'top_k'"),
         ({"budget": -1}, "--budget takes a number from 0, not -1"),
         ({"budget": True}, "--budget takes a number from 0, not True"),
+        ({"budget": "0.5$"}, "--budget takes a number from 0, not '0.5$'"),
         ({"confirm": "inf"}, "--confirm takes a number from 0, not 'inf'"),
         ({"chunk": "much"}, "--chunk takes auto, or a number of tokens from 64, not 'much'"),
         ({"chunk": 63}, "--chunk takes auto, or a number of tokens from 64, not 63"),
@@ -98,3 +99,7 @@ def test_half_a_surrogate_pair_is_refused_where_something_is_named_with_it(name:
     with pytest.raises(BadOption, match="contains half of a surrogate pair"):
         Options.parse({name: "y\ud800"})
     assert Options.parse({"system": "y\ud800"}).system == "y\ud800", "what is only sent goes out as an escape"
+
+
+def test_dollars_may_be_written_as_dollars():
+    assert Options.parse({"budget": "$0.50", "confirm": " $2"}) == Options.parse({"budget": 0.5, "confirm": 2})
