@@ -91,7 +91,12 @@ class Compiled:
             values = {name: admit(scope[name], name) for name in self.names if name in scope}
             return _sandbox().rendered(self._template, values, arrays_are_lists=arrays_are_lists)
         except LongTable as exc:
-            reason = exc.advice(next((name for name, value in values.items() if value is exc.value), None))
+            own = str(getattr(exc.value, "name", None)) if exc.kind == "column" and where else ""
+            if own in suggestions:
+                shown = f"{{{{ {own} }}}}" if own.isidentifier() else f'{{{{ row["{own}"] }}}}'
+                reason = f"The whole column of {exc.extent} would go into the prompt of each row: write {shown} for the row's own value"
+            else:
+                reason = exc.advice(next((name for name, value in values.items() if value is exc.value), None))
         except UndefinedError as exc:
             reason = _undefined(str(exc.message), scope, suggestions)
         except TooMuch as exc:

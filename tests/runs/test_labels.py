@@ -11,7 +11,7 @@ import pytest
 
 import holynb
 from holynb.config import Options
-from holynb.errors import BadOption
+from holynb.errors import BadOption, BadPrompt, BadRoute
 from holynb.run import plan, resume
 from holynb.run.labels import compared
 from holynb.types import Outcome
@@ -150,3 +150,14 @@ def test_what_no_row_puts_into_its_prompt_is_said_before_it_is_sent():
     ]
     assert not lines("{{ text }}"), "empty prompts are skipped, and told as such"
     assert not lines("Label: {{ text|default('nothing', true) }}")
+
+
+def test_a_column_of_the_frame_itself_is_no_value_of_a_row():
+    df = pd.DataFrame({"text": ["a"] * 99, "review text": ["b"] * 99})
+    for body, own in (("{{ reviews.text }}", "{{ text }}"), ('{{ reviews["review text"] }}', '{{ row["review text"] }}')):
+        with pytest.raises(
+            BadPrompt, match=re.escape(f"of 99 rows would go into the prompt of each row: write {own} for the row's own value")
+        ):
+            plan.make(body, "sim/json", Options.parse({"df": "reviews"}), variables={"reviews": df})
+    with pytest.raises(BadRoute, match="is several routes: --compare sim/echo,sim/json asks each"):
+        plan.make("a", "sim/echo,sim/json", Options(), variables={})

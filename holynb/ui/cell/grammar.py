@@ -160,6 +160,8 @@ def _option(flag: str, flags: Mapping[str, Option]) -> Option:
         raise BadKey(f"{flag}: do not write a key on the line, the notebook would keep it. Use %infer key PROVIDER, or --api-key-name ENV.")
     if flag in PLANNED:
         raise BadOption(f"{flag}: {PLANNED[flag]}.")
+    if flag == "--model" and flags is FLAGS:
+        raise BadOption("There is no --model: the route stands alone, such as %%infer openai/gpt-6-luna --df reviews.")
     where = "%%infer? lists them." if flags is FLAGS else f"Known: {', '.join(dict.fromkeys(o.flags[-1] for o in flags.values()))}."
     raise BadOption(f"There is no option {flag}.{option_words.nearest(flag, flags)} {where}")
 
