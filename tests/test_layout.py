@@ -114,7 +114,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "expert_shapes",
         "model",
         "load_experts | load_experts_fp8 | load_groups | load_int4 | load_kv | random_weights | sequence",
-        "blocktables | load_experts_packed",
+        "blocktables | load_experts_groups | load_experts_packed",
         "allreduce | constrained | inputs | load | logit_rules | scores",
         "embedder | group | sample | scheduler",
         "apart | mixed_batch | more_groups | pipeline",
@@ -135,7 +135,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "holynb.pool.models": (
         "check | gguf_facts | gguf_groups | gguf_header | gguf_pretokenizers",
-        "gguf_config | gguf_tensors | gguf_vocabulary",
+        "gguf_config | gguf_experts | gguf_vocabulary",
+        "gguf_tensors",
         "convert",
         "embedded",
         "weights",

@@ -14,7 +14,7 @@ from kernels_support.cpu.grouped_product import Product, max_rows, product
 from kernels_support.cpu.large_pages import LargePages
 from kernels_support.cpu.machine_code import openmp
 
-__all__ = ["GROUP", "Grouped", "GroupedMatrix", "gather", "linear", "pack_groups", "quantize_groups", "widen"]
+__all__ = ["GROUP", "Grouped", "GroupedMatrices", "GroupedMatrix", "gather", "linear", "pack_groups", "quantize_groups", "widen"]
 
 #: Columns that share a scale where we choose.
 GROUP = 32
@@ -79,6 +79,24 @@ class GroupedMatrix:
         if known is None:
             known = self._functions[rows] = product(self.layout, self.shape[1], rows)
         return known
+
+
+@dataclass(frozen=True, slots=True)
+class GroupedMatrices:
+    """One matrix of each expert: (experts, n, k)."""
+
+    each: tuple[GroupedMatrix, ...]
+
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size((len(self.each), *self.each[0].shape))
+
+    @property
+    def nbytes(self) -> int:
+        return sum(one.nbytes for one in self.each)
+
+    def __getitem__(self, expert: int) -> GroupedMatrix:
+        return self.each[expert]
 
 
 def quantize_groups(weight: Tensor) -> Grouped:

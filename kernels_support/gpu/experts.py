@@ -2,7 +2,7 @@
 
 On a GPU matrix-vector products for a few rows (`experts_few.py`), a grouped GEMM for more (`experts_grouped.py`); plain torch elsewhere.
 Experts in FP8 have kernels of their own (`experts_few_fp8.py` and so on), those in MXFP4, in four and in eight bits share theirs
-(`experts_few_words.py` and so on); plain torch widens them.
+(`experts_few_words.py` and so on); plain torch widens them. A CPU multiplies those in groups of columns as they lie (`cpu/grouped.py`).
 No kernel adds floats by atomics: the same rows give the same bits.
 """
 
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import torch
 
+from kernels_support.cpu import grouped
+from kernels_support.cpu.grouped import GroupedMatrices, GroupedMatrix
 from kernels_support.gpu import (
     dense,
     experts_few,
@@ -46,18 +48,22 @@ FEW_ROWS_WORDS = 1
 SPLIT_ROUTER_ROWS = 512
 
 
+#: One matrix of each expert.
+Matrices = torch.Tensor | Fp8Matrices | Mxfp4Matrices | PackedMatrix | GroupedMatrices
+
+
 @dataclass(frozen=True, slots=True)
 class Experts:
     """A layer's experts. `router` (experts, hidden), `gate_up` (experts, 2 · inner, hidden), `down` (experts, hidden, inner).
 
     `top`: how many a row goes to; `renormalize`: their weights add up to 1. `gate_up` and `down` are both plain, both in FP8, or
-    both in MXFP4 or packed. Biases are (experts,), (experts, 2 · inner) and (experts, hidden);
+    both in MXFP4 or packed, or for a CPU in groups. Biases are (experts,), (experts, 2 · inner) and (experts, hidden);
     in FP8 there are none, and `gating` is SiLU's.
     """
 
     router: torch.Tensor
-    gate_up: torch.Tensor | Fp8Matrices | Mxfp4Matrices | PackedMatrix
-    down: torch.Tensor | Fp8Matrices | Mxfp4Matrices | PackedMatrix
+    gate_up: Matrices
+    down: Matrices
     top: int
     renormalize: bool
     router_bias: torch.Tensor | None = None
@@ -86,17 +92,19 @@ def experts_reference(x: torch.Tensor, experts: Experts, logits: torch.Tensor | 
     return parts.sum(1).to(x.dtype)
 
 
-def _of(many: torch.Tensor | Fp8Matrices | Mxfp4Matrices | PackedMatrix, expert: int, dtype: torch.dtype) -> torch.Tensor | Fp8Matrix:
+def _of(many: Matrices, expert: int, dtype: torch.dtype) -> torch.Tensor | Fp8Matrix | GroupedMatrix:
     """One expert's matrix; of four or eight bits it is widened."""
     if isinstance(many, PackedMatrix):
         return packed_matrix.dequantize(many, dtype, expert)
     return mxfp4_matrix.dequantize(many, expert, dtype) if isinstance(many, Mxfp4Matrices) else many[expert]
 
 
-def _times(x: torch.Tensor, matrix: torch.Tensor | Fp8Matrix, bias: torch.Tensor | None) -> torch.Tensor:
+def _times(x: torch.Tensor, matrix: torch.Tensor | Fp8Matrix | GroupedMatrix, bias: torch.Tensor | None) -> torch.Tensor:
     """X · Wᵀ, in FP8 of what both are in it."""
     if isinstance(matrix, torch.Tensor):
         return torch.nn.functional.linear(x, matrix, bias)
+    if isinstance(matrix, GroupedMatrix):
+        return grouped.linear(x, matrix, bias)
     return fp8.linear_reference(matrix.quantized(x), matrix)
 
 

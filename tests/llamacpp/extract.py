@@ -17,7 +17,7 @@ import tarfile
 from pathlib import Path
 
 #: GGUF's words for the families that we compute.
-FAMILIES = ("llama", "qwen2", "qwen3")
+FAMILIES = ("llama", "qwen2", "qwen3", "qwen3moe")
 
 
 class Sources:

@@ -186,8 +186,13 @@ class Row:
             out |= {f"{at}{n}_norm.weight": of(HIDDEN, around=1.0) for n in ("attn", "ffn")}
             out |= {f"{at}attn_q.weight": of(HEADS * HEAD, HIDDEN), f"{at}attn_k.weight": of(rows, HIDDEN)}
             out |= {f"{at}attn_v.weight": of(rows, HIDDEN), f"{at}attn_output.weight": of(HIDDEN, HEADS * HEAD)}
-            out |= {f"{at}ffn_{n}.weight": of(INNER, HIDDEN) for n in ("gate", "up")} | {f"{at}ffn_down.weight": of(HIDDEN, INNER)}
-            if self.family == "qwen3":
+            if count := facts.get(f"{self.family}.expert_count"):
+                inner = facts.get(f"{self.family}.expert_feed_forward_length", INNER)
+                out |= {f"{at}ffn_{n}_exps.weight": of(count, inner, HIDDEN) for n in ("gate", "up")}
+                out |= {f"{at}ffn_down_exps.weight": of(count, HIDDEN, inner), f"{at}ffn_gate_inp.weight": of(count, HIDDEN)}
+            else:
+                out |= {f"{at}ffn_{n}.weight": of(INNER, HIDDEN) for n in ("gate", "up")} | {f"{at}ffn_down.weight": of(HIDDEN, INNER)}
+            if self.family.startswith("qwen3"):
                 out |= {f"{at}attn_{n}_norm.weight": of(HEAD, around=1.0) for n in "qk"}
             if self.family == "qwen2":
                 out |= {f"{at}attn_{n}.bias": of(size) for n, size in (("q", HEADS * HEAD), ("k", rows), ("v", rows))}
@@ -201,7 +206,7 @@ class Row:
             _add(writer, name, value)
         for name, values in self.weights().items():
             kind = gguf.GGMLQuantizationType[self.stored]
-            if self.stored == "F32" or values.ndim == 1:
+            if self.stored == "F32" or values.ndim == 1 or name.endswith("gate_inp.weight"):
                 writer.add_tensor(name, np.ascontiguousarray(values))
             elif values.shape[-1] % gguf.GGML_QUANT_SIZES[kind][0]:
                 writer.add_tensor(name, values.astype(np.float16))

@@ -36,12 +36,29 @@ def _without_biases(tensors: Tensors) -> None:
         del tensors[name]
 
 
+def _an_expert_too_few(tensors: Tensors) -> None:
+    tensors["blk.1.ffn_up_exps.weight"] = tensors["blk.1.ffn_up_exps.weight"][1:]
+
+
+def _one_by_one(tensors: Tensors) -> None:
+    for name in [n for n in tensors if "_exps." in n]:
+        for e, values in enumerate(tensors.pop(name)):
+            tensors[name.replace("_exps.", f".{e}.")] = values
+
+
 _YARN = {".rope.scaling.type": "yarn", ".rope.scaling.factor": 4.0, ".rope.scaling.original_context_length": 32}
+
+#: Of eight experts two; of Qwen3 they are narrower than the MLP would be.
+_EXPERTS = {".expert_count": 8, ".expert_used_count": 2}
+_QWEN_EXPERTS = _EXPERTS | {".expert_feed_forward_length": 32}
 
 _COMPUTED: dict[str, Row] = {
     "llama": Row(),
     "qwen2": Row("qwen2"),
     "qwen3": Row("qwen3"),
+    "qwen3moe": Row("qwen3moe", keys=_QWEN_EXPERTS),
+    "qwen3moe expert_gating_func": Row("qwen3moe", keys=_QWEN_EXPERTS | {".expert_gating_func": 1, ".expert_weights_norm": True}),
+    "llama expert_count": Row(keys=_EXPERTS),
     "output.weight": Row(tied=True),
     "qwen2 output.weight": Row("qwen2", tied=True),
     "qwen3 output.weight": Row("qwen3", tied=True),
@@ -165,4 +182,8 @@ REFUSED: dict[str, Row] = {
     "one part of two": Row(keys={"split.count": 2, "split.no": 0, "split.tensors.count": 40}),
     "a factor too few": Row(tensors=lambda t: t.update({"rope_freqs.weight": np.ones(7, np.float32)})),
     "the mistral family": Row("mistral"),
+    "qwen3moe without experts": Row("qwen3moe"),
+    "an expert too few": Row(keys=_EXPERTS, tensors=_an_expert_too_few),
+    "more experts a token than there are": Row(keys=_EXPERTS | {".expert_used_count": 9}),
+    "experts one by one": Row(keys=_EXPERTS, tensors=_one_by_one),
 }

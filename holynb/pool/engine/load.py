@@ -14,6 +14,7 @@ from torch import Tensor
 from holynb.errors import UserError
 from holynb.pool.engine.load_experts import StackedExperts
 from holynb.pool.engine.load_experts_fp8 import read_experts
+from holynb.pool.engine.load_experts_groups import read_experts_groups
 from holynb.pool.engine.load_experts_packed import read_experts_int4
 from holynb.pool.engine.load_fp8 import Part, TensorSource, is_fp8, read_fp8
 from holynb.pool.engine.load_groups import is_grouped, packed, read_as, read_group, widened_source
@@ -235,7 +236,10 @@ class _Loader:
         router, inner = self.required(f"{block}.gate.weight", (layout.count, hidden)), last - first
         if isinstance(self.spec.quantization, FourBits):
             return read_experts_int4(block, layout, (hidden, (first, last)), router, self.source, self.spec.quantization)
-        if isinstance(self.spec.quantization, Quantization):
+        given = self.spec.quantization
+        if isinstance(given, GroupQuantization) and not given.widened and is_grouped(self.source, f"{block}.experts.0.{layout.gate}"):
+            return read_experts_groups(block, layout, (hidden, (first, last)), router, self.source, on_gpu=given.on_gpu)
+        if isinstance(given, Quantization) and not isinstance(given, GroupQuantization):
             return read_experts(block, layout, (hidden, (first, last)), router, self.matrix)
         gate_up, down = router.new_empty(layout.count, 2 * inner, hidden), router.new_empty(layout.count, hidden, inner)
         for e in range(layout.count):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from holynb.pool.models.gguf_config import FAMILIES, config_of_facts, generation_of_facts
+from holynb.pool.models.gguf_experts import is_router
 from holynb.pool.models.gguf_facts import ConvertError, Facts, shown
 from holynb.pool.models.gguf_groups import gpu_bits
 from holynb.pool.models.gguf_header import GgufError, check_header
@@ -55,7 +56,7 @@ def config_of(source: Path) -> dict[str, Any]:
 
 def _quantization(pieces: list[Piece]) -> dict[str, Any]:
     """What config.json says of matrices that are kept: bits of a number, of a layer's matrices and of the tables, once they are packed."""
-    matrices = [piece for piece in pieces if len(piece.shape) == 2]
+    matrices = [piece for piece in pieces if len(piece.shape) == 2 and not is_router(piece.name)]
     if all(piece.bits is None for piece in matrices):
         return {}
     bits = {}
@@ -63,14 +64,15 @@ def _quantization(pieces: list[Piece]) -> dict[str, Any]:
         some = [piece for piece in matrices if (".layers." in piece.name) == chosen]
         count, together = max(1, sum(piece.count for piece in some)), defaultdict[str, list[Piece]](list)
         for piece in some:
-            together[_SAME_INPUT.sub(lambda name: "q" if name[0] in {"q_proj", "k_proj", "v_proj"} else "g", piece.name)].append(piece)
+            together[_together(piece.name)].append(piece)
         bits[kind] = round(sum(piece.count * (piece.bits or 32.0) for piece in some) / count, 3)
         bits[f"gpu_{kind}"] = round(sum(_gpu_bits(pieces) for pieces in together.values()) / count, 3)
     return {"quantization_config": {"quant_method": "gguf", "group_size": 32, "bits": bits}}
 
 
-#: Matrices that are multiplied as one.
-_SAME_INPUT = re.compile(r"(?:q|k|v|gate|up)_proj")
+def _together(name: str) -> str:
+    """The same for matrices that are packed as one: those with the same input, of all experts."""
+    return re.sub(r"(?:gate|up)_proj|\bw[13]\b", "g", re.sub(r"[qkv]_proj", "q", re.sub(r"\.experts\.\d+\.", ".experts.", name)))
 
 
 def _gpu_bits(pieces: list[Piece]) -> float:

@@ -9,8 +9,13 @@ from holynb.pool.models.gguf_facts import ConvertError, Facts, shown
 
 __all__ = ["FAMILIES", "config_of_facts", "generation_of_facts"]
 
-#: GGUF's word for a family → the name that config.json uses for it. Llama's holds Mistral and SmolLM, too.
-FAMILIES: Mapping[str, str] = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
+#: GGUF's word for a family → the name that config.json uses for it. Llama's holds Mistral and SmolLM, too, and with experts Mixtral.
+FAMILIES: Mapping[str, str] = {
+    "llama": "LlamaForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+    "qwen3moe": "Qwen3MoeForCausalLM",
+}
 
 #: Words of general.sampling → generation_config.json's.
 _SAMPLING = {"temp": "temperature", "top_p": "top_p", "top_k": "top_k", "min_p": "min_p", "penalty_repeat": "repetition_penalty"}
@@ -30,6 +35,10 @@ def config_of_facts(facts: Facts, tensors: Collection[str], rope_factors: Sequen
         if (other := facts.whole(name, size)) != size:
             raise ConvertError(f"{family}.{name} is {other:,} and not the {size:,} of a head's keys, which is not supported")
     context = facts.whole("context_length")
+    bias = family == "qwen2" or _any(tensors, "attn_q.bias", "attn_k.bias", "attn_v.bias", "attn_output.bias")
+    experts = _experts(facts)
+    if bias and experts.get("model_type") == "mixtral":
+        raise ConvertError("it has biases in attention beside its experts, which is not supported; use the model's safetensors")
     return {
         "architectures": [FAMILIES[family]],
         "model_type": family,
@@ -43,13 +52,14 @@ def config_of_facts(facts: Facts, tensors: Collection[str], rope_factors: Sequen
         "rms_norm_eps": facts.real("attention.layer_norm_rms_epsilon", 0, 1),
         "rope_parameters": _rope(facts, size, rope_factors),
         "hidden_act": "silu",
-        "attention_bias": family == "qwen2" or _any(tensors, "attn_q.bias", "attn_k.bias", "attn_v.bias", "attn_output.bias"),
+        "attention_bias": bias,
         "mlp_bias": _any(tensors, "ffn_gate.bias", "ffn_up.bias", "ffn_down.bias"),
         "tie_word_embeddings": "output.weight" not in tensors,
         "vocab_size": len(words),
         "bos_token_id": facts.token("bos", len(words)),
         "eos_token_id": facts.token("eos", len(words)),
         "torch_dtype": "float32",
+        **experts,
     }
 
 
@@ -73,6 +83,21 @@ def _within(name: str, value: float) -> float:
     if name == "repetition_penalty":
         return value
     return min(max(value, 0), 1) if name in ("top_p", "min_p") else max(value, 0)
+
+
+def _experts(facts: Facts) -> dict[str, Any]:
+    """What config.json says of experts, where there are any. Every layer has them, and a token's weights add up to 1, as in llama.cpp."""
+    qwen = facts.family == "qwen3moe"
+    count = facts.whole("expert_count", None if qwen else 0, low=int(qwen)) if qwen or facts.family == "llama" else 0
+    if not count:
+        return {}
+    if (used := facts.whole("expert_used_count")) > count:
+        raise ConvertError(f"{facts.family}.expert_used_count is {used:,}, and expert_count is {count:,}: fetch the file again")
+    if not qwen:
+        return {"architectures": ["MixtralForCausalLM"], "model_type": "mixtral", "num_local_experts": count, "num_experts_per_tok": used}
+    inner = facts.whole("expert_feed_forward_length", 0, low=0) or max(1, facts.whole("feed_forward_length") // used)
+    sizes = {"num_experts": count, "num_experts_per_tok": used, "moe_intermediate_size": inner}
+    return {"model_type": "qwen3_moe", **sizes, "norm_topk_prob": True, "decoder_sparse_step": 1, "mlp_only_layers": []}
 
 
 def _any(tensors: Collection[str], *names: str) -> bool:

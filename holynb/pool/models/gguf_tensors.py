@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from holynb.pool.modelfields import row_of
+from holynb.pool.models.gguf_experts import expert_tensors, is_router, plain_layers, router_name
 from holynb.pool.models.gguf_facts import ConvertError, shown
 from holynb.pool.models.gguf_groups import BITS, QuantizedBlocks, entries, groups_of
 
@@ -40,11 +41,15 @@ _KINDS = frozenset({
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One tensor to be written: its name, its shape, and the one of the file that it is made of; None where it is zero."""
+    """One tensor to be written: its name, its shape, and the one of the file that it is made of; None where it is zero.
+
+    `plain`: its blocks are not kept, whatever they are.
+    """
 
     name: str
     shape: tuple[int, ...]
     tensor: Any | None
+    plain: bool = False
 
     @property
     def count(self) -> int:
@@ -57,7 +62,7 @@ class Piece:
     @property
     def bits(self) -> float | None:
         """Of a number, where its blocks can be kept; None where they cannot."""
-        return None if self.tensor is None or len(self.shape) != 2 else BITS.get(self.tensor.tensor_type.name)
+        return None if self.tensor is None or self.plain or len(self.shape) != 2 else BITS.get(self.tensor.tensor_type.name)
 
     @property
     def entries(self) -> list[tuple[str, str, tuple[int, ...]]]:
@@ -87,7 +92,7 @@ class Piece:
 
     def _in_order(self, rows: Any, config: Mapping[str, Any]) -> Any:
         """Rows of it, or what belongs to them, in the order of safetensors."""
-        if config["model_type"] == "llama" and re.search(r"\.[qk]_proj\.", self.name):
+        if config["model_type"] in {"llama", "mixtral"} and re.search(r"\.[qk]_proj\.", self.name):
             return _unpermuted(rows, config["num_attention_heads" if ".q_proj." in self.name else "num_key_value_heads"])
         return rows
 
@@ -114,9 +119,20 @@ def rope_factors(tensors: Iterable[Any]) -> list[float] | None:
 
 def pieces_of(tensors: Iterable[Any], config: Mapping[str, Any]) -> list[Piece]:
     """What is to be written. Where some layers or matrices have a bias, the others get one of zeros: config.json says it for all."""
-    pieces = [Piece(_name(t.name), tuple(int(n) for n in reversed(t.shape)), t) for t in tensors if t.name != _ROPE_FACTORS]
+    tensors = list(tensors)
+    plain, pieces = plain_layers(tensors, BITS), []
+    for t in tensors:
+        if t.name == _ROPE_FACTORS:
+            continue
+        experts = [Piece(name, shape, part, int(t.name.split(".")[1]) in plain) for name, shape, part in expert_tensors(t, config)]
+        pieces += experts or [_piece(t, config)]
     written = {piece.name for piece in pieces}
     return pieces + [piece for piece in _zeros(config) if piece.name not in written]
+
+
+def _piece(tensor: Any, config: Mapping[str, Any]) -> Piece:
+    name = router_name(tensor.name, config) or _name(tensor.name)
+    return Piece(name, tuple(int(n) for n in reversed(tensor.shape)), tensor, is_router(name))
 
 
 def _zeros(config: Mapping[str, Any]) -> Iterator[Piece]:

@@ -93,7 +93,7 @@ def test_an_answer_ends_at_the_end_of_the_text_and_of_its_turn(tmp_path: Path) -
     [
         ({"family": "mamba"}, "mamba family"),
         ({"block_count": None}, "llama.block_count"),
-        ({"expert_count": 8}, "llama.expert_count 8"),
+        ({"expert_count": 8, "expert_used_count": 2}, r"holds blk\.0\.ffn_gate\.weight, of no experts, and its header's expert_count is 8"),
         ({"tokenizer.model": "t5"}, "tokenizer"),
         ({"tokenizer.pre": "kimi-k2"}, "kimi-k2"),
     ],

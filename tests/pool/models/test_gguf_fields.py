@@ -124,13 +124,16 @@ def example(row: ModelField) -> Any:
 
 @pytest.mark.parametrize("row", [r for r in fields_of("gguf") if r.use == "refused"], ids=lambda row: row.name)
 def test_a_refused_key_is_refused_by_name_and_taken_where_it_changes_nothing(row: ModelField) -> None:
-    name = row.name.replace("{family}", "llama").replace("{name}", "lora").replace("{part}", "alpha")
-    line = refused(files.Row(keys=SMALL | {name: example(row)}))
+    # What llama's own mixtures say is refused of the others.
+    of_llama = any("llama" in other.families for other in fields_of("gguf") if other.name == row.name)
+    family = "qwen3" if of_llama else "llama"
+    name = row.name.replace("{family}", family).replace("{name}", "lora").replace("{part}", "alpha")
+    line = refused(files.Row(family, keys=SMALL | {name: example(row)}))
     assert name in line
     assert row.why in line
-    plain = read(files.Row(keys=SMALL))
+    plain = read(files.Row(family, keys=SMALL))
     for value in row.unless:
-        assert read(files.Row(keys=SMALL | {name: value})) == plain
+        assert read(files.Row(family, keys=SMALL | {name: value})) == plain
 
 
 @pytest.mark.parametrize("row", [r for r in fields_of("gguf") if r.use in ("none", "reset")], ids=lambda row: row.name)
@@ -142,8 +145,9 @@ def test_what_changes_nothing_is_taken_and_changes_nothing(row: ModelField) -> N
 @pytest.mark.parametrize("row", [r for r in fields_of("gguf tensors") if r.use == "refused"], ids=lambda row: row.name)
 def test_a_refused_tensor_is_refused_by_name(row: ModelField) -> None:
     name = row.name.replace("{i}", "1").replace("{part}", "ffn_up").replace("{kind}", "bias")
+    family = "llama" if row_of("gguf tensors", name, "llama") is row else "qwen3"
     with pytest.raises(ConvertError) as caught:
-        check_tensors([*files.Row().weights(), name], "llama")
+        check_tensors([*files.Row(family).weights(), name], family)
     assert f"a tensor {name} ({row.why})" in str(caught.value)
 
 
@@ -164,6 +168,8 @@ def test_a_key_without_a_row_is_refused_by_name(name: str) -> None:
         ({".attention.head_count_kv": [2, 4]}, "llama.attention.head_count_kv differs from layer to layer"),
         ({".feed_forward_length": [96, 48]}, "llama.feed_forward_length differs from layer to layer"),
         ({".attention.layer_norm_rms_epsilon": None}, "lacks llama.attention.layer_norm_rms_epsilon"),
+        ({".expert_count": 4}, "lacks llama.expert_used_count"),
+        ({".expert_count": 4, ".expert_used_count": 5}, "llama.expert_used_count is 5, and expert_count is 4"),
         ({"tokenizer.ggml.merges": None}, "lacks tokenizer.ggml.merges"),
         ({"tokenizer.ggml.merges": ["ab"]}, "tokenizer.ggml.merges has 'ab', which joins no two tokens"),
         ({"tokenizer.ggml.merges": ["b a"]}, "tokenizer.ggml.merges has 'b a', which joins no two tokens"),
