@@ -1,6 +1,6 @@
 """A quantized GGUF file on a GPU: how often its next token is float32's, and what a row costs. The folder is what `pool start FILE.gguf` made of it.
 
-    python tests/benchmarks/quantised_gpu.py FOLDER [--tokens 1024] [--every 4] [--device cuda]
+    python tests/benchmarks/quantised_gpu.py FOLDER [--tokens 1024] [--every 4] [--device cuda:0]
 
 Each engine is asked for the most likely token after every fourth prefix of the README; float32 is the same folder with `--dtype float32`,
 which widens what is quantized. Then one row of 40/256 and 64 rows of 40/128 are timed, once each after a run that compiles.
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--tokens", type=int, default=1024)
     parser.add_argument("--every", type=int, default=4)
-    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--device", default="cuda:0")
     parser.add_argument("--ways", default="float32,auto,float16", help="float32 first; auto: what a pool takes by itself")
     given = parser.parse_args()
 
