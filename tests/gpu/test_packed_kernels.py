@@ -56,11 +56,12 @@ def wrong(ours: Any, plain: Any) -> float:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_numbers_come_back_as_they_were_packed(kind: str) -> None:
-    """The last step is not full."""
-    matrix, wide = random(kind, 40, 256 + max(32, KINDS[kind][1]))
+    """The last step is not full; once there are more columns than one program's."""
+    bits, group, _ = KINDS[kind]
+    matrix, wide = random(kind, 20, (256 if kind == "Q4_0" else 16 // bits * min(group, 32)) + group)
     assert torch.equal(dequantize(matrix), wide)
     assert matrix.shape == wide.shape
-    rows = torch.tensor([3, 39, 0], device=DEVICE)
+    rows = torch.tensor([3, 19, 0], device=DEVICE)
     assert torch.equal(rows_of(matrix, rows), wide[rows])
     for dtype in DTYPES:
         exact = dtype == torch.float32
@@ -70,19 +71,18 @@ def test_numbers_come_back_as_they_were_packed(kind: str) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
-    ("kind", "rows", "k"),
-    [("Q4_0", 1, 576), ("Q4_1", 20, 576), ("Q4_K", 3, 256), ("Q6_K", 17, 288), ("Q5_K", 2, 288)],
+    ("kind", "rows", "n", "k"),
+    [("Q4_0", 1, 40, 576), ("Q4_1", 20, 80, 288), ("Q4_K", 3, 40, 256), ("Q6_K", 17, 40, 80), ("Q5_K", 2, 40, 288)],
 )
-def test_products(kind: str, rows: int, k: int, dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_products(kind: str, rows: int, n: int, k: int, dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """With biases, into a buffer, in parts, and SwiGLU of the halves; a number of rows of W that is no tile's."""
     monkeypatch.setattr(packed, "on_device", lambda _: True)
-    matrix, wide = random(kind, 80, k)
-    x, bias = torch.randn(rows, k, device=DEVICE).to(dtype), torch.randn(80, device=DEVICE).to(dtype)
+    matrix, wide = random(kind, n, k)
+    x, bias = torch.randn(rows, k, device=DEVICE).to(dtype), torch.randn(n, device=DEVICE).to(dtype)
     exact, most = x.float() @ wide.t(), 1e-5 if dtype == torch.float32 else 7e-3
-    assert wrong(packed.linear(x, matrix), exact) < most
-    parts = packed.linear(x, matrix, bias, split_k=True)
-    assert wrong(parts.sum(0) if parts.dim() == 3 else parts, exact + bias.float()) < most
-    into = torch.full((rows, 80), torch.nan, device=DEVICE, dtype=dtype)
+    parts = packed.linear(x, matrix, split_k=True)
+    assert wrong(parts.sum(0) if parts.dim() == 3 else parts, exact) < most
+    into = torch.full((rows, n), torch.nan, device=DEVICE, dtype=dtype)
     assert packed.linear(x, matrix, bias, into) is into
     assert wrong(into, exact + bias.float()) < most
     gate, up = (exact + bias.float()).chunk(2, 1)
@@ -104,11 +104,11 @@ def test_embeddings_are_looked_up() -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("rows", [1, 9])
-def test_experts(rows: int, dtype: Any) -> None:
+@pytest.mark.parametrize(("rows", "kinds", "inner"), [(1, ("Q4_1", "Q8_0"), 32), (9, ("Q4_K", "Q6_K"), 48)])
+def test_experts(rows: int, kinds: tuple[str, str], inner: int, dtype: Any) -> None:
     """Gate and up in four bits, with a last step that is not full, and down in eight."""
-    count, hidden, inner, top = 4, 160, 96, 2
-    (gate_up, wide), (down, narrow) = random("Q4_K", count * 2 * inner, hidden), random("Q6_K", count * hidden, inner)
+    count, hidden, top = 4, 160, 2
+    (gate_up, wide), (down, narrow) = random(kinds[0], count * 2 * inner, hidden), random(kinds[1], count * hidden, inner)
     router, x = (torch.randn(n, hidden, device=DEVICE).to(dtype) for n in (count, rows))
     logits, counts = torch.nn.functional.linear(x, router), torch.zeros(4, dtype=torch.int32, device=DEVICE)
     ours = experts.launch(x, logits, Experts(router, stacked(gate_up, count), stacked(down, count), top, renormalize=True), counts)
