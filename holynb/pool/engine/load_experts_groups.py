@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import torch
 from torch import Tensor
 
 from holynb.errors import UserError
@@ -43,7 +46,10 @@ def _read(
     source, like = given
     if not on_gpu:
         return GroupedMatrices(tuple(pack_groups(_groups(parts, shape, columns, source)) for parts in experts))
-    # As one, so that all of them are packed alike.
+    each = [packed(_groups(parts, shape, columns, source), str(like.device), like.dtype) for parts in experts]
+    if len({(one.bits, one.group, one.centre, one.factors.dtype) for one in each}) == 1:
+        return replace(each[0], words=torch.stack([one.words for one in each]), factors=torch.stack([one.factors for one in each]))
+    # Of several kinds: in one form that holds all of them exactly, for which their numbers are widened to eight bits meanwhile.
     every = [group for parts in experts for group in _groups(parts, shape, columns, source)]
     return stacked(packed(every, str(like.device), like.dtype), len(experts))
 

@@ -83,12 +83,12 @@ def test_a_gpu_is_given_what_a_cpu_multiplies_and_the_plan_counts_it(name: str, 
 @fast
 @pytest.mark.parametrize("on_gpu", [False, True])
 def test_gate_and_up_in_q4_k_and_down_in_q6_k_are_multiplied_as_their_values(on_gpu: bool) -> None:
-    """As Q4_K_M has them; on two ranks, whose sums are the whole."""
+    """As Q4_K_M has them, but for an expert in Q8_0; on two ranks, whose sums are the whole."""
     layout, hidden = ExpertLayers(3, 2, 256), 256
     known: dict[str, Any] = {}
     for e, (name, kind) in ((e, part) for e in range(3) for part in (("gate", "Q4_K"), ("up", "Q4_K"), ("down", "Q6_K"))):
         # Of so many rows, and other numbers of each expert.
-        source, wide = source_of(kind, 256 + e, 256)
+        source, wide = source_of("Q8_0" if e == 2 and name != "down" else kind, 256 + e, 256)
         known[f"m.experts.{e}.{name}_proj"] = source, wide[e : e + 256], e
 
     def read(name: str, rows: tuple[int, int] | None = None, columns: tuple[int, int] | None = None) -> Any:
