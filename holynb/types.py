@@ -119,7 +119,9 @@ class Route:
         if not slash or not provider or not model or any(c.isspace() or "\ud800" <= c <= "\udfff" for c in text.strip()):
             raise BadRoute(f"{text!r} is not a route. A route is provider/model, for example openai/gpt-6-luna or sim/echo.")
         if "," in model and all("/" in part for part in text.split(",")):
-            raise BadRoute(f"{text[:80]} is several routes: --compare {text[:80]} asks each, and --fallback names the next where one fails.")
+            raise BadRoute(
+                f"{text[:80]} is several routes: --compare {text[:80]} asks each, and --fallback names the next where one fails."
+            )
         return cls(provider, model)
 
     def __str__(self) -> str:

@@ -28,12 +28,14 @@ def with_advice(fault: Fault, endpoint: Endpoint, *, keyed: bool) -> str:
         return f"{provider}: {words}"
     page = f" Get one at {endpoint.key_page}" if endpoint.key_page else " Get one"
     if fault.kind == "auth" and keyed:
-        return f"{provider} refused the key in {endpoint.key_name} ({words}).{page}, then set it with %infer key {provider}."
+        return (
+            f"{provider} refused the key in {endpoint.key_name} ({words.removesuffix('.')}).{page}, then set it with %infer key {provider}."
+        )
     if fault.kind == "auth":
         name = endpoint.key_name or "an environment variable (--api-key-name)"
         return f"{provider} needs a key, but none is set ({words}).{page} and put it in {name}, or run %infer key {provider}."
     if fault.kind == "quota":
-        return f"{provider} reports that the credit or quota is used up ({words}). It was not asked again."
+        return f"{provider} refused it for its credit or quota ({words.removesuffix('.')}). It was not asked again."
     if fault.kind == "not_found":
         # Another status than 404 comes from a server that knows its models.
         doubt = ", or is not the right address" if fault.status == 404 else ""

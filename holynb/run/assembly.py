@@ -21,7 +21,20 @@ from holynb.runlog import RunLog
 from holynb.scheduler import Budget, EndpointState, Limiter, Money, ResponseValidator, Tier, shared_limiter
 from holynb.types import Endpoint, Engine, Request, Route, Secret, Usage
 
-__all__ = ["before", "chain", "endpoints", "engines", "money", "paid_before", "paid_in_all", "ready", "remember", "tiers", "unpriced", "validator"]
+__all__ = [
+    "before",
+    "chain",
+    "endpoints",
+    "engines",
+    "money",
+    "paid_before",
+    "paid_in_all",
+    "ready",
+    "remember",
+    "tiers",
+    "unpriced",
+    "validator",
+]
 
 #: Most requests at once where nothing is said. A pool queues by itself, and a full queue makes full batches.
 HOSTED_CAP, POOL_CAP = 64, 512

@@ -197,5 +197,5 @@ def _refusal(name: str, limit: int, used: int, tokens: int) -> str:
     hours, minutes = divmod(_to_midnight() // 60, 60)
     return (
         f"The token {name} has {limit:,} tokens a day; {used:,} are used, and this request may take {tokens:,} (its prompt and its longest answer). "
-        f"Ask for a shorter answer (max_tokens), or wait {hours} h {minutes} min, until midnight."
+        f"Ask for a shorter answer (--max-tokens), or wait {hours} h {minutes} min, until midnight."
     )

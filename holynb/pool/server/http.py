@@ -146,8 +146,8 @@ def require_token(app: ASGIApp, token: str, name_of: NameOf = nobody) -> ASGIApp
             await _alive(app, scope, receive, send)
             return
         message = (
-            "This pool's port needs a token as a bearer key, and the one given is none of its. Ask whoever runs the pool for one: "
-            "holynb pool token add NAME. Its own is in: holynb pool status --json"
+            "This pool's port needs a token as its API key, and the one given is none of its, or was removed. Ask whoever runs the pool "
+            "(holynb pool token add NAME makes one, and holynb pool status --json shows the pool's own)"
         )
         error = error_body(ApiError(401, message, code="invalid_api_key"))
         await JSONResponse(error, 401, {"www-authenticate": "Bearer"})(scope, receive, send)

@@ -100,7 +100,15 @@ def _names_in(file: str) -> list[str]:
         lines = Path(file).expanduser().read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeError) as exc:
         raise BadOption(f"--file {file} cannot be read: {exc}") from exc
-    return [line.strip() for line in lines if line.strip()]
+    names = []
+    for number, line in enumerate(lines, 1):
+        if name := line.strip():
+            try:
+                port_tokens.check_name(name)
+            except port_tokens.TokenNameError as exc:
+                raise BadOption(f"{file}, line {number}: {exc} No token was made.") from exc
+            names.append(name)
+    return names
 
 
 def _set(home: Any, name: str, limit: int | None) -> tuple[str, Any]:
@@ -119,15 +127,20 @@ def _list(home: Any, n: int) -> tuple[str | list[Part], Any]:
     """The tokens, and what each used of the last `n` days, the whole of them where they are several."""
     tokens, today = port_tokens.read(home), date.today()  # noqa: DTZ011 - as the pools count
     days = [(today - timedelta(days=i)).isoformat() for i in range(n)]
-    used = port_usage.by_day(home, days[-1]) if tokens else {}
-    counts = {t.name: {day: used.get(t.name, {}).get(day, 0) for day in days} for t in tokens}
-    data = [{"name": t.name, "tokens_per_day": t.tokens_per_day, "added": t.added, "used": counts[t.name]} for t in tokens]
-    if not tokens:
+    used = port_usage.by_day(home, days[-1])
+    removed = sorted(set(used) - {t.name for t in tokens})
+    counts = {name: {day: used.get(name, {}).get(day, 0) for day in days} for name in [*(t.name for t in tokens), *removed]}
+    data: list[dict[str, Any]] = [
+        {"name": t.name, "tokens_per_day": t.tokens_per_day, "added": t.added, "used": counts[t.name]} for t in tokens
+    ]
+    data += [{"name": name, "tokens_per_day": None, "added": None, "used": counts[name]} for name in removed]
+    if not data:
         return "No named token. Add one: %infer pool token add NAME", data
     lines = []
-    for t in tokens:
-        of_days = [sum(counts[t.name].values())] * (n > 1) + list(counts[t.name].values())
-        lines.append([t.name, "no limit" if t.tokens_per_day is None else f"{t.tokens_per_day:,}", t.added, *(f"{c:,}" for c in of_days)])
+    for entry in data:
+        limit = "removed" if entry["added"] is None else "no limit" if entry["tokens_per_day"] is None else f"{entry['tokens_per_day']:,}"
+        of_days = [sum(entry["used"].values())] * (n > 1) + list(entry["used"].values())
+        lines.append([entry["name"], limit, entry["added"] or "", *(f"{c:,}" for c in of_days)])
     head = ["name", "tokens a day", "added", *([f"{n} days"] if n > 1 else []), "today", *(day[5:] for day in days[1:])]
     return [Listing(head, lines, {1, *range(3, len(head))})], data
 

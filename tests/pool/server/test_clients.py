@@ -215,6 +215,9 @@ def test_the_command(home: Path) -> None:
     assert said.splitlines()[-1].split()[-4:] == ["1,205", "5", "0", "1,200"]
     assert data[0]["used"] == dict(zip(days, (5, 0, 1200), strict=True))
     assert command.run(["token", "remove", "Kim.민지"], print)[0] == "Kim.민지's token is removed; pools refuse it from now on."
+    said, data = command.run(["token", "list", "--days", "3"], print)
+    assert said.splitlines()[-1].split() == ["Kim.민지", "removed", "1,205", "5", "0", "1,200"]
+    assert data[0]["added"] is None
 
 
 def test_a_class_is_added_from_a_file_and_added_again_keeps_its_tokens(home: Path, tmp_path: Path) -> None:
@@ -230,6 +233,10 @@ def test_a_class_is_added_from_a_file_and_added_again_keeps_its_tokens(home: Pat
     assert command.run(["token", "set", "minji", "--tokens-per-day", "800"], print)[0] == "minji has 800 tokens a day from now on."
     assert {t.name: t.tokens_per_day for t in port_tokens.read(home)}["minji"] == 800
     assert port_tokens.read(home)[0].sha256 == port_tokens.digest(data[0]["token"].encode())
+    names.write_text("later\n\nDora E.\n", encoding="utf-8")
+    with pytest.raises(Exception, match=r"names\.txt, line 3: .*not 'Dora E\.'\. No token was made\."):
+        command.run(["token", "add", "--file", str(names)], print)
+    assert "later" not in {t.name for t in port_tokens.read(home)}
 
 
 @pytest.mark.parametrize(
