@@ -167,9 +167,9 @@ def paid_before(plan: Plan, log: RunLog | None, run: str) -> spending.Paid:
     return spending.NOTHING if log is None or plan.options.budget is None else spending.paid(log, run)
 
 
-def paid_in_all(plan: Plan | None, log: RunLog, run: str) -> Decimal | None:
-    """Dollars of all attempts of a run that goes on, the earlier ones too; None of one that was begun anew. Raises sqlite3.Error."""
-    return None if plan is None or plan.earlier.run is None else spending.paid(log, run).known or None
+def paid_in_all(log: RunLog, run: str) -> Decimal | None:
+    """Dollars of all attempts of a run; None where there are none. Raises sqlite3.Error."""
+    return spending.paid(log, run).known or None
 
 
 def before(plan: Plan, paid: spending.Paid, worst_case: Callable[[Request, Route], Decimal | None]) -> Decimal:

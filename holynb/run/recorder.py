@@ -191,8 +191,9 @@ class Recorder(Sink):
         if self._log is not None:
             await self._guarded(self._log.finish(self.run, status))
             self._log.unwatch(self._heard)
-            with suppress(sqlite3.Error):
-                self.in_all = await asyncio.to_thread(assembly.paid_in_all, self._plan, self._log, self.run)
+            if self._plan is not None and self._plan.earlier.run is not None:
+                with suppress(sqlite3.Error, RuntimeError):  # the latter where the program ends, and no thread may begin
+                    self.in_all = await asyncio.to_thread(assembly.paid_in_all, self._log, self.run)
         self._lease.release()
 
     def give_up(self, exc: Exception) -> None:

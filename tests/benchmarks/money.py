@@ -145,8 +145,8 @@ def budgets(runs: int, seed: int = 1) -> list[Figure]:
     rows: list[tuple[float, float, float, bool]] = []
     kept, real = {}, assembly.money
 
-    def money(planned: plan.Plan, notice: Callable[[str], None]) -> Money:
-        kept[planned.options.name] = real(planned, notice)
+    def money(planned: plan.Plan, notice: Callable[[str], None], *paid: Any) -> Money:
+        kept[planned.options.name] = real(planned, notice, *paid)
         return kept[planned.options.name]
 
     assembly.money = money

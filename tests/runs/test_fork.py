@@ -201,8 +201,8 @@ os.kill(os.getpid(), 9)
     )
     try:
         again = program(
-            home, 'print(holynb.infer([f"row {i}" for i in range(10)], "openai/m", api_base=base, name="held").wait(30).summary().ok)'
+            home, 'print(holynb.infer([f"row {i}" for i in range(400)], "openai/m", api_base=base, name="held").wait(30).summary().ok)'
         )
-        assert again.stdout == "10\n"
+        assert again.stdout == "400\n"
     finally:
         os.kill(int(done.stdout), 9)
