@@ -141,8 +141,8 @@ def interrupt(*after: float) -> threading.Thread:
 @pytest.mark.parametrize("door", ["follow", "wait"])
 def test_it_waits_without_interrupts_and_raises_nothing(door: str) -> None:
     run = Slow()
-    threading.Timer(0.1, run.ending.set).start()
     started = time.monotonic()
+    threading.Timer(0.1, run.ending.set).start()
     state = asyncio.run(follow(run, None)) if door == "follow" else wait(run, None)  # type: ignore[arg-type]
     assert state.interrupts == 0
     assert 0.09 <= time.monotonic() - started < 10
