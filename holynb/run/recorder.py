@@ -164,6 +164,7 @@ class Recorder(Sink):
         try:
             left, displaced, known = await asyncio.to_thread(reading, plan, log)
             to_other_prompts = await asyncio.to_thread(self._kept_for_other_prompts, plan, log)
+            self.paid = await asyncio.to_thread(assembly.paid_before, plan, log, self.run)
         except (sqlite3.Error, OSError) as exc:
             self.give_up(exc)
             left, displaced, known = await asyncio.to_thread(reading, plan, None)
@@ -246,7 +247,6 @@ class Recorder(Sink):
         """What is left, the rows that asked something else before, and what the log has of this run."""
         if log is None:
             return pending(plan, {}, {}), [], ()
-        self.paid = assembly.paid_before(plan, log, self.run)
         earlier = log.answers(self.run)
         left = read(plan, log, earlier)
         # A row that --only failed keeps stays this run's own answer, where it is.
@@ -256,7 +256,6 @@ class Recorder(Sink):
 
     def _read_many(self, plan: Plan, log: RunLog | None) -> Reading:
         """The same of many rows."""
-        self.paid = assembly.paid_before(plan, log, self.run)
         left, displaced = pending_rows.read(plan, log, self.run, Spool(settings.home()))
         return left, displaced, KnownRows(left, plan.earlier.kept)
 
