@@ -96,8 +96,11 @@ def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:
         k: v for k, v in record.spec.get("options", {}).items() if k not in ("only", "resume", "into", "file", "where", "limit")
     }
     chosen = Options.parse({**stored_options, **(options or {})})
-    source, out_notes = None, []
-    if chosen.out is not None and "input" in record.spec:
+    source, given_table, out_notes = None, None, []
+    if here is not None:
+        source, given_table = here.plan.rows.source, here.plan.rows.given
+        chosen = replace(chosen, into=here.plan.options.into)
+    if source is None and chosen.out is not None and "input" in record.spec:
         source, into = out_input.again(record.spec, record.n)
         chosen = replace(chosen, into=into) if source is not None else replace(chosen, out=None)
         if source is None:
@@ -107,10 +110,6 @@ def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:
                     "and completes the file."
                 )
             ]
-    given_table = None
-    if source is None and here is not None and chosen.out is None:
-        source, given_table = here.plan.rows.source, here.plan.rows.given
-        chosen = replace(chosen, into=here.plan.options.into)
     variable, unfilled = _variable(record, lacks_input=chosen.into is None and "into" in record.spec.get("options", {}))
     held_to = schema.load(record.spec["schema"]) if "schema" in record.spec else None
     first, given = settings.route(record.route), settings.route(record.spec.get("given") or record.route)

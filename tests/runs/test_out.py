@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -16,8 +17,8 @@ from killed import ROOT, Counting
 from servers.exact import Exact
 
 import holynb
-from holynb.errors import BadOption, UserError
-from holynb.run import out_file, resume
+from holynb.errors import BadOption, InferError, UserError
+from holynb.run import out_file, resume, session
 from holynb.run.run import Run
 
 DF = pd.DataFrame({"text": ["a", "b", "c"], "n": [1, 2, 3], "o": [{"x": 1}, None, [2]]})
@@ -169,13 +170,37 @@ def test_the_log_alone_completes_what_it_knows(tmp_path: Path) -> None:
     source, out = tmp_path / "in.csv", tmp_path / "rows.csv"
     source.write_text("what\r\none\r\ntwo\r\n", encoding="utf-8")
     holynb.infer("{{ what }}", "sim/echo", file=str(source), name="filed", out=str(out)).wait()
+    session._session.clear()
     out.unlink()
     Run(resume.resumed("filed")).start().wait()
     assert read(out)["what"].tolist() == ["one", "two"]
+    session._session.clear()
     source.write_text("what\r\nthree\r\nfour\r\n\r\n", encoding="utf-8")
     plan = resume.resumed("filed")
     assert plan.options.out is None
     assert "run the cell again, it sends nothing twice and completes the file" in plan.notes[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_of_this_session_is_resumed_with_its_file(kind: str, tmp_path: Path) -> None:
+    out = tmp_path / f"rows.{kind}"
+    slow = {"latency": 0.3}
+    stopped = holynb.infer("{{ text }}", "sim/echo", df=DF, name="mine", into="said", out=str(out), concurrency=1, p=slow)
+    until = time.monotonic() + 20
+    while not stopped.summary().ok and time.monotonic() < until:
+        time.sleep(0.01)
+    stopped.cancel()
+    with suppress(InferError):
+        stopped.wait()
+    assert "cancelled" in read(out)["status"].tolist()
+    plan = resume.resumed("mine")
+    run = Run(plan).start().wait()
+    assert not plan.notes
+    assert read(out)["said"].tolist() == run.frame()["text"].tolist() == ["a", "b", "c"]
+    assert [*read(out).columns[:4]] == [*DF.columns, "said"]
+    out.unlink()
+    Run(resume.resumed("mine")).start().wait()
+    assert read(out)["n"].tolist() == [1, 2, 3], "a file that was deleted is written again"
 
 
 CHILD = """

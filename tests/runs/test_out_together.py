@@ -15,7 +15,7 @@ from servers.batches import Batches
 import holynb
 from holynb import loop, runlog
 from holynb.batches import pace
-from holynb.run import Run, out_file, resume
+from holynb.run import Run, out_file, resume, session
 from holynb.ui.commands import active
 
 pytestmark = pytest.mark.usefixtures("ended")
@@ -41,7 +41,9 @@ def left(name: str, what: Any = ("a", "b"), **options: Any) -> Run:
     while not run.batch.accepted:
         assert not run.done
     run.release()
-    return run.wait(60)
+    run.wait(60)
+    session._session.remove(run)
+    return run
 
 
 def test_a_batch_that_status_collects_completes_its_file(server: Batches, tmp_path: Path) -> None:
