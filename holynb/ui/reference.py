@@ -46,13 +46,21 @@ KINDS: Mapping[str, tuple[str, str]] = {
         "Columns of a result",
         "Their types never depend on the answers. With `--schema` each of its properties is one more column.",
     ),
+    "status": ("What status says", "A word for each row."),
+    "kind of error": ("What error_type says", "Of a row that has no answer: what failed, and what to do."),
+    "finish reason": ("What finish_reason says", "Providers' own words are read as these."),
     "index": ("Levels of a result's index", "The first is the input's own."),
+    "word": ("Words", "Of the panel, the charts and the messages."),
     "setting": (
         "Settings",
         "In `config.toml` in `HOLYNB_HOME`, or under `[tool.holynb]` in a project's `pyproject.toml`; the project's wins, `%config` above both.",
     ),
     "variable": ("Variables of the environment", "Addresses and keys may stand in a `.env`, too."),
 }
+
+
+#: Kinds whose words a result says of itself → their section.
+SAID: Mapping[str, str] = {"status": "statuses", "kind of error": "errors", "finish reason": "finishes"}
 
 
 @lru_cache(maxsize=1)
@@ -66,6 +74,8 @@ def entries() -> tuple[Entry, ...]:
         *(_option(option, "option", written["options"].get(option.name, "")) for option in TABLE),
         *(_option(option, "option of a pool") for option in pools.values()),
         *(Entry("column", name, name, text) for name, text in written["columns"].items()),
+        *(Entry(kind, name, name, text) for kind, section in SAID.items() for name, text in written[section].items()),
+        *(Entry("word", name, name, text, also=_spellings(name)) for name, text in written["words"].items()),
         *(Entry("index", name, name, text) for name, text in written["index"].items()),
         *(Entry("setting", name, name, text) for name, text in written["settings"].items()),
         *(Entry("variable", name, name, text) for name, text in written["variables"].items()),
@@ -76,6 +86,11 @@ def entries() -> tuple[Entry, ...]:
 def _option(option: Option, kind: str, example: str = "") -> Entry:
     value = f" {option.metavar}" if option.metavar else ""
     return Entry(kind, option.flags[-1], ", ".join(option.flags) + value, option.help, example, (*option.flags, option.name))
+
+
+def _spellings(name: str) -> tuple[str, ...]:
+    """How else a word of the panel is typed: `ttft`, `stages`."""
+    return (name.lower(), f"{name}s")
 
 
 def _of_provider(provider: Provider) -> list[Entry]:

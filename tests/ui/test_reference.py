@@ -9,7 +9,8 @@ import pytest
 
 from holynb.config import layers, providers
 from holynb.config.option_table import TABLE
-from holynb.errors import BadOption
+from holynb.engines import finish
+from holynb.errors import KINDS, BadOption
 from holynb.results import columns
 from holynb.ui import line_magic, reference
 from holynb.ui.cell import grammar
@@ -40,6 +41,13 @@ def test_every_column_of_a_result_is_explained() -> None:
     assert sorted(words("column")) == sorted([*columns.of([], judged=True), "embedding"])
 
 
+def test_every_word_that_a_result_says_of_itself_is_explained() -> None:
+    assert sorted(words("kind of error")) == sorted(KINDS)
+    assert sorted(words("status")) == sorted([*columns.STATUS, "pending"])
+    tables = (finish.OPENAI, finish.RESPONSES, finish.ANTHROPIC, finish.GEMINI, finish.TGI, finish.BEDROCK, finish.SERVERS)
+    assert {"other", "refusal", *(reason for table in tables for reason in table.values())} == set(words("finish reason"))
+
+
 def test_every_setting_is_explained() -> None:
     fields = [f"provider.NAME.{name}" for name in layers.PROVIDER_FIELDS]
     own = [f"{name}.{field}" for name, fields_ in layers.OWN_FIELDS.items() for field in fields_]
@@ -54,12 +62,33 @@ def test_every_variable_of_ours_and_every_key_is_explained() -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["--df", "df", "-n", "--no-cache", "tokens_in", "asked_route", "trust.hosts", "HOLYNB_HOME", "OPENAI_API_KEY"]
+    "word",
+    [
+        "--df",
+        "df",
+        "-n",
+        "--no-cache",
+        "tokens_in",
+        "asked_route",
+        "trust.hosts",
+        "HOLYNB_HOME",
+        "OPENAI_API_KEY",
+        "invalid_output",
+        "skipped",
+        "length",
+    ],
 )
 def test_help_says_a_word_in_80_columns(word: str) -> None:
     text = line_magic.help_text(word)
     assert word in text or word in reference.find(word)[0].also
     assert max(map(len, text.split("\n"))) <= HELP_WIDTH
+
+
+@pytest.mark.parametrize(
+    ("word", "says"), [("stages", "stage  (word)"), ("p50", "median"), ("ttft", "first token"), ("stop", "finish reason")]
+)
+def test_a_word_of_the_panel_is_explained_as_it_is_typed(word: str, says: str) -> None:
+    assert says in line_magic.help_text(word)
 
 
 def test_an_unknown_word_is_answered_with_the_nearest() -> None:
