@@ -125,9 +125,9 @@ def test_gemv(rows: int, n: int, k: int, dtype: Any) -> None:
 
 
 def same_eights(ours: Any, plain: Any) -> None:
-    """Equal but for ties that a sum in another order tips over; Triton's interpreter itself rounds a twentieth of E4M3 otherwise than torch."""
+    """Equal but for ties that a sum in another order tips over, and for a zero's sign; Triton's interpreter rounds a twentieth otherwise than torch."""
     torch.testing.assert_close(ours.scales, plain.scales, rtol=2e-2 if ours.dtype == torch.bfloat16 else 1e-5, atol=0)
-    differ = (ours.values.view(torch.uint8) != plain.values.view(torch.uint8)).float().mean()
+    differ = (ours.values.float() != plain.values.float()).float().mean()
     assert differ < (0.02 if DEVICE == "cuda" else 0.12), differ
 
 
