@@ -158,17 +158,18 @@ def _gate_up_few_words(  # noqa: PLR0917 - what a kernel needs
         tile = w + turn[None, :, None] * piece
         a = tl.load(tile, mask=ok[:, :, None], other=0)
         b = tl.load(tile + n.to(tl.int64) * words, mask=ok[:, :, None], other=0)
+        # All of a turn is asked for before the first product waits for any of it.
+        at = factor + turn[None, :] * (many * 2 * n)
+        f0, f1, f2, f3 = factors(at, 2 * n, ok, each, many)
+        u0, u1, u2, u3 = factors(at + n, 2 * n, ok, each, many)
         # A piece of x is there or not: k is a multiple of it, and so loads stay as wide as they are without a mask.
         at_k, left = turn[:, None] * (each * piece) + at_w[None, :], k - turn[:, None] * (each * piece)
         x0, x1 = _piece(x, at_k, left > 0), _piece(x, at_k + piece, left > piece)
         x2, x3 = x0, x1
         if each == 4:
             x2, x3 = _piece(x, at_k + 2 * piece, left > 2 * piece), _piece(x, at_k + 3 * piece, left > 3 * piece)
-        at = factor + turn[None, :] * (many * 2 * n)
-        f0, f1, f2, f3 = factors(at, 2 * n, ok, each, many)
         gate += _products(a, f0, f1, f2, f3, x0, x1, x2, x3, x_ptr.dtype.element_ty, bits, centre, fp4, native)
-        f0, f1, f2, f3 = factors(at + n, 2 * n, ok, each, many)
-        up += _products(b, f0, f1, f2, f3, x0, x1, x2, x3, x_ptr.dtype.element_ty, bits, centre, fp4, native)
+        up += _products(b, u0, u1, u2, u3, x0, x1, x2, x3, x_ptr.dtype.element_ty, bits, centre, fp4, native)
     gate_sum, up_sum = tl.sum(tl.sum(gate, 2), 1), tl.sum(tl.sum(up, 2), 1)
     if has_bias:
         bias = bias_ptr + expert * 2 * n + safe_n
@@ -222,12 +223,12 @@ def _down_few_words(  # noqa: PLR0917 - what a kernel needs
         turn = start + tl.arange(0, tile_g)
         ok = ok_line[:, None] & (turn < steps)[None, :]
         a = tl.load(w + turn[None, :, None] * piece, mask=ok[:, :, None], other=0)
+        f0, f1, f2, f3 = factors(factor + turn[None, :] * (many * n), n, ok, each, many)
         at_k, left = (turn[:, None] * (each * piece) + at_w[None, :])[None, :, :], k - turn[None, :] * (each * piece)
         x0, x1 = _pieces(x, at_k, ok_line, left > 0), _pieces(x, at_k + piece, ok_line, left > piece)
         x2, x3 = x0, x1
         if each == 4:
             x2, x3 = _pieces(x, at_k + 2 * piece, ok_line, left > 2 * piece), _pieces(x, at_k + 3 * piece, ok_line, left > 3 * piece)
-        f0, f1, f2, f3 = factors(factor + turn[None, :] * (many * n), n, ok, each, many)
         acc += _products(a, f0, f1, f2, f3, x0, x1, x2, x3, x_ptr.dtype.element_ty, bits, centre, fp4, native)
     each = tl.sum(tl.sum(acc, 2), 1)
     if has_bias:
@@ -268,7 +269,8 @@ def _products(  # noqa: PLR0917 - what a kernel needs
 ) -> tl.tensor:
     """Each word's numbers times those of x, added."""
     a, b, c, d = read_pieces(words, f0[:, :, None], f1[:, :, None], f2[:, :, None], f3[:, :, None], dtype, bits, centre, fp4, native)
-    total = a.to(tl.float32) * x0 + b.to(tl.float32) * x1
     if bits == 4:
-        total += c.to(tl.float32) * x2 + d.to(tl.float32) * x3
+        total = a.to(tl.float32) * x0 + b.to(tl.float32) * x1 + c.to(tl.float32) * x2 + d.to(tl.float32) * x3
+    else:
+        total = a.to(tl.float32) * x0 + b.to(tl.float32) * x1
     return total

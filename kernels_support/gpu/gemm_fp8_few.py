@@ -169,22 +169,20 @@ def _gemm_fp8_few(  # noqa: PLR0917 - what a kernel needs
             piece = tl.load(w + half, mask=more, other=0)
         else:
             left = tl.load(w)
-        product = _product(left, x0, x1, native)
+        if blocks:
+            acc += _product(left, x0, x1, tl.zeros(acc.shape, tl.float32), native) * tl.load(scale + step * half // 64)[:, None, None]
+        else:
+            acc = _product(left, x0, x1, acc, native)
         if gated:
             if stages == 1:
                 left = up_piece
                 up_piece = tl.load(up_w + half, mask=more, other=0)
             else:
                 left = tl.load(up_w)
-            other = _product(left, x0, x1, native)
-        if blocks:
-            acc += product * tl.load(scale + step * half // 64)[:, None, None]
-            if gated:
-                up += other * tl.load(up_scale + step * half // 64)[:, None, None]
-        else:
-            acc += product
-            if gated:
-                up += other
+            if blocks:
+                up += _product(left, x0, x1, tl.zeros(up.shape, tl.float32), native) * tl.load(up_scale + step * half // 64)[:, None, None]
+            else:
+                up = _product(left, x0, x1, up, native)
         w += half
         up_w += half
         x += step_x * half
@@ -208,7 +206,7 @@ def _gemm_fp8_few(  # noqa: PLR0917 - what a kernel needs
 
 
 @jit
-def _product(pairs: tl.tensor, x0: tl.tensor, x1: tl.tensor, native: tl.constexpr) -> tl.tensor:
-    """Some columns of W in each share, unscaled, times x."""
+def _product(pairs: tl.tensor, x0: tl.tensor, x1: tl.tensor, acc: tl.tensor, native: tl.constexpr) -> tl.tensor:
+    """Some columns of W in each share, unscaled, times x, added to `acc`."""
     even, odd = widened_eights(pairs, x0, native)
-    return tl.dot(odd, x1, tl.dot(even, x0, input_precision="ieee"), input_precision="ieee")
+    return tl.dot(odd, x1, tl.dot(even, x0, acc, input_precision="ieee"), input_precision="ieee")

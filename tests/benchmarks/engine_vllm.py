@@ -1,6 +1,7 @@
-"""vLLM on random weights of the Qwen3 shapes: the peer's figures for the work of engine_gpu.py, bfloat16, temperature 0.6, end token ignored.
+"""vLLM on random weights of the Qwen3 shapes and gpt-oss-20b's: the peer's figures for the work of engine_gpu.py, temperature 0.6, end token ignored.
 
-    python tests/benchmarks/engine_vllm.py [--size 0.6b|8b|30b-a3b] [--tp N] [--pp N] [--quantization fp8]
+    python tests/benchmarks/engine_vllm.py [--size 0.6b|8b|30b-a3b|gpt-oss-20b] [--work one,64,256,mixed]
+        [--tp N] [--pp N] [--quantization fp8]
 
 Runs in an environment of vLLM's own, on the same card and in the same hour as ours. Rates count new tokens over the whole call, prefill included.
 """
@@ -13,7 +14,15 @@ import random
 import tempfile
 import time
 
-SHAPE = {"num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936, "max_position_embeddings": 40960}
+SHAPE = {
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "vocab_size": 151936,
+    "max_position_embeddings": 40960,
+    "eos_token_id": 151645,
+    "bos_token_id": 151643,
+}
+WARM_UP = [(64, 16)] * 8
 SIZES = {
     "0.6b": {
         "hidden_size": 1024,
@@ -43,25 +52,43 @@ SIZES = {
         "num_key_value_heads": 4,
         "tie_word_embeddings": False,
     },
+    "gpt-oss-20b": {
+        "hidden_size": 2880,
+        "intermediate_size": 2880,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 64,
+        "head_dim": 64,
+        "vocab_size": 201088,
+        "num_local_experts": 32,
+        "num_experts_per_tok": 4,
+        "max_position_embeddings": 131072,
+        "eos_token_id": 200002,
+        "tie_word_embeddings": False,
+        "quantization_config": {"quant_method": "mxfp4"},
+    },
 }
-#: Prompt and new tokens of each row; the first warms up. As engine_gpu.py's one, 64, 256 and mixed.
+#: Prompt and new tokens of each row, as engine_gpu.py's.
 Work = list[tuple[int, int]]
 
 
 def works() -> dict[str, Work]:
     chance = random.Random(0)
     mixed = [(chance.randint(100, 1024), chance.randint(100, 1024)) for _ in range(256)]
-    return {"warm": [(64, 16)] * 8, "one": [(128, 256)], "64": [(128, 128)] * 64, "256": [(128, 128)] * 256, "mixed": mixed}
+    return {"one": [(128, 256)], "64": [(128, 128)] * 64, "256": [(128, 128)] * 256, "1000": [(1000, 1000)] * 256, "mixed": mixed}
 
 
 def folder(size: str) -> str:
     """A config.json of this shape."""
-    from transformers import Qwen3Config, Qwen3MoeConfig
+    from transformers import GptOssConfig, Qwen3Config, Qwen3MoeConfig
 
-    moe = "num_experts" in SIZES[size]
-    config = (Qwen3MoeConfig if moe else Qwen3Config)(**SHAPE | SIZES[size])  # type: ignore[arg-type]
-    config.architectures = ["Qwen3MoeForCausalLM" if moe else "Qwen3ForCausalLM"]
-    config.torch_dtype, config.eos_token_id, config.bos_token_id = "bfloat16", 151645, 151643
+    if size == "gpt-oss-20b":
+        kind, architecture = GptOssConfig, "GptOssForCausalLM"
+    elif "num_experts" in SIZES[size]:
+        kind, architecture = Qwen3MoeConfig, "Qwen3MoeForCausalLM"
+    else:
+        kind, architecture = Qwen3Config, "Qwen3ForCausalLM"
+    config = kind(**SHAPE | SIZES[size])  # type: ignore[arg-type]
+    config.architectures, config.torch_dtype = [architecture], "bfloat16"
     place = tempfile.mkdtemp(prefix=f"vllm-{size}-")
     config.save_pretrained(place)
     return place
@@ -73,6 +100,7 @@ def main() -> None:
     parser.add_argument("--tp", type=int, default=1)
     parser.add_argument("--pp", type=int, default=1)
     parser.add_argument("--quantization")
+    parser.add_argument("--work", default="one,64,256,mixed")
     args = parser.parse_args()
     os.environ |= {"VLLM_USE_FLASHINFER_SAMPLER": "0", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
 
@@ -96,7 +124,8 @@ def main() -> None:
         flush=True,
     )
     chance = random.Random(0)
-    for name, rows in works().items():
+    wanted = args.work.split(",")
+    for name, rows in [("warm", WARM_UP), *((name, works()[name]) for name in wanted)]:
         prompts = [{"prompt_token_ids": [chance.randrange(1000, 150000) for _ in range(length)]} for length, _ in rows]
         sampling = [SamplingParams(temperature=0.6, ignore_eos=True, max_tokens=new, detokenize=False) for _, new in rows]
         begin = time.perf_counter()

@@ -152,13 +152,13 @@ def refused(start: Any, name: str, **options: Any) -> str:
 def test_what_cannot_be_is_one_line_that_says_what_to_do(start: Any, cluster: RayCluster):
     assert "No Ray cluster answers at ray://127.0.0.1:1 (Connection refused)" in refused(start, "nobody", on="ray://127.0.0.1:1")
     said = refused(start, "large", tp=5)
-    assert "0 replicas of 5 (1 CPU a rank, STRICT_PACK) fit on 127.0.0.3: 4 CPUs, 127.0.0.4: 4 CPUs" in said
+    assert "0 replicas of 5 (1 CPU a rank, STRICT_PACK) fit on 127.0.0.3: 4 GPUs, 4 CPUs, 127.0.0.4: 4 GPUs, 4 CPUs" in said
     assert "--wait-nodes" in said
     started = time.monotonic()
     assert "needs 8 CPU, and the cluster has no such place free" in refused(start, "waits", cpus=8, wait_nodes=1.0)
     assert time.monotonic() - started < 180
-    assert "0 replicas of 1 (1 GPU, 1 CPU a rank, STRICT_PACK) fit on no node with GPUs" in refused(start, "gpus", devices="gpu")
-    assert "needs 1 CPU, 1 GPU, and the cluster" in refused(start, "later", devices="gpu", wait_nodes=1.0)
+    assert "0 replicas of 5 (1 GPU, 1 CPU a rank, STRICT_PACK) fit on 127.0.0.3: 4 GPUs" in refused(start, "gpus", devices="gpu", tp=5)
+    assert "needs 5 CPU, 5 GPU, and the cluster" in refused(start, "later", devices="gpu", tp=5, wait_nodes=1.0)
 
 
 @pytest.mark.slow
