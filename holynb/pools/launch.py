@@ -186,7 +186,8 @@ def _wait_started(name: str, notice: Notice, *, until_ready: bool, began: Child 
     answered_at = started_at
     while True:
         # The process is checked before the record: a pool that starts and ends in between would be missed.
-        dead = not any(c.alive for c in list(client.children.values()) if name in c.command.argv)
+        # A pool of this name that began under another HOLYNB_HOME is another one.
+        dead = not any(c.alive for c in list(client.children.values()) if {name, str(client.home())} <= set(c.command.argv))
         record = rendezvous.find(run, name)
         info = read_status(record) if record else None
         if info and (info.state == "ready" or not until_ready):

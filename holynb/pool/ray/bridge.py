@@ -16,6 +16,8 @@ __all__ = ["PoolBridge", "PoolEnd"]
 
 #: How often a server that is away is tried again, and how long a connection waits for it in all.
 _RETRY_S, _PATIENCE_S = 0.1, 300.0
+#: How long a node may take to accept a connection before the server counts as away.
+_CONNECT_S = 5.0
 #: What is held for a server that is away; more waits with its sender.
 _HELD_BYTES = 1 << 20
 
@@ -69,6 +71,8 @@ class _Near(asyncio.Protocol):
         self._held = bytearray()
         self._far: _Far | None = None
         self._finding: asyncio.Task[None] | None = None
+        #: Whether the server was not there where it was last: its node may be gone, which Ray says only later.
+        self._refused = False
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -82,7 +86,7 @@ class _Near(asyncio.Protocol):
             self._far.write(data)
             return
         self._held += data
-        if self._bridge.way is None and self._held.startswith(b"GET /health "):
+        if (self._bridge.way is None or self._refused) and self._asks_health():
             self._tell_health()
         elif len(self._held) > _HELD_BYTES and self.transport is not None:
             self.transport.pause_reading()
@@ -118,19 +122,28 @@ class _Near(asyncio.Protocol):
         while loop.time() < until:
             if (way := self._bridge.way) is not None:
                 address, port, secret = way
-                with contextlib.suppress(OSError):
-                    _, far = await loop.create_connection(lambda: _Far(self), address, port)
+                with contextlib.suppress(OSError):  # TimeoutError is one
+                    async with asyncio.timeout(_CONNECT_S):
+                        _, far = await loop.create_connection(lambda: _Far(self), address, port)
                     far.write(secret.encode() + bytes(self._held))
                     self._held.clear()
                     self._far = far
                     if self.transport is not None:
                         self.transport.resume_reading()
                     return
+                self._refused = True
+                if self._asks_health():
+                    self._tell_health()
+                    return
             await asyncio.sleep(_RETRY_S)
         self.close()
 
+    def _asks_health(self) -> bool:
+        return self._held.startswith(b"GET /health ")
+
     def _tell_health(self) -> None:
-        body = json.dumps({"state": self._bridge.state, "stage": self._bridge.stage}).encode()
+        stage = "its server cannot be reached" if self._bridge.way is not None else self._bridge.stage
+        body = json.dumps({"state": self._bridge.state, "stage": stage}).encode()
         head = f"HTTP/1.1 503 Away\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
         if self.transport is not None:
             self.transport.write(head.encode() + body)

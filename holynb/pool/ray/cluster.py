@@ -25,7 +25,7 @@ __all__ = ["ClusterRefusal", "cluster", "connect", "divided", "obtain", "with_de
 #: How long an address may take to answer at all.
 _ANSWER_S = 5.0
 #: How often a cluster is asked that is too busy to take a client, as Ray says it.
-_TRIES, _BUSY = 4, ("Starting Ray client server failed", "Proxy failed to Connect to backend")
+_TRIES, _BUSY = 4, ("Starting Ray client server failed", "Proxy failed to Connect to backend", "in start_specific_server")
 #: Ray's resource that its head node alone has.
 _HEAD = "node:__internal_head__"
 
@@ -40,7 +40,7 @@ def connect(address: str, packages: Mapping[str, Any] | None = None) -> None:
             ray.init(address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR, **more)
         except (RuntimeError, ConnectionError, ValueError, RayError, OSError) as exc:
             # The cluster starts a process for each client, within 30 s; where its machine is busy the next one is quicker.
-            if left and any(words in str(exc) for words in _BUSY):
+            if left and any(words in str(exc) for words in _BUSY) and "runtime_env" not in str(exc):
                 ray.shutdown()
                 continue
             if packages and isinstance(exc, ValueError | OSError) and not isinstance(exc, ConnectionError):
@@ -73,7 +73,9 @@ def _check_answers(address: str) -> None:
 
 
 def _why_not(address: str, exc: Exception) -> str:
-    text = " ".join(str(exc).split())
+    whole = str(exc).strip()
+    # Of a traceback from the cluster the last line says what it was.
+    text = whole.splitlines()[-1].strip() if "Traceback (most recent call last)" in whole else " ".join(whole.split())
     if "ersion" in text and ("mismatch" in text.lower() or "different" in text.lower()):
         return f"The cluster at {address} is of another version: {text[:300]} Install the same Ray and Python minor as the cluster has."
     if address == "auto":
