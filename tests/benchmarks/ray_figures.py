@@ -3,7 +3,7 @@
     python tests/benchmarks/ray_figures.py [ROWS] [MODEL]
 
 Seconds of the processor, not of the clock: all processes of a pool (client's end, server, ranks), and this one. MODEL: a folder for the second
-part (without one it is left out). The fake runner's rows write TOKENS tokens each, one a step.
+part (without one it is left out; with 0 ROWS the first is). The fake runner's rows write TOKENS tokens each, one a step.
 """
 
 from __future__ import annotations
@@ -79,16 +79,16 @@ def overhead(cluster: RayCluster, count: int) -> None:
 
 
 def scaling(cluster: RayCluster, model: str) -> None:
-    """Tokens a processor second of the ranks, of one raylet and of three, in turn, three times."""
+    """Tokens a processor second of the ranks, of one raylet and of three, in turn, three times; as many rows a rank in both."""
     del os.environ["HOLYNB_POOL_RUNNER"]
     figures: dict[int, list[float]] = {1: [], 3: []}
     for dp in (1, 3) * 3:
         began = time.monotonic()
         pools.start(model, name="real", on=cluster.on, dp=dp, max_len=512)
         start_s = time.monotonic() - began
-        rows("real", 6, 8, "Tell me about {}. ")  # warm
+        rows("real", 6 * dp, 8, "Tell me about {}. ")  # warm
         before = cpu(cluster, ("holynb.pool.worker",))
-        result = rows("real", 48, 32, "Tell me about {}. ")
+        result = rows("real", 48 * dp, 32, "Tell me about {}. ")
         spent = cpu(cluster, ("holynb.pool.worker",)) - before
         figures[dp].append(result["tokens"] / spent)
         nodes = [node["address"] for node in pools.status("real").nodes]
@@ -101,7 +101,8 @@ def scaling(cluster: RayCluster, model: str) -> None:
 def main(count: int = 600, model: str = "") -> None:
     cluster = RayCluster(3, 1, HOLYNB_FAKE_STEP="0")
     try:
-        overhead(cluster, count)
+        if count:
+            overhead(cluster, count)
         if model:
             scaling(cluster, model)
     finally:
