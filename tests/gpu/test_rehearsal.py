@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -90,14 +91,29 @@ def started(folder: Path, spec: Spec, mesh: Mesh) -> set[Any]:
     return set(noted)
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """The folder of a tiny model, made once for all the ways to divide it: its shapes are what is looked at."""
+    folders: dict[str, Path] = {}
+
+    def folder(family: str, **sizes: Any) -> Path:
+        key = f"{family} {sizes}"
+        if key not in folders:
+            folders[key] = tmp_path_factory.mktemp(family)
+            tiny.make(family, folders[key], **sizes)
+        return folders[key]
+
+    return folder
+
+
 @pytest.mark.parametrize("family", ["llama-bias", "qwen2", "qwen3", "qwen3-tied"])
 @pytest.mark.parametrize("mesh", [Mesh(), Mesh(2), Mesh(2, rank=1), Mesh(1, 2), Mesh(1, 2, 1, 3), Mesh(2, 2, 3)], ids=repr)
-def test_what_is_rehearsed_is_what_is_started(family: str, mesh: Mesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_rehearsed_is_what_is_started(family: str, mesh: Mesh, made: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lang, "HAS_TRITON", True)
-    tiny.make(family, tmp_path)
-    spec = read_spec(tmp_path)
+    folder = made(family)
+    spec = read_spec(folder)
     first, later = launches(spec, mesh, LIMITS, 16, torch.bfloat16)
-    assert {launch.key for launch in first + later} == started(tmp_path, spec, mesh)
+    assert {launch.key for launch in first + later} == started(folder, spec, mesh)
     assert first, "the first token needs some of them"
 
 
@@ -112,22 +128,22 @@ def test_what_is_rehearsed_is_what_is_started(family: str, mesh: Mesh, tmp_path:
 )
 @pytest.mark.parametrize("mesh", [Mesh(), Mesh(2), Mesh(1, 2)], ids=repr)
 def test_what_is_rehearsed_of_experts_is_what_is_started(
-    family: str, sizes: dict[str, Any], mesh: Mesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family: str, sizes: dict[str, Any], mesh: Mesh, made: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lang, "HAS_TRITON", True)
-    tiny.make(family, tmp_path, **sizes)
-    spec = read_spec(tmp_path)
+    folder = made(family, **sizes)
+    spec = read_spec(folder)
     first, later = launches(spec, mesh, LIMITS, 16, torch.bfloat16)
-    assert {launch.key for launch in first + later} == started(tmp_path, spec, mesh)
+    assert {launch.key for launch in first + later} == started(folder, spec, mesh)
     assert {"_gate_up_few", "_down_few", "_route", "_grouped"} <= {launch.kernel.__name__ for launch in first + later}
 
 
 @pytest.mark.parametrize("family", ["gemma2", "gemma3", "phi3-partial", "olmo2", "granite", "smollm3"])
 @pytest.mark.parametrize("mesh", [Mesh(), Mesh(2), Mesh(1, 2)], ids=repr)
 def test_what_is_rehearsed_of_other_families_is_what_is_started(
-    family: str, mesh: Mesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family: str, mesh: Mesh, made: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    test_what_is_rehearsed_is_what_is_started(family, mesh, tmp_path, monkeypatch)
+    test_what_is_rehearsed_is_what_is_started(family, mesh, made, monkeypatch)
 
 
 @pytest.mark.parametrize("mesh", [Mesh(), Mesh(2, rank=1)], ids=repr)
