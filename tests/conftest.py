@@ -6,6 +6,7 @@ import errno
 import gc
 import math
 import os
+import re
 import shutil
 import signal
 import socket
@@ -14,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ from leftovers import end_pools
 ROOT = Path(__file__).parent.parent
 #: Files of few tests that take a browser as long as so many of its others (44 and 36 s).
 LONG = {"test_axe.py": 15, "test_figures.py": 12}
+_numbers = count()
 LOCAL = ("127.", "::1", "localhost", "0.0.0.0", "::ffff:127.")
 
 # Threads of torch that wait take a core away from whatever else runs: read when torch loads, here and in each process that a test starts.
@@ -88,6 +91,15 @@ def models(request: pytest.FixtureRequest) -> Path:
     named = os.environ.get("HOLYNB_TEST_MODELS")
     folder = Path(named) if named else Path(request.config.cache.mkdir("models"))
     folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for each test, as pytest's own, which reads through the folders of all tests before it to find a number: of thousands, each time."""
+    named = re.sub(r"\W", "_", request.node.name)[:24]
+    folder = tmp_path_factory.getbasetemp() / f"{named}-{next(_numbers)}"
+    folder.mkdir(mode=0o700)
     return folder
 
 
