@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
+from holynb import typed_path
 from holynb.errors import BadOption, closest
 from holynb.files import arrow, arrow_table, columns, content, cutting, delimited, jsonrows, stored, workbook
 from holynb.files.content import PACKINGS, Unreadable
@@ -32,9 +33,9 @@ def read(path: str) -> pd.DataFrame:
 
 def stream(path: str, folder: Path | None = None) -> pd.DataFrame | stored.StoredTable:
     """As `read`, but of many rows a table that lies on the disk, in `folder`: as the file is now, whatever becomes of it."""
-    where = Path(path).expanduser()
-    if not where.exists():
-        near = closest(where.name, [p.name for p in where.parent.iterdir()] if where.parent.is_dir() else [])
+    where = typed_path.typed(path)
+    if not typed_path.is_there(where):
+        near = closest(where.name, [p.name for p in where.parent.iterdir()] if typed_path.is_folder(where.parent) else [])
         raise BadOption(f"There is no file {path!r}.{near}")
     try:
         rows = _read(where, folder)

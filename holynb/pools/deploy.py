@@ -6,9 +6,9 @@ import importlib.util
 import json
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
+from holynb import typed_path
 from holynb.errors import BadOption, BadRoute
 from holynb.pools.launch import recorded_model
 from holynb.pools.options import EMBEDDED, PoolOptions
@@ -30,7 +30,7 @@ def deploy(model: str = EMBEDDED, **options: Any) -> dict[str, Any]:
         raise BadRoute("pool deploy needs Ray: pip install 'holynb[ray]'")
     values = {k: v for k, v in options.items() if v not in (None, False)} | {"name": checked.pool_name}
     if (path := values.get("write")) is not None:
-        values["write"] = str(Path(path).expanduser().absolute())
+        values["write"] = str(typed_path.typed(path).absolute())
     argv = [sys.executable, "-P", "-m", "holynb.pool.serve", "--model", recorded_model(model)]
     for name, value in values.items():
         argv += [f"--{name.replace('_', '-')}"] if value is True else [f"--{name.replace('_', '-')}", str(value)]

@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from holynb import typed_path
 from holynb.config import settings
 from holynb.pools.options import EMBEDDED
 
@@ -75,5 +76,5 @@ def _for_fetching(model: str, names: Iterable[str]) -> Collection[str]:
     """The variables that fetching this model takes."""
     if model == EMBEDDED:
         return [name for name in names if name.startswith(_PIP)]
-    is_hub_id = re.fullmatch(r"[\w.-]+/[\w.-]+", model) is not None and not Path(model).expanduser().exists()
+    is_hub_id = re.fullmatch(r"[\w.-]+/[\w.-]+", model) is not None and not typed_path.is_there(typed_path.typed(model))
     return _HUB if is_hub_id else ()

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from holynb import typed_path
 from holynb.errors import BadOption, BadRoute
 from holynb.pools import client, environment, logfiles, on_ray
 from holynb.pools.client import Notice, explain_os_errors
@@ -227,5 +228,5 @@ def _end(name: str, child: Child) -> None:
 
 def recorded_model(model: str) -> str:
     """The MODEL as the pool records it: a path is made absolute, so that it means the same from every folder."""
-    path = Path(model).expanduser()
-    return str(path.resolve()) if path.exists() and model != EMBEDDED else model
+    path = typed_path.typed(model)
+    return str(path.resolve()) if typed_path.is_there(path) and model != EMBEDDED else model

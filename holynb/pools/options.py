@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from holynb import typed_path
 from holynb.errors import BadOption, closest
 
 __all__ = ["EMBEDDED", "PoolOptions"]
@@ -131,7 +132,7 @@ class PoolOptions:
         text = self.runtime_env or "{}"
         try:
             if not text.lstrip().startswith("{"):
-                text = Path(text).expanduser().read_text(encoding="utf-8")
+                text = typed_path.typed(text).read_text(encoding="utf-8")
             value = json.loads(text) if text.lstrip().startswith("{") else _yaml(text)
         except (OSError, ValueError) as exc:
             raise BadOption(f"--runtime-env takes JSON or the path of a .json or .yaml file: {exc}") from exc
@@ -170,8 +171,8 @@ class PoolOptions:
     @property
     def start_command(self) -> str:
         """The line that starts it, from any folder: the model, and the options that differ from the defaults."""
-        path = Path(self.model).expanduser()
-        words = [str(path.absolute()) if path.exists() and self.model != EMBEDDED else self.model]
+        path = typed_path.typed(self.model)
+        words = [str(path.absolute()) if typed_path.is_there(path) and self.model != EMBEDDED else self.model]
         for field in fields(self):
             if field.name == "dp" and self.dp_most is not None:
                 words += ["--dp", f"{self.dp}..{self.dp_most}"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
+from holynb import typed_path
 from holynb.errors import BadOption
 from holynb.pools import environment
 
@@ -18,9 +18,9 @@ _DROPPED_ENV = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 
 def python_with_vllm(named: str | None) -> str:
     """The path of that Python: `named` (a Python or an environment's folder), else this one. Raises BadOption."""
-    path = Path(named or sys.executable).expanduser()
-    path = next((p for p in (path / "bin" / "python", path / "Scripts" / "python.exe") if p.is_file()), path)
-    if not path.is_file():
+    path = typed_path.typed(named or sys.executable)
+    path = next((p for p in (path / "bin" / "python", path / "Scripts" / "python.exe") if typed_path.is_file(p)), path)
+    if not typed_path.is_file(path):
         raise BadOption(f"--python {named}: there is no such Python. Give that of the environment with vLLM, such as /opt/vllm/bin/python.")
     # Not resolved: the link in an environment's bin is what makes it that environment.
     python = str(path.absolute())

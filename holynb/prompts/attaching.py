@@ -9,10 +9,9 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from holynb import attachments
+from holynb import attachments, typed_path
 from holynb.attached import Attachment
 from holynb.config import Options
 from holynb.errors import BadOption, BadPrompt, closest
@@ -42,7 +41,7 @@ def attached(
             near = closest(name, [*columns, *(v for v in variables if not v.startswith("_"))])
             kind = "column or variable" if columns else "variable"
             raise error(f"{'--attach ' + name if error is BadOption else '{{ attach(' + name + ') }}'}: there is no such {kind}.{near}")
-    folder = str(Path(options.file).expanduser().parent) if options.file else None
+    folder = str(typed_path.typed(options.file).parent) if options.file else None
     beside = [n for n in options.attach if n not in names]
     shared = {n: _cell(variables[n], n, options, folder) for n in (*names, *beside) if n not in columns}
     result = []

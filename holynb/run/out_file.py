@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from holynb import runlog
+from holynb import runlog, typed_path
 from holynb.config import settings
 from holynb.errors import BadOption
 from holynb.journal import Journal
@@ -89,23 +89,27 @@ class OutFile:
     def check(self) -> None:
         """Raise BadOption where the file cannot be written, or is another's. What a killed run left beside it is removed."""
         out, folder = f"--out {self._given}", self.path.parent
-        if not folder.is_dir():
+        if not typed_path.is_folder(folder):
             raise BadOption(f"{out}: there is no folder {folder}. Make it, or write elsewhere.")
-        if self.path.is_dir():
+        if typed_path.is_folder(self.path):
             raise BadOption(f"{out}: that is a folder. Name a file in it.")
+        try:
+            self._check_file(out)
+        except OSError as exc:
+            raise BadOption(f"{out} cannot be written: {exc.strerror or exc}. Write it elsewhere.") from exc
+
+    def _check_file(self, out: str) -> None:
+        """As `check`, of the file itself. Raises OSError."""
         self._mark = out_claims.mark(self.path)
         if self._mark is not None and (why := self._not_ours(out_claims.read(self.path))):
             raise BadOption(f"{out}: {why}. Delete it, or give another name.")
-        for left in folder.glob(f".{_literal(self.path.name)}.*.part"):
+        for left in self.path.parent.glob(f".{_literal(self.path.name)}.*.part"):
             run = left.name.removeprefix(f".{self.path.name}.").removesuffix(".part")
             if run == self._run or not runlog.Lease.is_held(settings.home(), run):
                 left.unlink(missing_ok=True)
-        try:
-            with self._part.open("xb"):
-                pass
-            self._part.unlink()
-        except OSError as exc:
-            raise BadOption(f"{out} cannot be written: {exc.strerror or exc}. Write it elsewhere.") from exc
+        with self._part.open("xb"):
+            pass
+        self._part.unlink()
 
     def _not_ours(self, claim: Claim | None) -> str:
         """Why a file that is there is left alone; empty where this run, or the same cell before, wrote it."""

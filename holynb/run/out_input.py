@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from holynb import typed_path
 from holynb.config import Options, settings
 from holynb.errors import HolynbError
 from holynb.run import inputs, out_claims
@@ -50,7 +51,7 @@ def origin(options: Options, run: str) -> dict[str, Any]:
         into = {} if options.into is None else {"into": options.into}
         seen = out_claims.mark(_kept(run))
         return {} if seen is None else {"mark": list(seen), **into, "file": str(_kept(run))}
-    path = Path(options.file).expanduser().resolve()
+    path = typed_path.typed(options.file).resolve()
     seen = out_claims.mark(path) if path.exists() else None
     return (
         {}

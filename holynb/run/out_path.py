@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from holynb import typed_path
 from holynb.config import Options
 from holynb.errors import BadOption
 from holynb.results.rows_file import SUFFIXES, missing_for
@@ -13,7 +14,7 @@ __all__ = ["check", "located"]
 
 def located(out: str) -> Path:
     """The file that `--out` names, wherever the notebook's folder moves to."""
-    return Path(out).expanduser().resolve()
+    return typed_path.typed(out).resolve()
 
 
 def check(options: Options) -> None:

@@ -61,7 +61,8 @@ class Column:
 def resolve(source: Any, where: str) -> Mapping[str, Any]:
     """The schema with its references resolved. Raises BadOption, its message beginning with `where`, for an invalid or infinite schema."""
     if not isinstance(source, Mapping):
-        raise BadOption(f"{where} is {an(type(source).__name__)}, not a JSON Schema (a dict) or a pydantic model.")
+        hint = f" Begin it with class {source.__name__}(pydantic.BaseModel):" if isinstance(source, type) else ""
+        raise BadOption(f"{where} is {an(type(source).__name__)}, not a JSON Schema (a dict) or a pydantic model.{hint}")
     source = modern(source, where)
     _check_keywords(source, where)
     document: dict[str, Any] = _resolve(source, source, where, (), [0])

@@ -11,16 +11,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from holynb import typed_path
 from holynb.errors import BadOption, closest
-from holynb.schema import normalize
+from holynb.schema import normalize, shorthand
 from holynb.schema.normalize import Column
 from holynb.types import Message
-from holynb.words import is_writable
+from holynb.words import an, is_writable
 
 __all__ = ["CheckedAnswer", "Column", "Schema", "load"]
 
 #: Most errors of an answer that a message lists, and most places of an answer at which JSON is tried.
 MAX_ERRORS, MAX_JSON_STARTS = 5, 50
+#: Characters of what was typed that a message repeats.
+MAX_SHOWN = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,17 +119,35 @@ def load(source: Any, variables: Mapping[str, Any] | None = None) -> Schema:
     Raises BadOption where it is invalid, recursive, refers outside itself or has an unknown keyword.
     """
     if not isinstance(source, str):
+        _refuse(shorthand.written(source), f"--schema {_lacks(source)}", in_cell=False)
         return _from_object(source, getattr(source, "__name__", "schema"))
     if variables is not None and source in variables:
-        return _from_object(variables[source], source)
-    path = Path(source).expanduser()
-    if path.is_file():
+        value = variables[source]
+        _refuse(shorthand.written(value, source), f"--schema {source} {_lacks(value)}", in_cell=True)
+        return _from_object(value, source)
+    path = typed_path.typed(source)
+    if typed_path.is_file(path):
         return _from_object(_read(path), path.stem)
     names = [
         k for k, v in (variables or {}).items() if not k.startswith("_") and (isinstance(v, Mapping) or hasattr(v, "model_json_schema"))
     ]
     what = "file" if path.suffix else "variable or file"
-    raise BadOption(f"--schema {source}: there is no such {what}.{closest(source, names)}")
+    missing = f"--schema {source if len(source) <= MAX_SHOWN else source[:MAX_SHOWN] + '…'}: there is no such {what}"
+    _refuse(shorthand.of_text(source), missing, in_cell=variables is not None)
+    raise BadOption(f"{missing}.{closest(source, names)}")
+
+
+def _lacks(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "is no JSON Schema: it has neither type nor properties"
+    return f"is {an(type(value).__name__)}, not a JSON Schema (a dict) or a pydantic model"
+
+
+def _refuse(meant: str | None, why: str, *, in_cell: bool) -> None:
+    """Raise BadOption where what was given stands for a schema that can be said."""
+    if meant is not None:
+        how = f"answer = {meant} in a cell above, and --schema answer here" if in_cell else f"schema={meant}"
+        raise BadOption(f"{why}. Write {how}.")
 
 
 def _read(path: Path) -> Any:

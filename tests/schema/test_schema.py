@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import random
 import typing
@@ -368,6 +369,64 @@ def test_a_variable_or_a_file(tmp_path, monkeypatch):
         with pytest.raises(BadOption) as caught:
             schema.load(name, variables)
         assert words in str(caught.value)
+
+
+class Mood(enum.Enum):
+    good = "positive"
+    bad = "negative"
+
+
+class Plain:
+    mood: str
+
+
+WRITTEN = {
+    "positive,negative": '{"enum": ["positive", "negative"]}',
+    "yes|no": '{"enum": ["yes", "no"]}',
+    '["a", "b"]': '{"enum": ["a", "b"]}',
+    '{"enum": ["a", "b"]}': '{"enum": ["a", "b"]}',
+    '{"enum": [true, "b"]}': "{'enum': [True, 'b']}",
+    "labels": '{"enum": labels}',
+    "pair": '{"enum": list(pair)}',
+    "Mood": '{"enum": [m.value for m in Mood]}',
+    "Choice": '{"enum": list(Choice.__args__)}',
+    "fields": '{"type": "object", "properties": {"mood": {"enum": ["positive", "negative"]}, "title": {"type": "string"}}, "required": ["mood", "title"]}',
+    "str": '{"type": "string"}',
+}
+HELD = {
+    "labels": ["positive", "negative"],
+    "pair": ("positive", "negative"),
+    "Mood": Mood,
+    "Choice": typing.Literal["positive", "negative"],
+    "fields": {"mood": ["positive", "negative"], "title": str},
+}
+
+
+@pytest.mark.parametrize("given", WRITTEN)
+def test_labels_and_fields_are_told_the_schema_that_they_stand_for(given: str) -> None:
+    with pytest.raises(BadOption) as caught:
+        schema.load(given, HELD)
+    assert str(caught.value).endswith(f". Write answer = {WRITTEN[given]} in a cell above, and --schema answer here.")
+    assert schema.load(eval(WRITTEN[given], {}, dict(HELD))).columns, "what is said is a schema"
+
+
+def test_in_a_call_the_schema_is_said_as_its_argument() -> None:
+    for source in (["a", "b"], "a,b", typing.Literal["a", "b"]):
+        with pytest.raises(BadOption, match=r'\. Write schema=\{"enum": \["a", "b"\]\}\.$'):
+            schema.load(source)
+    with pytest.raises(BadOption, match=r"Begin it with class Plain\(pydantic\.BaseModel\):"):
+        schema.load(Plain)
+
+
+def test_what_stands_for_no_schema_that_a_line_has_room_for_is_refused_without_one() -> None:
+    many = [f"label {i}" for i in range(40)]
+    with pytest.raises(BadOption, match=r"label 7\", …\]"):
+        schema.load(",".join(many), {})
+    for source in ("nothing.json", "[1, [2]]", "{broken", json.dumps({"type": "object", "title": "x" * 300})):
+        with pytest.raises(BadOption) as caught:
+            schema.load(source, {})
+        assert "Write" not in str(caught.value)
+        assert len(str(caught.value)) < 200
 
 
 def test_half_a_surrogate_pair_in_a_schema_is_refused_before_a_column_is_named_with_it() -> None:

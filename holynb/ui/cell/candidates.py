@@ -6,9 +6,9 @@ import json
 import os
 from collections.abc import Mapping
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
+from holynb import typed_path
 from holynb.config import TABLE, Option
 from holynb.types import Route
 from holynb.words import clean
@@ -117,7 +117,7 @@ def schemas(variables: Mapping[str, Any], typed: str) -> list[str]:
     held = [k for k, v in _own(variables).items() if isinstance(v, dict) or (isinstance(v, type) and hasattr(v, "model_json_schema"))]
     folder = typed[: typed.rfind("/") + 1]
     try:
-        with os.scandir(Path(folder or ".").expanduser()) as found:
+        with os.scandir(typed_path.typed(folder or ".")) as found:
             entries = sorted((e.name, e.is_dir()) for e in islice(found, MAX_FILES) if not e.name.startswith("."))
     except OSError:
         entries = []

@@ -93,6 +93,8 @@ def parse_options(tokens: Sequence[str], flags: Mapping[str, Option] = FLAGS) ->
                 raise BadOption(f"{flag} needs a value: {flag} {option.metavar} ({option.help}).")
             value = remaining.pop(0)
         _refuse_key(value)
+        if value.endswith(",") and remaining and not _is_flag(remaining[0]) and ("," in option.metavar or option.name == "schema"):
+            raise BadOption(f"{flag} takes a list without spaces: {flag} {value}{remaining[0]}")
         options[option.name] = [*options.get(option.name, []), value] if option.repeatable else value
     return options, positional
 

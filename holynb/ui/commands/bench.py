@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from holynb import typed_path
 from holynb.config import Option, Options, integer
 from holynb.errors import BadOption, BadPrompt, Interrupted, closest
 from holynb.ui.cell import LineStep, grammar, said, scope
@@ -97,7 +97,7 @@ def _table(name: str, variables: Mapping[str, Any]) -> Any:
     from holynb.results import frame
 
     if name not in variables:
-        return files.read(name) if Path(name).expanduser().exists() else None
+        return files.read(name) if typed_path.is_there(typed_path.typed(name)) else None
     given = files.given(variables[name])
     value = variables[name] if given is None else given.frame()
     return value if frame.is_frame(value) else None
@@ -120,7 +120,7 @@ def _prompts(name: str, variables: Mapping[str, Any]) -> Sequence[Any]:
         options = Options.parse(dict(saved.load(name).options))
         rendered = render.render(saved.load(name).body, rows=None, variables=variables, options=options)
         return [{"messages": [{"role": m.role, "content": m.content} for m in p.messages]} for p in rendered]
-    if Path(name).expanduser().exists():
+    if typed_path.is_there(typed_path.typed(name)):
         return _column(files.read(name), name)
     raise BadOption(
         f"--prompts {name}: there is no variable, saved prompt or file of this name.{closest(name, [*saved_names, *variables])}"

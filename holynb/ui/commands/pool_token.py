@@ -6,10 +6,9 @@ import sqlite3
 import sys
 from collections.abc import Sequence
 from datetime import date, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from holynb import port_tokens, port_usage
+from holynb import port_tokens, port_usage, typed_path
 from holynb.config import Option, settings
 from holynb.errors import BadOption, UserError, closest
 from holynb.ui.cell import grammar
@@ -97,7 +96,7 @@ def _add_all(home: Any, names: Sequence[str], limit: int | None) -> tuple[str, A
 def _names_in(file: str) -> list[str]:
     """The names of a file, one a line. Raises BadOption."""
     try:
-        lines = Path(file).expanduser().read_text(encoding="utf-8-sig").splitlines()
+        lines = typed_path.typed(file).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeError) as exc:
         raise BadOption(f"--file {file} cannot be read: {exc}") from exc
     names = []

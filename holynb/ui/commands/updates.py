@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from holynb import loop
+from holynb import loop, typed_path
 from holynb.config import models, settings, update_files
 from holynb.config.layers import address_problem
 from holynb.engines import pages
@@ -101,7 +100,7 @@ def _fetched(kind: Kind, address: str) -> tuple[ForeignTable, str]:
         except Fault as fault:
             raise BadSetting(f"The table of {kind} cannot be read: {fault.message}") from None
         return foreign.read(body, kind, address, models.today()), address
-    path = Path(address).expanduser().absolute()
+    path = typed_path.typed(address).absolute()
     try:
         if path.stat().st_size > foreign.MAX_BYTES:
             raise BadSetting(f"{path} has more than {memory(foreign.MAX_BYTES)}, which no table of {kind} has.")

@@ -17,6 +17,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from holynb import typed_path
 from holynb.errors import BadOption, closest
 from holynb.events import Ended, Event, Failed, Gauge, Load, Noted, Paused, Started
 from holynb.types import Message, Outcome, Usage
@@ -128,8 +129,8 @@ def _without_defaults(record: Mapping[str, Any]) -> dict[str, Any]:
 # -- reading -----------------------------------------------------------------------------------------------------------
 def read(name: str) -> Recording:
     """The recording in a file, or the shipped one of this name. Raises BadOption: no such file, not a recording, too new."""
-    path = Path(name).expanduser()
-    if not path.is_file():
+    path = typed_path.typed(name)
+    if not typed_path.is_file(path):
         if name not in shipped():
             raise BadOption(f"There is no recording {name!r}.{closest(name, shipped())} Shipped with holynb: {', '.join(shipped())}.")
         with resources.as_file(resources.files("holynb.ui") / "assets" / "recordings" / f"{name}.jsonl.gz") as inside:

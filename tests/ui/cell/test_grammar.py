@@ -93,6 +93,8 @@ def test_negative_numbers_and_dashes_are_values() -> None:
         ("--df", "--df needs a value"),
         ("--df --stream", "--df needs a value"),
         ("--stream=yes", "takes no value"),
+        ("sim/echo --schema positive, negative", "--schema takes a list without spaces: --schema positive,negative"),
+        ("sim/echo --compare a/b, c/d", "--compare takes a list without spaces: --compare a/b,c/d"),
         ("sim/echo hello there", "Unexpected argument 'hello'"),
         ('sim/echo "hello there', 'A quote is not closed: "hello there'),
         ("x = sim/echo", "<< is missing after x=. Write x= << sim/echo to name"),
