@@ -13,7 +13,7 @@ from holynb.run.plan import Plan
 from holynb.runlog import RunLog
 from holynb.types import Outcome
 
-__all__ = ["Earlier", "Pending", "answered", "from_log", "is_spent", "own_answers", "pending", "read", "shared_answers"]
+__all__ = ["Earlier", "Pending", "answered", "displaced", "from_log", "is_spent", "own_answers", "pending", "read", "shared_answers"]
 
 #: Row → (key, outcome) of what a run answered or failed at, as the run log keeps it.
 Earlier = Mapping[int, tuple[str | None, Outcome]]
@@ -26,6 +26,7 @@ class Pending:
     keys: the key under which each row's answer stands, or will.
     groups: the rows to send; those of a group ask the same, and the first is sent.
     saved: US dollars that the answers cost when they were asked; None where no price is known.
+    displaced: how many rows the run had that ask something else now.
     """
 
     answers: Mapping[int, Outcome]
@@ -33,6 +34,7 @@ class Pending:
     keys: Sequence[str | None]
     groups: Iterable[Sequence[int]]
     saved: Decimal | None = None
+    displaced: int = 0
 
 
 def from_log(answer: Outcome) -> Outcome:
@@ -69,6 +71,17 @@ def pending(plan: Plan, own: Mapping[int, tuple[str, Outcome]], shared: Mapping[
             groups.setdefault(key if plan.options.cache else f"row {row}", []).append(row)
     costs = [o.cost for row, o in answers.items() if o.cost is not None and row not in plan.earlier.kept]
     return Pending(answers, frozenset(own), keys, list(groups.values()), sum(costs, Decimal(0)) if costs else None)
+
+
+def displaced(plan: Plan, earlier: Earlier, own: Collection[int], keys: Sequence[str | None]) -> list[int]:
+    """Rows of the run as it was that ask something else now. A name that is used again for other prompts must not cost the answers
+    that were paid under it.
+    """
+    return [
+        row
+        for row, (key, outcome) in earlier.items()
+        if row not in own and (row >= len(keys) or (outcome.status == "ok" and key not in (keys[row], plan.keys.chunked(row))))
+    ]
 
 
 def answered(

@@ -205,4 +205,5 @@ def read(plan: Plan, log: RunLog | None, run: str | None, spool: Spool) -> tuple
         ]
     if log is not None and run is not None:
         displaced += log.answers(run, range(n, 2**62))
-    return Pending(answers, own_rows, keys, groups.closed(), saved), displaced
+    elsewhere = len(answers) - len(own_rows)  # at another place, or of another run
+    return Pending(answers, own_rows, keys, groups.closed(), saved, max(0, len(displaced) - elsewhere)), displaced

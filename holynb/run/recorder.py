@@ -21,7 +21,7 @@ from holynb.journal import Journal, Payment, Sink, payment_at_end
 from holynb.pricing import spending
 from holynb.results import Tally
 from holynb.run import assembly, pending_rows
-from holynb.run.pending import Earlier, Pending, pending, read
+from holynb.run.pending import Pending, displaced, pending, read
 from holynb.run.pending_rows import Keys
 from holynb.run.plan import Plan
 from holynb.run.shares import Share
@@ -162,16 +162,16 @@ class Recorder(Sink):
         known: Collection[tuple[Ended, str | None]] = ()
         reading = self._read_many if len(plan.rows.requests) >= MANY else self._read
         try:
-            left, displaced, known = await asyncio.to_thread(reading, plan, log)
+            left, others, known = await asyncio.to_thread(reading, plan, log)
             to_other_prompts = await asyncio.to_thread(self._kept_for_other_prompts, plan, log)
             self.paid = await asyncio.to_thread(assembly.paid_before, plan, log, self.run)
         except (sqlite3.Error, OSError) as exc:
             self.give_up(exc)
-            left, displaced, known = await asyncio.to_thread(reading, plan, None)
+            left, others, known = await asyncio.to_thread(reading, plan, None)
         self._keys, self._own = left.keys if isinstance(left.keys, Keys) else list(left.keys), left.own
         stored = StoredRows(plan, record.route, self._keys, self._own)
         stored = await stored.written_before(lambda rows: self._guarded(log.add_requests(self.run, rows)))
-        begun = self._guarded(log.start(record, stored, displaced))
+        begun = self._guarded(log.start(record, stored, others))
         if plan.options.chunk is not None:  # which row has another key is known later
             await begun
         log.known(self.run, known, shared=self._share)
@@ -252,12 +252,14 @@ class Recorder(Sink):
         # A row that --only failed keeps stays this run's own answer, where it is.
         own = frozenset(left.own) | (frozenset(plan.earlier.kept) & frozenset(earlier))
         known = [(Ended(row, earlier[row][1], time.time()), earlier[row][0]) for row in own if row in earlier]
-        return replace(left, own=own), self._displaced(plan, earlier, own, left.keys), known
+        others = displaced(plan, earlier, own, left.keys)
+        asked = set(left.keys) if plan.options.cache else ()  # at another place they are answered by the log
+        return replace(left, own=own, displaced=sum(earlier[row][0] not in asked for row in others)), others, known
 
     def _read_many(self, plan: Plan, log: RunLog | None) -> Reading:
         """The same of many rows."""
-        left, displaced = pending_rows.read(plan, log, self.run, Spool(settings.home()))
-        return left, displaced, KnownRows(left, plan.earlier.kept)
+        left, others = pending_rows.read(plan, log, self.run, Spool(settings.home()))
+        return left, others, KnownRows(left, plan.earlier.kept)
 
     def _kept_for_other_prompts(self, plan: Plan, log: RunLog) -> int:
         """How many rows that `--only failed` keeps are answers to other prompts than the plan's."""
@@ -266,16 +268,6 @@ class Recorder(Sink):
         requests = plan.rows.requests
         before = (r for r in log.each_request(self.run) if r.row < len(requests) and r.row in plan.earlier.kept)
         return sum(now is not None and now.messages != r.messages for r in before for now in [requests[r.row]])
-
-    def _displaced(self, plan: Plan, earlier: Earlier, own: Collection[int], keys: Sequence[str | None]) -> list[int]:
-        """Rows of the run as it was that ask something else now. A name that is used again for other prompts must not cost the answers
-        that were paid under it.
-        """
-        return [
-            row
-            for row, (key, outcome) in earlier.items()
-            if row not in own and (row >= len(keys) or (outcome.status == "ok" and key not in (keys[row], plan.keys.chunked(row))))
-        ]
 
     def _pay_end(self, event: Ended) -> None:
         payment = payment_at_end(event)

@@ -27,7 +27,7 @@ from holynb.run.packs import Packs
 from holynb.run.pending_rows import Groups
 from holynb.run.plan import Plan
 from holynb.run.recorder import Recorder
-from holynb.run.work import backlogs, end_rest, grown, items, settled
+from holynb.run.work import backlogs, continues, end_rest, items, settled
 from holynb.scheduler import Backlog, Policy, Scheduler, WorkItem
 from holynb.spool import MANY
 from holynb.types import Outcome, Prompt, Request, Route
@@ -272,7 +272,7 @@ class Run(session.InProcess):
         pending = await self._recorder.begin(self.plan, spec.record(self))
         self.saved = pending.saved
         await self._recorder.settle_all(settled(self.plan, pending), (self._judging or self._recorder).settle)
-        for text in grown(self.plan, pending):
+        for text in continues(self.plan, pending):
             self.journal.note(text)
         if self._out is not None:
             self._out.begin()

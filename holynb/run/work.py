@@ -15,7 +15,7 @@ from holynb.spool import MANY
 from holynb.types import Outcome, Request, Route
 from holynb.words import counted
 
-__all__ = ["backlogs", "end_rest", "grown", "items", "settled"]
+__all__ = ["backlogs", "continues", "end_rest", "items", "settled"]
 
 Chains = Mapping[Route, Sequence[str]]
 
@@ -34,15 +34,25 @@ def settled(plan: Plan, pending: Pending) -> Iterator[tuple[int, Outcome]]:
             yield row, broken
 
 
-def grown(plan: Plan, pending: Pending) -> Iterator[str]:
-    """What to say where the run had fewer rows before: how many are new."""
+def continues(plan: Plan, pending: Pending) -> Iterator[str]:
+    """What to say where the run had fewer rows before, or other ones: how many are new, and what becomes of what it had."""
     before, now = plan.earlier.rows, len(plan.rows.requests)
-    if before is None or before >= now:
+    if before is None or (before >= now and not pending.displaced):
         return
     kept = sum(row not in pending.answers for row in plan.earlier.kept)
     answered = len(pending.answers) + kept
     verb = "was" if answered == 1 else "were"
-    yield f"{counted(answered, 'row')} of {now:,} {verb} answered before; {now - answered:,} are new or were not."
+    rest = "is new or was not" if now - answered == 1 else "are new or were not"
+    counts = f"{counted(answered, 'row')} of {now:,} {verb} answered before; {now - answered:,} {rest}."
+    if not pending.displaced:
+        yield counts
+        return
+    of_them = "one" if pending.displaced == 1 else f"{pending.displaced:,}"
+    again, place = (" and asking for them again costs nothing", "wherever they stand") if plan.options.cache else ("", "at their place")
+    yield (
+        f"{plan.options.name or plan.options.resume} had {counted(before, 'row')} before, {of_them} with another prompt, model or setting, and is "
+        f"now about this cell's rows. Rows are matched by what they ask, {place}: {counts} Its answers of before stay in the run log{again}."
+    )
 
 
 def _broken(request: Request | None) -> Outcome | None:
