@@ -216,7 +216,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "holynb.run": (
         "prompt_spool",
-        "attaching | batch_terms | chunk_plan | embedding | inputs | judge | labels | long_row | out_claims | out_path | pythoncode | request_fields",
+        "attaching | batch_terms | chunk_plan | embedding | inputs | judge | labels | long_row | miscall | out_claims | out_path | pythoncode | request_fields",
         "out_input | routing | service_tiers | shares | stored_requests | thinking_notes",
         "keys | reach",
         "plan",
@@ -278,7 +278,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "pending | rundisplay | said | shown",
     ),
     "holynb.ui.commands": (
-        "pool_nodes | pool_state",
+        "own_servers | pool_nodes | pool_state",
         "active | bench_report | deploying | history | model_lines | pool_plan | pool_token | roi_report | routing | table_diff | trust",
         "pool",
         "bench | preview | roi | updates",

@@ -215,6 +215,10 @@ def _prompt_from_value(value: Any, options: Options, i: int) -> Prompt:
         raise BadPrompt(f"Prompt {i} is {an(type(value).__name__)}. A prompt is a string or a dict with 'prompt' or 'messages'.")
     for key in value:
         if key not in DICT_KEYS:
+            if key == "role":
+                raise BadPrompt(
+                    f"Prompt {i} is a message. A conversation is one prompt: [{{'messages': [{{'role': 'user', 'content': '…'}}]}}]."
+                )
             raise BadPrompt(f"Prompt {i} has an unknown key {key!r}.{closest(str(key), DICT_KEYS)} Known: {', '.join(DICT_KEYS)}.")
     if ("prompt" in value) == ("messages" in value):
         raise BadPrompt(f"Prompt {i} needs either 'prompt' or 'messages', not {'both' if 'prompt' in value else 'neither'}.")

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, Never
 
 from holynb.config import Options
 from holynb.errors import BadOption
 from holynb.prompts import saved
-from holynb.run import quote, resume
+from holynb.run import miscall, quote, resume
 from holynb.run.plan import make, route_notes
 from holynb.run.run import Run
 
 __all__ = ["infer"]
 
 
-def infer(prompts: Any, route: str | None = None, *, df: Any = None, **options: Any) -> Run:
+def infer(prompts: Any = None, route: str | None = None, *more: Never, df: Any = None, **options: Any) -> Run:
     """Send prompts; returns at once with the run.
 
     prompts: a string, a list of strings or of dicts (`prompt`, `system`, `messages`, `max_tokens`, `temperature`, `task_type`), or, with
@@ -25,6 +25,8 @@ def infer(prompts: Any, route: str | None = None, *, df: Any = None, **options: 
 
     Raises UserError before anything is sent. `run.wait()` or `await run`, then `run.frame()`.
     """
+    if (written := miscall.corrected(prompts, route, more, options, has_rows=df is not None)) is not None:
+        raise BadOption(f"infer takes the prompt first, then the route, and rows as df=. Write {written}")
     checked = Options.parse({**options, "df": df})
     if checked.dry_run or checked.show_code:
         raise BadOption(
