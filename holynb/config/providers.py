@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib.resources import files
@@ -51,14 +51,19 @@ def table() -> Mapping[str, Provider]:
     return {name: _merge(Provider(name), entry) for name, entry in entries.items()}
 
 
-def merged(own: Mapping[str, Mapping[str, Any]]) -> dict[str, Provider]:
+def merged(own: Mapping[str, Mapping[str, Any]], named: Iterable[str] = ()) -> dict[str, Provider]:
     """`table()` and the models on offer, with the user's own entries merged over them, field by field; `models` and `options` key by key.
 
-    A name that is not in the table is an OpenAI-compatible server whose key may be missing, unless its entry says otherwise.
+    A name that is not in the table is an OpenAI-compatible server whose key may be missing, unless its entry names a variable for it.
+    `named`: routes that the settings name. They are the models of providers of which no others are known.
     """
     out = dict(_offering(models.state()))
     for name, entry in own.items():
-        out[name] = _merge(out.get(name) or _custom(name), entry)
+        out[name] = _merge(out.get(name) or _custom(name, entry), entry)
+    lacking = {name for name, provider in out.items() if not provider.models}
+    for name, _, model in (route.partition("/") for route in named):
+        if name in lacking and model:
+            out[name] = replace(out[name], models={**out[name].models, model: None})
     return out
 
 
@@ -67,8 +72,9 @@ def _offering(state: tuple[object, ...]) -> Mapping[str, Provider]:  # noqa: ARG
     return {name: replace(p, models={**models.offered(name), **p.models}) for name, p in table().items()}
 
 
-def _custom(name: str) -> Provider:
-    return Provider(name, key=f"{variable_prefix(name)}_API_KEY", key_optional=True)
+def _custom(name: str, entry: Mapping[str, Any]) -> Provider:
+    """A server of the user's own. One for whose key a variable is named needs that key."""
+    return Provider(name, key=f"{variable_prefix(name)}_API_KEY", key_optional="key" not in entry)
 
 
 def variable_prefix(name: str) -> str:

@@ -138,12 +138,8 @@ def _file(path: str) -> FileStamp | None:
 # -- routes ------------- ----------------------------------------------------------------------------------------------
 def providers() -> dict[str, Provider]:
     """Every provider by name: those that ship with holynb, with the configured ones merged over them. Raises BadSetting."""
-    own = {}
-    for name, entry in current().provider.items():
-        # A server of the user's own for whose key a variable is named needs that key.
-        needed = {"key_optional": False} if "key" in entry and name not in table() else {}
-        own[name] = {**needed, **entry}
-    return merged(own)
+    settings = current()
+    return merged(settings.provider, named=[settings.default or "", *settings.alias.values(), *settings.price])
 
 
 def route(text: str | None = None) -> Route:

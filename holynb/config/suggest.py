@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from holynb.config import models
-from holynb.config.providers import PROVIDER_NAME
+from holynb.config.providers import PROVIDER_NAME, table
 from holynb.errors import closest
 from holynb.types import Route
 
@@ -23,6 +23,8 @@ __all__ = ["bare", "entry", "model", "routes"]
 
 #: Least similarity of two models' names, as `difflib` measures it.
 MIN_SIMILARITY = 0.75
+#: As many models of one's own server are named where none is near.
+MOST_LISTED = 3
 
 
 def routes(providers: Mapping[str, Provider]) -> list[str]:
@@ -61,6 +63,10 @@ def model(route: Route, providers: Mapping[str, Provider], *, refused: bool = Fa
         return ""
     likely = [m for m in provider.models if refused or _numbers(m) == _numbers(route.model)]
     matches = get_close_matches(route.model, likely, n=1, cutoff=MIN_SIMILARITY)
+    if not matches and refused and 0 < len(provider.models) <= MOST_LISTED:
+        return (
+            f" Your settings know {' and '.join(f'{route.provider}/{m}' for m in provider.models)}." if provider.name not in table() else ""
+        )
     return f" Did you mean {route.provider}/{matches[0]}?" if matches else ""
 
 

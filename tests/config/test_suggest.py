@@ -58,6 +58,27 @@ def test_a_model_of_ones_own_provider_is_known() -> None:
     assert suggest.model(Route("mine", "clerk-lrage"), settings.providers()) == " Did you mean mine/clerk-large?"
 
 
+def test_what_the_settings_name_are_the_models_of_a_provider_that_lists_none() -> None:
+    settings.override(
+        provider={"school": {"base": "http://127.0.0.1:9/v1", "key": "SCHOOL_TOKEN"}, "vllm": {"base": "http://127.0.0.1:8/v1"}},
+        default="school/class",
+        alias={"big": "vllm/org/qwen3-32b", "new": "openai/gpt-6-new"},
+        price={"school/reader": {"input": 0, "output": 0}},
+    )
+    listed = settings.providers()
+    assert list(listed["school"].models) == ["class", "reader"]
+    assert not listed["school"].key_optional, "a key that is named is needed"
+    assert suggest.model(Route("school", "clas"), listed) == " Did you mean school/class?"
+    assert suggest.model(Route("school", "raeder"), listed, refused=True) == " Did you mean school/reader?"
+    assert suggest.model(Route("vllm", "org/qwen3-32B"), listed, refused=True) == " Did you mean vllm/org/qwen3-32b?"
+    assert suggest.model(Route("school", "smollm2-135m"), listed, refused=True) == " Your settings know school/class and school/reader."
+    assert "gpt-6-new" not in listed["openai"].models, "of a provider whose models are known an alias adds none"
+    with pytest.raises(BadRoute, match=r"Did you mean school/reader\?"):
+        settings.route("reder")
+    with pytest.raises(BadRoute, match=r"Did you mean school\?"):
+        settings.route("scool/class")
+
+
 def test_where_no_price_is_known_the_model_may_be_misspelt(monkeypatch: pytest.MonkeyPatch) -> None:
     for option in ("price_as", "budget"):
         with pytest.raises(BadSetting, match=r"none is known\. Did you mean openai/gpt-6-luna\? Set it in config\.toml"):
