@@ -12,6 +12,7 @@ import pytest
 from layout import ROOT
 
 from holynb import __version__, cli
+from holynb.config import settings
 
 
 def test_no_word_is_the_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,6 +54,22 @@ def test_a_mistake_of_the_user_is_one_line(words: list[str], says: str, capsys: 
     assert says in streams.err
     assert streams.err.startswith("holynb: ")
     assert len(streams.err.splitlines()) == 1
+
+
+SCHOOL = 'default = "school/class"\n[provider.school]\nbase = "http://127.0.0.1:8123/v1"\nkey = "SCHOOL_TOKEN"\n'
+
+
+@pytest.mark.usefixtures("fake_pools")
+def test_a_students_list_of_pools_names_the_class(capsys: pytest.CaptureFixture[str]) -> None:
+    (settings.home() / "config.toml").write_text(SCHOOL, encoding="utf-8")
+    line = "school is a server that your settings name, at http://127.0.0.1:8123/v1. Ask it: %%infer school/class"
+    assert cli.main(["pool", "list"]) == 0
+    assert capsys.readouterr().out == f"{line}\nNo pool is running. Start one: holynb pool start smollm2-135m\n"
+    for words in (["status", "class"], ["logs", "school/class"], ["stop", "school"]):
+        assert cli.main(["pool", *words]) == 2
+        assert capsys.readouterr().err == f"holynb: {line}. Whoever runs it sees its state, and stops it.\n"
+    assert cli.main(["pool", "status"]) == 2
+    assert capsys.readouterr().err == f"holynb: {line}. No pool is running. Start one: holynb pool start smollm2-135m\n"
 
 
 @pytest.mark.usefixtures("fake_pools")

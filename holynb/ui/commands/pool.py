@@ -10,7 +10,7 @@ from holynb import units
 from holynb.config import Option, duration
 from holynb.errors import BadOption, UserError, closest
 from holynb.ui.cell import grammar
-from holynb.ui.commands import pool_nodes, pool_plan, pool_state, pool_token
+from holynb.ui.commands import own_servers, pool_nodes, pool_plan, pool_state, pool_token
 from holynb.ui.commands.deploying import DEPLOY_HELP, DEPLOY_OPTIONS, deploy
 from holynb.ui.output import ago, clean, count, listing
 from holynb.ui.output.helplines import entry, wrapped
@@ -72,6 +72,8 @@ OPTION_COLUMN = 25
 
 #: Lines that `pool logs` shows by default.
 DEFAULT_LOG_LINES = 50
+
+NONE_RUNS = "No pool is running. Start one: %infer pool start smollm2-135m"
 
 HELP: Mapping[str, str] = {
     "plan": (
@@ -157,10 +159,10 @@ def _list(args: Sequence[str], notice: Notice) -> tuple[str | list[Part], Any]:
     _refuse_args(args, "list")
     infos = pools.listing(notice)
     if not infos:
-        return "No pool is running. Start one: %infer pool start smollm2-135m", []
+        return [*own_servers.lines(), NONE_RUNS], []
     head = ["pool", "model", "state", "pid", "memory", "in flight", "started"]
     lines = [[f"pool/{i.name}", i.model, pool_state.state(i), str(i.pid), _memory(i), count(i.requests), _age(i)] for i in infos]
-    return [Listing(head, lines, {3, 5}), *filter(None, map(pool_state.remedy, infos))], [i.as_dict() for i in infos]
+    return [Listing(head, lines, {3, 5}), *filter(None, map(pool_state.remedy, infos)), *own_servers.lines()], [i.as_dict() for i in infos]
 
 
 def _status(args: Sequence[str], _: Notice) -> tuple[str, Any]:
@@ -202,7 +204,7 @@ def _stop(args: Sequence[str], _: Notice) -> tuple[str, Any]:
 def _logs(args: Sequence[str], _: Notice) -> tuple[str, Any]:
     from holynb import pools
 
-    name, *more = [*args] or [_pool_name(args, "logs")]
+    name, *more = [_pool_name(args[:1], "logs"), *args[1:]]
     if more and not (len(more) == 1 and more[0].isdigit()):
         raise BadOption(f"pool logs takes a pool and a number of lines, not {' '.join(more)!r}.")
     lines = pools.logs(name, int(more[0]) if more else DEFAULT_LOG_LINES)
@@ -248,15 +250,18 @@ def _converted(option: Option, value: Any) -> Any:
 
 def _pool_name(args: Sequence[str], word: str) -> str:
     """The pool that the argument names; without one, the only pool. Raises BadOption."""
-    if len(args) == 1:
-        return args[0].removeprefix("pool/")
     from holynb import pools
 
+    if len(args) == 1:
+        name = args[0].removeprefix("pool/")
+        if (elsewhere := own_servers.named(name)) and pools.find(name) is None:
+            raise BadOption(f"{elsewhere}. Whoever runs it sees its state, and stops it.")
+        return name
     names = [] if args or word == "logs" else [info.name for info in pools.listing()]
     if len(names) == 1:
         return names[0]
     if not args and word != "logs" and not names:
-        raise BadOption("No pool is running. Start one: %infer pool start smollm2-135m")
+        raise BadOption(". ".join([*own_servers.lines(), NONE_RUNS]))
     raise BadOption(f"pool {word} takes the name of one pool; " + (f"these run: {', '.join(names)}." if names else "pool list shows them."))
 
 

@@ -6,7 +6,7 @@ import html
 from typing import TYPE_CHECKING
 
 from holynb.translation import say
-from holynb.ui.commands import pool_nodes, pool_state, pool_token
+from holynb.ui.commands import own_servers, pool_nodes, pool_state, pool_token
 from holynb.ui.output import clean, count, listing
 from holynb.ui.output.listing import Listing, Markup
 from holynb.units import memory
@@ -20,8 +20,8 @@ __all__ = ["bar", "table"]
 def table(infos: list[PoolInfo]) -> str:
     """The pools as an HTML table: state, requests, and a bar of memory per device, the pool's beside that of others."""
     if not infos:
-        none = say("No pool runs. pool/smollm2-135m starts itself on first use.")
-        return f'<div style="color:var(--jp-ui-font-color2,#6b6b6b)">{html.escape(none)}</div>'
+        none = [*own_servers.lines(), "No pool runs. pool/smollm2-135m starts itself on first use."]
+        return f'<div style="color:var(--jp-ui-font-color2,#6b6b6b)">{"<br>".join(html.escape(say(line)) for line in none)}</div>'
     head = ("Pool", "State", "Model", "In flight", "Tokens", "KV cache", "Memory")
     rows = [
         [
