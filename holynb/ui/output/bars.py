@@ -13,7 +13,7 @@ __all__ = ["Bar", "Stack", "chart", "side_by_side", "stacked"]
 
 MAX_LABEL_CHARS = 40
 LINE = (
-    '<div style="display:grid;grid-template-columns:minmax(3em,11em) minmax(3em,1fr) minmax(4.5em,max-content);gap:0 8px;align-items:center">'
+    '<div style="display:grid;grid-template-columns:minmax(min(9em,40%),11em) minmax(3em,1fr) minmax(4.5em,max-content);gap:0 8px;align-items:center">'
     '<span style="overflow-wrap:anywhere" dir="auto">{label}</span>'
     '<span style="display:flex;height:10px" aria-hidden="true">{segments}</span>'
     '<span style="text-align:end;font-variant-numeric:tabular-nums">{value}</span></div>'

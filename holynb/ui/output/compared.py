@@ -22,17 +22,21 @@ MAX_COLUMNS = 4
 HTML_ANSWER_CHARS, TEXT_ANSWER_CHARS = 1000, 96
 MAX_LABEL_CHARS = 40
 NOTE_STYLE = 'class="holynb-note" style="font-weight:normal"'
-#: A class of its own: a page's style sheets reach every output, and the columns of a run without comparison are others.
+#: A class of its own: a page's style sheets reach every output, and the columns of a run without comparison are others. The columns stand
+#: below each other where they would be narrower than a long word.
 STYLE = """<style>
 .holynb-rows.holynb-compared{container-type:inline-size}
-@container (max-width:560px){
-.holynb .holynb-rows.holynb-compared :is(table,tbody,tr,td){display:block}
-.holynb .holynb-rows.holynb-compared thead{display:none}
-.holynb .holynb-rows.holynb-compared tr{padding:4px 0;border-bottom:1px solid var(--jp-border-color2,#9e9e9e60)}
-.holynb .holynb-rows.holynb-compared :is(td,td.n){border:0;padding:1px 8px;min-width:0;max-width:none;text-align:start!important}
-.holynb .holynb-rows.holynb-compared td[data-of]::before{content:attr(data-of);display:block;color:var(--jp-ui-font-color2,#808080)}
+.holynb .holynb-rows.holynb-compared :is(td,th)[dir=auto]{min-width:10em}
+@container (max-width:LEASTpx){
+.holynb .holynb-rows.holynb-compared.holynb-of-COLUMNS :is(table,tbody,tr,td){display:block}
+.holynb .holynb-rows.holynb-compared.holynb-of-COLUMNS thead{display:none}
+.holynb .holynb-rows.holynb-compared.holynb-of-COLUMNS tr{padding:4px 0;border-bottom:1px solid var(--jp-border-color2,#9e9e9e60)}
+.holynb .holynb-rows.holynb-compared.holynb-of-COLUMNS :is(td,td.n){border:0;padding:1px 8px;min-width:0;max-width:none;text-align:start!important}
+.holynb .holynb-rows.holynb-compared.holynb-of-COLUMNS td[data-of]::before{content:attr(data-of);display:block;color:var(--jp-ui-font-color2,#808080)}
 }
 </style>"""
+#: Widths in px: of a column of text with its padding, and of the rows' labels.
+COLUMN_PX, LABEL_PX, LEAST_PX = 136, 100, 560
 
 
 def as_html(report: Report, max_prompts: int, max_bytes: int) -> str:
@@ -55,7 +59,8 @@ def as_html(report: Report, max_prompts: int, max_bytes: int) -> str:
     more = _more(len(lines), len(report.rows) // n)
     note = f'<div class="holynb-note">{more}</div>' if more else ""
     names = f"<tr>{CORNER}<th{PROSE_STYLE}>prompt</th>{head}</tr>"
-    return f'{STYLE}<div class="holynb-rows holynb-compared" tabindex="0" role="group" aria-label="answers side by side"><table><thead>{names}</thead><tbody>{"".join(lines)}</tbody></table>{note}</div>'
+    style = STYLE.replace("COLUMNS", str(n)).replace("LEAST", str(max(LEAST_PX, LABEL_PX + COLUMN_PX * (n + 1))))
+    return f'{style}<div class="holynb-rows holynb-compared holynb-of-{n}" tabindex="0" role="group" aria-label="answers side by side"><table><thead>{names}</thead><tbody>{"".join(lines)}</tbody></table>{note}</div>'
 
 
 def as_text(report: Report, max_prompts: int) -> str:

@@ -51,6 +51,7 @@ border-bottom:1px solid var(--jp-border-color2,#9e9e9e60);
 white-space:pre-wrap;overflow-wrap:anywhere;min-width:3em;max-width:34em;background:transparent}
 .holynb .holynb-rows tbody tr:nth-child(n):not(:hover){background:transparent}
 .holynb .holynb-rows th{white-space:normal;overflow-wrap:normal}
+.holynb .holynb-rows td[dir=auto]{min-width:5em}
 .holynb .holynb-rows td.k{white-space:nowrap}
 .holynb .holynb-rows td.n,.holynb .holynb-rows th.n{text-align:end!important}
 .holynb .holynb-rows td.n{white-space:nowrap}
