@@ -26,7 +26,7 @@ def written(value: Any, name: str | None = None) -> str | None:
     """The schema that a value stands for, to be copied; `name`: of the variable that holds it. None where it stands for none."""
     labels = _labels(value)
     if labels is not None:
-        return f'{{"enum": {_list_of(value, name) if name else _said(labels)}}}'
+        return f'{{"enum": {_list_of(value, name) if name else _clipped(labels)}}}'
     if isinstance(value, type) and value in TYPES:
         return _type(TYPES[value])
     return _object(value) if isinstance(value, Mapping) else None
@@ -49,7 +49,7 @@ def of_text(text: str) -> str | None:
 def _labels(value: Any) -> Sequence[Any] | None:
     """The labels that an answer is to be one of."""
     if isinstance(value, enum.EnumMeta):
-        value = [member.value for member in value]
+        value = [member.value for member in list(value)]
     elif typing.get_origin(value) is typing.Literal:
         value = typing.get_args(value)
     if not isinstance(value, list | tuple | set | frozenset) or not value:
@@ -66,7 +66,7 @@ def _list_of(value: Any, name: str) -> str:
     return f"list({name})" if isinstance(value, tuple | set | frozenset) else f"list({name}.__args__)"
 
 
-def _said(labels: Sequence[Any]) -> str:
+def _clipped(labels: Sequence[Any]) -> str:
     text = _python(list(labels[:MOST_LABELS]))
     return text if len(labels) <= MOST_LABELS else f"{text[:-1]}, …]"
 
