@@ -31,6 +31,7 @@ __all__ = [
     "recent_answers",
     "reusable_answers",
     "speed",
+    "tokens",
     "total",
 ]
 
@@ -112,6 +113,14 @@ def paid(log: RunLog, run: str) -> Paid:
         for row, attempts in db.execute(f"SELECT row, attempts FROM answers WHERE run = ? AND {UNSETTLED}", (run,)):  # noqa: S608 - of ours
             unknown[row] = max(unknown[row], attempts)
     return Paid(known, unknown)
+
+
+def tokens(log: RunLog, run: str) -> tuple[int, int]:
+    """Tokens in and out of all that a run was billed for: every attempt, every part, every time it went on, and a judge's."""
+    sql = "SELECT coalesce(sum(tokens_in), 0), coalesce(sum(tokens_out), 0) FROM payments WHERE run = ? AND what != 'cached'"
+    with log.reading() as db:
+        tokens_in, tokens_out = db.execute(sql, (run,)).fetchone()
+    return tokens_in, tokens_out
 
 
 def by_day(log: RunLog, since: float | None = None, until: float | None = None) -> list[SpendingLine]:

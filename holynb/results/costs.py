@@ -8,7 +8,7 @@ from holynb.faults import UNBILLED_KINDS
 from holynb.types import SIMULATED as PROVIDERS
 from holynb.types import Outcome, Route
 
-__all__ = ["FREE", "SIMULATED", "UNKNOWN", "captioned", "cost_text", "dollars", "is_pool", "is_simulated", "is_unsettled"]
+__all__ = ["FREE", "SIMULATED", "UNKNOWN", "captioned", "cost_text", "dollars", "in_all", "is_pool", "is_simulated", "is_unsettled"]
 
 UNKNOWN, FREE, SIMULATED = "?", "free", "simulated"
 
@@ -37,6 +37,14 @@ def cost_text(
 def captioned(text: str) -> str:
     """A cost as a part of a line, where nothing says that it is one: `cost ?`, and dollars as they are."""
     return f"cost {text}" if text == UNKNOWN else text
+
+
+def in_all(cost: Decimal | None, tokens: tuple[int, int] | None, answers: tuple[int, int]) -> str:
+    """`this run cost $0.42 in all, 300 + 80 tokens`, where a run has cost more, or taken more tokens, than its answers now."""
+    counts = f"{tokens[0]:,} + {tokens[1]:,} tokens" if tokens is not None and (tokens[0] > answers[0] or tokens[1] > answers[1]) else ""
+    if cost:
+        return ", ".join(filter(None, [f"this run cost {dollars(cost)} in all", counts]))
+    return counts and f"{counts} in all, earlier requests and a judge's among them"
 
 
 def is_pool(route: Route | str | None) -> bool:

@@ -10,7 +10,7 @@ from decimal import Decimal
 from holynb.pricing import prices
 from holynb.results.below_direct import BelowDirect
 from holynb.results.cache_savings import CacheSavings, saved_words
-from holynb.results.costs import FREE, SIMULATED, UNKNOWN, captioned, cost_text, dollars, is_pool, is_simulated, is_unsettled
+from holynb.results.costs import FREE, SIMULATED, UNKNOWN, captioned, cost_text, dollars, in_all, is_pool, is_simulated, is_unsettled
 from holynb.results.vectors import VectorFacts
 from holynb.types import Outcome, Route
 from holynb.units import seconds
@@ -57,6 +57,8 @@ class Summary:
     alternative: AlternativeCost | None = None
     in_all: Decimal | None = None
     """What a run that went on has cost, all its attempts; None of one that was begun anew."""
+    tokens_in_all: tuple[int, int] | None = None
+    """Tokens of the same requests, a judge's among them."""
     retryable: bool = True
     """Whether failed rows can be sent again; those of a recording cannot."""
     tokens_reasoning: int = 0
@@ -132,7 +134,7 @@ class Summary:
         tokens = counted(self.tokens_in, "token") if self.vectors else f"{self.tokens_in:,} + {self.tokens_out:,} tokens"
         parts.append(f"{tokens}{thought}")
         parts.append(captioned(self.money()))
-        parts.append(f"this run cost {dollars(self.in_all)} in all" if self.in_all and self.in_all != self.cost else "")
+        parts.append(in_all(self.in_all if self.in_all != self.cost else None, self.tokens_in_all, (self.tokens_in, self.tokens_out)))
         parts += [saved_words(self.prompt_cache_saved), self.service()]
         parts.append(f"{dollars(self.below_direct)} less than direct" if self.below_direct else "")
         parts.append(self.alternative.describe() if self.alternative else "")

@@ -167,9 +167,9 @@ def paid_before(plan: Plan, log: RunLog | None, run: str) -> spending.Paid:
     return spending.NOTHING if log is None or plan.options.budget is None else spending.paid(log, run)
 
 
-def paid_in_all(log: RunLog, run: str) -> Decimal | None:
-    """Dollars of all attempts of a run; None where there are none. Raises sqlite3.Error."""
-    return spending.paid(log, run).known or None
+def paid_in_all(log: RunLog, run: str) -> tuple[Decimal | None, tuple[int, int]]:
+    """Dollars of all attempts of a run, None where there are none, and their tokens in and out. Raises sqlite3.Error."""
+    return spending.paid(log, run).known or None, spending.tokens(log, run)
 
 
 def before(plan: Plan, paid: spending.Paid, worst_case: Callable[[Request, Route], Decimal | None]) -> Decimal:

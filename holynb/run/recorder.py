@@ -47,7 +47,8 @@ class Recorder(Sink):
     """A sink: events go to the journal, then to the log. `run`: the run's id; `share`: whether other runs may use its answers.
 
     `log`: where earlier answers are read, None where it cannot be; `unwritten`: why answers are in memory only, None where none are.
-    `paid`: what a run with a budget had paid when it went on. `in_all`: dollars that a run which went on has paid, at its end.
+    `paid`: what a run with a budget had paid when it went on. `in_all`, `tokens_in_all`: what a run which went on, or has
+    a judge, has paid, at its end.
     """
 
     def __init__(self, journal: Journal, run: str, *, share: bool, tally: Tally | None = None) -> None:
@@ -58,6 +59,7 @@ class Recorder(Sink):
         self.unwritten: str | None = None
         self.paid = spending.NOTHING
         self.in_all: Decimal | None = None
+        self.tokens_in_all: tuple[int, int] | None = None
         self._log: RunLog | None = None
         self._said: set[str] = set()
         self._journal = journal
@@ -192,9 +194,9 @@ class Recorder(Sink):
         if self._log is not None:
             await self._guarded(self._log.finish(self.run, status))
             self._log.unwatch(self._heard)
-            if self._plan is not None and self._plan.earlier.run is not None:
+            if self._plan is not None and (self._plan.earlier.run is not None or self._plan.judge is not None):
                 with suppress(sqlite3.Error, RuntimeError):  # the latter where the program ends, and no thread may begin
-                    self.in_all = await asyncio.to_thread(assembly.paid_in_all, self._log, self.run)
+                    self.in_all, self.tokens_in_all = await asyncio.to_thread(assembly.paid_in_all, self._log, self.run)
         self._lease.release()
 
     def give_up(self, exc: Exception) -> None:

@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Generator, Sequence
 from concurrent.futures import CancelledError, Future
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -131,7 +132,8 @@ class Run(session.InProcess):
     def summary(self) -> Summary:
         """Counts, tokens, dollars and seconds so far."""
         tally = self._tally or folded(self.rows(), self.plan.price_as, batch=self.options.batch)
-        return tally.summary(self.n, self.elapsed, saved=self.saved, stopped=self.stopped, in_all=self._recorder.in_all)
+        summary = tally.summary(self.n, self.elapsed, saved=self.saved, stopped=self.stopped, in_all=self._recorder.in_all)
+        return replace(summary, tokens_in_all=self._recorder.tokens_in_all)
 
     def quality(self) -> Any:
         """How good the answers are: against `--label`, by `--judge`, routes of `--compare` by each other. Shown, and read as frames."""

@@ -27,6 +27,7 @@ from holynb.pricing import spending
 from holynb.results import dollars
 from holynb.run import Run, infer, quote, reservation, resume, session
 from holynb.run.plan import make
+from holynb.ui.output import report
 
 DEADLINE = 30
 
@@ -214,6 +215,34 @@ def test_a_budget_is_never_exceeded_and_the_rows_that_did_not_fit_say_so():
         infer("a", "sim/echo", budget=0, cache=False).wait(DEADLINE)
 
 
+@pytest.mark.parametrize("judge", [None, "sim/json"])
+def test_the_tokens_of_a_run_are_one_figure_wherever_they_are_told(judge: str | None):
+    """What a run told in its session, what is told of it from its log, what it was billed, and the day's table."""
+    rows, options = [f"row {i}" for i in range(6)], {"name": "labels", "judge": judge}
+    infer(rows[:2], "sim/echo", **options).wait(DEADLINE)
+    run = infer(rows, "sim/echo", **options).wait(DEADLINE)
+    paid = spending.tokens(runlog.log(), run.id)
+    day = spending.total(spending.by_day(runlog.log()))
+    assert (day.tokens_in, day.tokens_out) == paid
+    here = run.summary()
+    assert here.tokens_in_all == paid
+    assert (here.tokens_in, here.tokens_out) < paid
+    assert f"in all, {paid[0]:,} + {paid[1]:,} tokens" in here.line()
+    session._session.clear()
+    shown = report.load("labels").summary
+    assert shown.tokens_in_all == paid
+    assert ((shown.tokens_in, shown.tokens_out) == paid) is (judge is None)
+    said = f"{paid[0]:,} + {paid[1]:,} tokens in all, earlier requests and a judge's among them"
+    assert (said in shown.line()) is (judge is not None)
+
+
+def test_a_judged_run_says_what_its_judge_took():
+    run = infer("a", "sim/echo", judge="sim/json", name="one").wait(DEADLINE)
+    paid = spending.tokens(runlog.log(), run.id)
+    assert f"{paid[0]:,} + {paid[1]:,} tokens in all, earlier requests and a judge's among them" in run.summary().line()
+    assert "in all" not in infer("b", "sim/echo").wait(DEADLINE).summary().line()
+
+
 def test_a_budget_holds_for_all_that_a_run_of_one_name_spends():
     rows = [f"row {i}" for i in range(50)]
     first = infer(rows, "sim/echo", budget=0.0006, max_tokens=4, name="cap").wait(DEADLINE)
@@ -225,7 +254,8 @@ def test_a_budget_holds_for_all_that_a_run_of_one_name_spends():
     assert record is not None
     in_all = [run.summary().in_all for run in (first, again, failed)]
     assert in_all == [None, record.cost, record.cost]
-    assert f" · this run cost {dollars(record.cost)} in all" in again.summary().line()
+    paid = spending.tokens(runlog.log(), first.id)
+    assert f" · this run cost {dollars(record.cost)} in all, {paid[0]:,} + {paid[1]:,} tokens" in again.summary().line()
     assert spent <= float(record.cost or 0) <= 0.0006
     told = [e.text for e in again.journal.events_since(0)[0] if isinstance(e, Noted)]
     assert told[0].startswith(f"This run has spent ${spent:.5f} before, which counts: "), told

@@ -130,6 +130,8 @@ def _run_text(name: str) -> str:
     known = paid.known if paid.known or not (unknown or record.cost is None) else None
     cost = cost_text(known, record.route, unknown=unknown)
     rows = f"{record.ok:,} of {counted(record.n, 'row')} answered"
+    tokens_in, tokens_out = spending.tokens(runlog.log(), record.id)
+    cost += f" and {tokens_in:,} + {tokens_out:,} tokens"
     return f"{record.name or record.id} on {record.routes}: {cost} over all attempts, {rows}, started {ago(record.started, dt.datetime.now(dt.UTC).timestamp())}."
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from holynb.errors import BadOption
@@ -208,6 +208,7 @@ def load(name: str | None = None) -> Report:
 def _from_log(name: str) -> Report:
     from holynb import runlog, schema
     from holynb.config import settings
+    from holynb.pricing import spending
     from holynb.results import summarize
     from holynb.run import logged_rows, prompt_spool, quality, resume
 
@@ -222,6 +223,7 @@ def _from_log(name: str) -> Report:
         price_as=settings.route(elsewhere) if elsewhere else None,
         batch=bool(stored.spec.get("options", {}).get("batch")),
     )
+    summary = replace(summary, tokens_in_all=spending.tokens(log, stored.id))
     answer_schema = schema.load(stored.spec["schema"]) if "schema" in stored.spec else None
     expected = quality.labels_of_log(stored, logged.expected, answer_schema)
     pairs = logged.pairs if stored.spec.get("options", {}).keys() & {"compare", "samples"} else []

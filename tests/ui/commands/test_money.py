@@ -107,7 +107,7 @@ def test_cost_by_day_and_by_month(here: Here, home: Path) -> None:
     assert "There is no run 'nightly' in the run log" in here.refused("%infer cost nightly")
     here("%%infer sim/echo -q --name nightly\nseven")
     assert here("%infer cost nightly").out.startswith("nightly on sim/echo: $0.0000")
-    assert " simulated over all attempts, 1 of 1 row answered, started just now." in here("%infer cost nightly").out
+    assert " simulated and 1 + 1 tokens over all attempts, 1 of 1 row answered, started just now." in here("%infer cost nightly").out
     assert "takes a run or --month" in here.refused("%infer cost --mont")
     assert "Did you mean --month" in here.refused("%infer cost --mont")
 
