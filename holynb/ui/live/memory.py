@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holynb import loop
+from holynb.engines import servers
 from holynb.events import Gauge, Noted
 from holynb.ui.output import OUT_OF_MEMORY_TEXT, RECOVERED_TEXT, REPLICA_TEXTS
 from holynb.words import counted
@@ -30,8 +31,16 @@ Sampler = Callable[[], Sequence[Gauge | Noted]]
 
 
 def watch(run: Run, sampler: Sampler | None = None, pause: float = PAUSE_S) -> Future[None]:
-    """Append gauges to the run's journal until it is done, and notes where a pool's memory runs out. Cancel the future to end it sooner."""
-    names = sorted({e.route.model for e in run.plan.targets.endpoints if e.route.provider == "pool"})
+    """Append gauges to the run's journal until it is done, and notes where a pool's memory runs out. Cancel the future to end it sooner.
+
+    Of a run that hosted providers alone answer there is nothing to show: its models are on none of this machine's devices.
+    """
+    endpoints = run.plan.targets.endpoints
+    if sampler is None and not any(e.wire in ("pool", "sim") or servers.is_self_hosted(e) for e in endpoints):
+        nothing: Future[None] = Future()
+        nothing.set_result(None)
+        return nothing
+    names = sorted({e.route.model for e in endpoints if e.route.provider == "pool"})
     return loop.submit(_follow(run, sampler or _PoolSampler(names), pause))
 
 

@@ -24,7 +24,8 @@ class Running:
 
     def __init__(self, samples: int, route: str = "sim/echo") -> None:
         self.journal = Journal(1)
-        self.plan = SimpleNamespace(targets=SimpleNamespace(endpoints=[Endpoint(Route.parse(route), "sim")]))
+        endpoints = [Endpoint(Route.parse(route), route.partition("/")[0])]
+        self.plan = SimpleNamespace(targets=SimpleNamespace(endpoints=endpoints))
         self._samples_left = samples
 
     @property
@@ -54,8 +55,22 @@ def test_gauges_are_appended_on_the_io_thread_until_the_run_is_done() -> None:
     assert "holynb-io" not in threads, "a slow device must not hold up requests"
 
 
-def test_a_hosted_run_shows_this_machine() -> None:
+HOSTED = Endpoint(Route("openai", "m"), "openai", "https://api.openai.com/v1")
+
+
+def test_a_run_that_hosted_providers_alone_answer_has_no_memory_to_show() -> None:
     run = Running(samples=1)
+    run.plan.targets.endpoints = [HOSTED, replace(HOSTED, route=Route("anthropic", "m"), wire="anthropic")]
+    assert memory.watch(run, pause=0.001).done()
+    assert run.journal.events_since(0)[0] == []
+
+
+@pytest.mark.parametrize(
+    "here", [Endpoint(Route("sim", "echo"), "sim"), Endpoint(Route("vllm", "m"), "openai", "http://127.0.0.1:8000/v1")], ids=["sim", "vllm"]
+)
+def test_a_run_that_something_here_answers_shows_this_machine(here: Endpoint) -> None:
+    run = Running(samples=1)
+    run.plan.targets.endpoints = [HOSTED, here]
     memory.watch(run, pause=0.001).result(10)
     (gauge,) = run.journal.events_since(0)[0]
     assert gauge.device == "RAM"
