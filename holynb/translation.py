@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
-__all__ = ["choose", "say", "table"]
+__all__ = ["choose", "head", "heads", "say", "table"]
 
 _chosen: Callable[[], str] | None = None
 
@@ -20,7 +20,7 @@ SECTIONS = ("label", "help", "message", "part")
 #: `{name}`; other braces stand for themselves.
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 #: Placeholders that stand for less than any text.
-_KINDS = {"n": "[0-9,]+", "route": r"\S+"}
+_KINDS = {"n": "[0-9,]+", "route": r"\S+", "way": r"(?:[^.]|\.(?=\d))+"}
 _SENTENCE_END = re.compile(r"(?<=[.?]) (?=[A-Z%-])")
 
 
@@ -37,13 +37,30 @@ def say(text: str) -> str:
     return "\n".join(f"{korean} ({line})" if (korean := _korean(line.strip())) else line for line in text.split("\n"))
 
 
+def head(text: str) -> str:
+    """The head of a table's column, such as the name of a result's: unchanged in English; with its Korean before it where that is known."""
+    if _chosen is None or _chosen() != "ko" or not (korean := heads().get(text)):
+        return text
+    return f"{korean} ({text})"
+
+
+@lru_cache(maxsize=1)
+def heads() -> Mapping[str, str]:
+    """English → Korean. Apart from the rest: in a message such a word is a person's own, the name of a column or a variable."""
+    return {entry["en"]: entry["ko"] for entry in _document().get("head", [])}
+
+
 def table() -> Mapping[str, Mapping[str, str]]:
     """Section → English → Korean, with the same {placeholders} in both, but for those that begin with _: Korean has no plural."""
+    document = _document()
+    return {section: {entry["en"]: entry["ko"] for entry in document.get(section, [])} for section in SECTIONS}
+
+
+def _document() -> Mapping[str, list[dict[str, str]]]:
     import tomllib
 
     with (Path(__file__).parent / "ko.toml").open("rb") as file:
-        document = tomllib.load(file)
-    return {section: {entry["en"]: entry["ko"] for entry in document.get(section, [])} for section in SECTIONS}
+        return tomllib.load(file)
 
 
 def _korean(line: str) -> str | None:

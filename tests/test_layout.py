@@ -298,7 +298,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "pulse | widget",
     ),
     "holynb.ui.output": (
-        "page | svg | text | thinned",
+        "glosses | page | text | thinned",
+        "svg",
         "bars | crossed | helplines | html | listing | series",
         "markdown | pictures",
         "formats | quality | report",

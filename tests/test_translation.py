@@ -5,19 +5,24 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from layout import ROOT
+from ui.facts import record
 
-from holynb import cli, translation
+from holynb import cli, schema, translation
 from holynb.config import Options, keys, language, settings
 from holynb.errors import BadSetting, HolynbError, InferError
 from holynb.run import plan, resume
-from holynb.types import Endpoint, Route
+from holynb.types import Endpoint, Outcome, Route
 from holynb.ui import line_magic
 from holynb.ui.cell import grammar
+from holynb.ui.output import rows
+from holynb.ui.output.listing import Listing
+from holynb.ui.output.static import as_html, as_text
 
 TABLE = translation.table()
 ENTRIES = [(section, en, ko) for section, lines in TABLE.items() for en, ko in lines.items()]
@@ -52,7 +57,11 @@ def said(text: str) -> str:
 def code_strings() -> set[str]:
     """All strings of the code, {} in the place of what an f-string fills in."""
     out = set()
-    paths = [p for p in (ROOT / "holynb").rglob("*.py") if not {"pool", "bounded", "runlog"} & set(p.parts) or "fit" in p.parts]
+    paths = [
+        p
+        for p in (ROOT / "holynb").rglob("*.py")
+        if not {"pool", "bounded", "runlog"} & set(p.parts) or "fit" in p.parts or p.name == "advice.py"
+    ]
     for node in (node for path in paths for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             out.add(node.value)
@@ -85,6 +94,35 @@ def test_every_english_line_is_what_the_code_says() -> None:
 
 def test_every_command_of_the_help_has_its_korean() -> None:
     assert {c.help.partition("\n")[0] for c in line_magic.COMMANDS.values()} - set(TABLE["help"]) == set()
+
+
+def test_heads_of_tables_are_what_the_code_says_and_no_message_takes_them() -> None:
+    assert not set(translation.heads()) - code_strings()
+    assert all(map(HANGUL.search, translation.heads().values()))
+    assert {"text", "status", *rows.NUMBERS} <= set(translation.heads())
+
+
+@pytest.mark.usefixtures("korean")
+def test_a_table_has_its_heads_in_korean_and_what_is_the_users_own_as_it_is() -> None:
+    assert Listing(["pool", "its own"], [["a", "b"]]).head == ["풀 (pool)", "its own"]
+    answered = record([Outcome("ok", "yes")] * 2, ["a", "b"])
+    for shown in (as_html(answered), as_text(answered)):
+        assert all(word in shown for word in ("프롬프트 (prompt)", "답 (text)", "상태 (status)", "출력 토큰 (tokens_out)"))
+    mine = replace(answered, schema=schema.load({"type": "object", "properties": {"cost": {"type": "string"}}, "required": ["cost"]}))
+    assert rows.heads(mine) == ["프롬프트 (prompt)", "cost", "상태 (status)"], "a column of a schema is the user's own"
+
+
+@pytest.mark.usefixtures("korean")
+def test_a_plan_of_a_pool_is_said_in_korean() -> None:
+    fits = (
+        "m fits on 2x80GB as --tp 2 in bfloat16: 8.19 GB of weights per device, 838,926 tokens of KV cache per replica, ready in about 8 s."
+    )
+    assert said(fits).startswith("m 모델은 2x80GB에서 --tp 2, bfloat16로 실행할 수 있습니다: 장치당 가중치 8.19 GB")
+    known = f"{fits} Judged by the known shape of Qwen/Qwen3-8B; once its files are here, by them."
+    assert "Qwen/Qwen3-8B의 구조로" in said(known).partition(" (m fits")[0]
+    no = "70B does not fit on 4x24GB in bfloat16: the weights alone are 139 GB. It would fit in fp8, as --tp 4."
+    assert said(f"{no} About 32B is the most that fits on 4x24GB in bfloat16.").partition(" (70B")[0].endswith("약 32B까지입니다.")
+    assert said("Start it: %infer pool start m --tp 2").startswith("시작: %infer pool start m --tp 2")
 
 
 # -- what is said --------------------------------------------------------------------------------------------------------

@@ -49,7 +49,8 @@ def of_text(text: str) -> str | None:
 def _labels(value: Any) -> Sequence[Any] | None:
     """The labels that an answer is to be one of."""
     if isinstance(value, enum.EnumMeta):
-        value = [member.value for member in list(value)]
+        members: list[Any] = list(value)
+        value = [member.value for member in members]
     elif typing.get_origin(value) is typing.Literal:
         value = typing.get_args(value)
     if not isinstance(value, list | tuple | set | frozenset) or not value:

@@ -214,10 +214,10 @@ def _pool(magic: Host, args: Sequence[str]) -> None:
         status.end("")
         raise
     if all(isinstance(p, str) for p in parts):
-        status.end(listing.as_text(parts))
+        status.end("\n".join(say(p) for p in listing.as_text(parts).split("\n")))
     else:
         status.end("")
-        said.show(magic.shell, *parts)
+        said.show(magic.shell, *(say(p) if isinstance(p, str) else p for p in parts))
 
 
 def _refuse_args(word: str, args: Sequence[str]) -> None:

@@ -22,7 +22,7 @@ DEPLOY_OPTIONS: tuple[Option, ...] = (
     Option("target", ("--target",), "N", "requests under way at a replica that Serve aims at (32)", float),
     Option("cool_down", ("--cool-down",), "DURATION", "a replica goes after this long with fewer requests (10m)", duration),
     Option("tp", ("--tp",), "T", "devices a layer is spread over, of one machine", int),
-    Option("pp", ("--pp",), "P", "stages the layers are spread over, of one machine", int),
+    Option("pp", ("--pp",), "P", "stages: parts that the layers are divided into, each on a device of its own, of one machine", int),
     Option("gpus", ("--gpus",), None, "a GPU for each rank (default: CPU)"),
     Option("cpus", ("--cpus",), "N", "CPUs for each rank (1)", float),
     Option("dtype", ("--dtype",), "TYPE", "as for pool start"),

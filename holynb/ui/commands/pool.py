@@ -35,7 +35,7 @@ START_OPTIONS: tuple[Option, ...] = (
     Option("name", ("--name",), "N", "its name in pool/NAME (default: the last word of MODEL)"),
     Option("dp", ("--dp",), "D", "replicas; with --on ray also bounds such as 2..8, within which it follows its queue", bounds),
     Option("tp", ("--tp",), "T", "devices a layer is spread over", int),
-    Option("pp", ("--pp",), "P", "stages the layers are spread over", int),
+    Option("pp", ("--pp",), "P", "stages: parts that the layers are divided into, each on a device of its own", int),
     Option("micro_batches", ("--micro-batches",), "M", "batches in flight in a pipeline (as many as stages)", int),
     Option(
         "devices",

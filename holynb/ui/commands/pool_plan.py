@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from holynb import units
 from holynb.config import Option
 from holynb.errors import BadOption
+from holynb.translation import say
 from holynb.ui.cell import grammar
 from holynb.ui.output.listing import Listing
 
@@ -56,7 +57,7 @@ def _start(model: str, flags: str, options: Sequence[Option], values: Mapping[st
 
 def _way(way: Mapping[str, Any]) -> list[str]:
     weights, tokens = units.memory(way["weights"]), f"{way['kv_tokens']:,}"
-    return [way["flags"] or "one replica", way["dtype"], weights, tokens, f"{way['start_s']:.0f} s"]
+    return [way["flags"] or say("one replica"), way["dtype"], weights, tokens, f"{way['start_s']:.0f} s"]
 
 
 def _node(node: Mapping[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from holynb.results import summarize
 from holynb.ui.output import quality
+from holynb.ui.output.glosses import tip
 from holynb.ui.output.html import CELL_STYLE, CORNER, PROSE_STYLE, safe
 from holynb.ui.output.report import Report, error_text
 from holynb.ui.output.text import clean, clip, count, grid, percentile, price, seconds, status, verdict
@@ -43,7 +44,7 @@ def as_html(report: Report, max_prompts: int, max_bytes: int) -> str:
     """The table: at most `max_prompts` prompts and about `max_bytes` bytes."""
     n, scale = len(report.variants), quality.scale_of(report.quality)
     head = "".join(
-        f"<th{PROSE_STYLE}>{safe(name)}<br><span {NOTE_STYLE}>{safe(_column_summary(report.rows[i::n]))}</span></th>"
+        f'<th{PROSE_STYLE}>{safe(name)}<br><span {NOTE_STYLE} title="{safe(tip("p50"))}">{safe(_column_summary(report.rows[i::n]))}</span></th>'
         for i, name in enumerate(report.variants)
     )
     lines: list[str] = []

@@ -6,6 +6,7 @@ import html
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
+from holynb import translation
 from holynb.ui.output.text import clean, clip_columns, columns, grid, one_line
 
 __all__ = ["Listing", "Markup", "Part", "as_html", "as_text"]
@@ -61,6 +62,9 @@ class Listing:
     numbers: Collection[int] = field(default_factory=frozenset)
     prose: Collection[int] = field(default_factory=frozenset)
     wide: Collection[int] = field(default_factory=frozenset)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "head", [*map(translation.head, self.head)])
 
 
 #: What a command says, from above: lines of text and tables.

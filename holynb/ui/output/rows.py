@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from holynb.results import cost_text
 from holynb.spool import MANY
+from holynb.translation import head
 from holynb.ui.output import formats, pictures, quality
 from holynb.ui.output.html import CELL_STYLE, CORNER, PROSE_STYLE, number_cell, safe
 from holynb.ui.output.report import MAX_PROMPT_CHARS, Report
@@ -20,7 +21,7 @@ from holynb.ui.output.text import clean, clip, count, one_line, price, seconds, 
 if TYPE_CHECKING:
     from holynb.types import Outcome
 
-__all__ = ["MAX_FAILED", "MAX_TABLE_BYTES", "NUMBERS", "STYLE", "as_html", "latency", "more_rows", "token_counts"]
+__all__ = ["MAX_FAILED", "MAX_TABLE_BYTES", "NUMBERS", "STYLE", "as_html", "heads", "latency", "more_rows", "token_counts"]
 
 #: Of the table, in UTF-8. With its charts, which are there as SVG and for plotly, a run stays under 300 kB in a notebook.
 MAX_TABLE_BYTES = 190_000
@@ -143,12 +144,16 @@ def _more(report: Report, shown: int, first: int, left: int) -> str:
 
 
 def _head(report: Report) -> str:
-    names = "".join(
-        f"<th{PROSE_STYLE if name not in ('status', 'route') else ''}>{safe(name)}</th>"
-        for name in (*report.inputs, *report.columns, "status", *report.route_column)
-    )
-    numbers = "".join(f'<th class="n">{name}</th>' for name in (*(("score",) if quality.scale_of(report.quality) else ()), *NUMBERS))
+    names = "".join(f"<th{PROSE_STYLE if name not in (head('status'), head('route')) else ''}>{safe(name)}</th>" for name in heads(report))
+    numbers = "".join(f'<th class="n">{head(name)}</th>' for name in (*(("score",) if quality.scale_of(report.quality) else ()), *NUMBERS))
     return f"<tr>{CORNER}{names}{numbers}</tr>"
+
+
+def heads(report: Report) -> list[str]:
+    """The names of the columns of texts. Those of the input, and of a schema, are the user's own."""
+    asks = [head("prompt")] if report.inputs == ("prompt",) else list(report.inputs)
+    answers = [head("text")] if report.schema is None and tuple(report.columns) == ("text",) else list(report.columns)
+    return [*asks, *answers, *map(head, ["status", *report.route_column])]
 
 
 def _row(report: Report, row: int, prompt: str, limits: tuple[int, int], image: str = "") -> str:

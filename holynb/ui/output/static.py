@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from holynb import units
 from holynb.events import Failed, Noted
 from holynb.results import dollars, is_simulated
-from holynb.translation import say
+from holynb.translation import head, say
 from holynb.ui.output import compared, formats, pictures, quality, rows, series, svg
 from holynb.ui.output.html import OPEN_TAG, SIDEWAYS, safe
 from holynb.ui.output.report import MAX_ROWS, Report, error_text
@@ -201,8 +201,6 @@ def _plain_table(report: Report) -> str:
         lines.append([report.label(row), *inputs, *cells, status(outcome, pending=report.summary.pending > 0), *route, *numbers])
     asks, answers = len(report.inputs), len(report.columns)
     widths = {0: 16, **{1 + i: 32 // asks for i in range(asks)}, **{1 + asks + i: 48 // answers for i in range(answers)}}
-    table = grid(
-        ["", *report.inputs, *report.columns, "status", *report.route_column, *(["score"] if scale else []), *rows.NUMBERS], lines, widths
-    )
+    table = grid(["", *rows.heads(report), *map(head, [*(["score"] if scale else []), *rows.NUMBERS])], lines, widths)
     more = rows.more_rows(len(lines), len(report.rows))
     return f"{table}\n{more}\n" if more else f"{table}\n"

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from holynb.ui.output.glosses import tip
+
 __all__ = ["COLOURS", "Series", "chart", "picture"]
 
 #: Jupyter's variable, and the fallback (nbconvert, GitHub).
@@ -85,7 +87,8 @@ def picture(svg: str) -> str:
     plain = re.sub(r' style="(?:fill|stroke):var[^"]*"', "", svg)
     data = base64.b64encode(plain.encode()).decode("ascii")
     size = f'width="{width}" height="{height}"'
-    return f'<img class="holynb-chart" alt="{label}" title="{label}" {size} src="data:image/svg+xml;base64,{data}">'
+    title = "&#10;".join(filter(None, [label, html.escape(tip(label)).replace("\n", "&#10;")]))
+    return f'<img class="holynb-chart" alt="{label}" title="{title}" {size} src="data:image/svg+xml;base64,{data}">'
 
 
 def thin(points: Sequence[Point], max_points: int = MAX_POINTS) -> list[Point]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import ipywidgets as w
 
 from holynb.results import cost_text, dollars
+from holynb.translation import say
 from holynb.types import SIMULATED
 from holynb.ui.live import timer
 from holynb.ui.output import ago, bars, listing, seconds
@@ -67,7 +68,7 @@ class Dash:
 
 def heading(text: str) -> w.HTML:
     """The heading of a section."""
-    return w.HTML(f'<h4 style="margin:10px 0 2px;line-height:1.4">{html.escape(text)}</h4>')
+    return w.HTML(f'<h4 style="margin:10px 0 2px;line-height:1.4">{html.escape(say(text))}</h4>')
 
 
 def runs_table(session: Sequence[SessionRun], stored: Sequence[RunRecord], now: float) -> str:
@@ -144,7 +145,7 @@ def history(lines: Sequence[SpendingLine]) -> str:
         for d in days
     ]
     key = [f"{p} (simulated)" if p in SIMULATED else p for p in providers]
-    return bars.side_by_side([bars.stacked("Dollars a day", key, stacks, dollars)])
+    return bars.side_by_side([bars.stacked(say("Dollars a day"), key, stacks, dollars)])
 
 
 def _html(of: Listing) -> str:
@@ -152,7 +153,7 @@ def _html(of: Listing) -> str:
 
 
 def _nothing(text: str) -> str:
-    return f'<div style="color:var(--jp-ui-font-color2,#6b6b6b)">{html.escape(text)}</div>'
+    return f'<div style="color:var(--jp-ui-font-color2,#6b6b6b)">{html.escape(say(text))}</div>'
 
 
 def _load_spending() -> list[SpendingLine]:

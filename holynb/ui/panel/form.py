@@ -169,9 +169,10 @@ class Form:
         frame = run.frame()
         if draft.name:
             self.magic.shell.push({draft.name: frame})
-        subject = f"{draft.name} holds" if draft.name else "holynb.last.frame() is"
+        rows = counted(len(frame), "row")
+        where = f"{draft.name} holds a DataFrame of {rows}." if draft.name else f"holynb.last.frame() is a DataFrame of {rows}."
         failure = _failure(run)
-        self._show_message(f"{failure} " * bool(failure) + f"{subject} a DataFrame of {counted(len(frame), 'row')}.", error=bool(failure))
+        self._show_message(f"{failure} {where}" if failure else where, error=bool(failure))
 
     def _insert(self) -> None:
         draft = self.draft()
@@ -244,7 +245,7 @@ class Form:
 
     def _show_facts(self, *, again: bool = False) -> None:
         """Say below the route what is known of its model."""
-        self.facts.sentence = self.route.facts(again=again)
+        self.facts.sentence = say(self.route.facts(again=again))
         self.facts.clear()
 
     def _show_columns(self) -> None:
@@ -253,6 +254,7 @@ class Form:
         self.columns.names = [name for name, kind in in_template if kind == "column"]
 
     def _show_message(self, text: str, *, error: bool = False, verbatim: bool = False) -> None:
+        text = text if verbatim else say(text)
         colour = "var(--jp-error-color1,#d32f2f)" if error else "var(--jp-ui-font-color1,inherit)"
         white_space = "pre-wrap;max-height:360px;overflow:auto" if verbatim else "normal"
         self.message.value = (

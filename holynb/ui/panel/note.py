@@ -32,7 +32,7 @@ class Note:
 
     def wrong(self, text: str) -> None:
         """Show a mistake, which is also read out."""
-        self._say(text, ' class="holynb-wrong" role="alert"')
+        self._say(say(text), ' class="holynb-wrong" role="alert"')
 
     def _say(self, text: str, looks: str = "") -> None:
         self.box.value = f"<div{looks}>{html.escape(text)}</div>" if text else ""

@@ -8,6 +8,7 @@ from typing import Any
 import ipywidgets as w
 
 from holynb.errors import HolynbError
+from holynb.translation import say
 from holynb.ui.commands import pool
 from holynb.ui.live import timer
 from holynb.ui.output import listing
@@ -52,7 +53,9 @@ class PoolFit:
             fields.offer_devices(plan["devices"])
             if fields.fields["engine"].value == "vllm":
                 parts = [*parts, "Figures of holynb's own engine; vLLM's differ a little."]
-            self.box.value = listing.as_html([Markup('<div role="status">'), *parts, Markup("</div>")])
+            self.box.value = listing.as_html(
+                [Markup('<div role="status">'), *(say(p) if type(p) is str else p for p in parts), Markup("</div>")]
+            )
 
 
 def _planned(args: list[str], open_args: list[str]) -> tuple[list[Part], Any]:

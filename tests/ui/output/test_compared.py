@@ -62,11 +62,17 @@ def test_a_narrow_page_names_each_answer_by_its_route_and_no_other_runs_columns(
     assert re.findall(r'data-of="([^"]*)"', html) == ["sim/echo", "sim/stream"]
     assert "content:attr(data-of)" in html
     assert ">1 token · $" in html, "one is no plural"
-    assert '<div class="holynb-rows holynb-compared" tabindex="0" role="group"' in html
+    assert '<div class="holynb-rows holynb-compared holynb-of-2" tabindex="0" role="group"' in html
+    wide = [int(px) for px in re.findall(r"@container \(max-width:(\d+)px\)", static.as_html(report.of(_four())))]
+    assert max(wide) >= 5 * (10 * 12 + 16), "five columns of ten letters M with their padding"
     labels = [line for line in rows.STYLE.splitlines() if "content:" in line and "::before" in line]
     assert labels and all(":not(.holynb-compared)" in line for line in labels), (
         "the style of another cell's rows must not name these columns"
     )
+
+
+def _four() -> holynb.Run:
+    return holynb.infer(["One"], "sim/echo", samples=4, max_tokens=4).wait()
 
 
 def test_more_than_there_is_room_for_have_a_line_each() -> None:
