@@ -135,7 +135,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "holynb.pool.models": (
         "check | gguf_facts | gguf_groups | gguf_header | gguf_pretokenizers",
-        "gguf_config | gguf_experts | gguf_vocabulary",
+        "gguf_config | gguf_experts | gguf_stacked | gguf_vocabulary",
         "gguf_tensors",
         "convert",
         "embedded",

@@ -62,6 +62,32 @@ def thinking_model(folder: Path, template: str = QWEN3, tokens: Sequence[str] = 
     return folder
 
 
+def harmony_of_gguf(folder: Path) -> Path:
+    """The same of gpt-oss, its tokens and template as a GGUF file's header has them."""
+    from tokenizers import Tokenizer
+
+    from holynb.pool.models.gguf_facts import Facts
+    from holynb.pool.models.gguf_vocabulary import Vocabulary
+
+    thinking_model(folder, HARMONY, HARMONY_TOKENS, special=True)
+    ids = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab()
+    facts = {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "gpt-4o",
+        "tokenizer.ggml.tokens": sorted(ids, key=ids.__getitem__),
+        "tokenizer.ggml.token_type": [1] * 256 + [3] * (len(ids) - 256),
+        "tokenizer.ggml.merges": [],
+        "tokenizer.ggml.bos_token_id": ids["<end>"],
+        "tokenizer.ggml.eos_token_id": ids["<|return|>"],
+        "tokenizer.chat_template": HARMONY,
+    }
+    vocabulary = Vocabulary(Facts(facts, "gpt-oss"))
+    (folder / "tokenizer.json").write_text(json.dumps(vocabulary.tokenizer()))
+    (folder / "tokenizer_config.json").write_text(json.dumps(vocabulary.tokenizer_config()))
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": list(vocabulary.ends)}))
+    return folder
+
+
 def random_thinker(folder: Path) -> Path:
     """A tiny random model of Qwen3's kind with Qwen3's template, whose tokens are bytes and tags."""
     words = thinking_model(folder / "words")

@@ -114,7 +114,7 @@ def config(family: str, **more: Any) -> Any:
         "olmo2": lambda: t.Olmo2Config(**sizes),
         "olmo3": lambda: t.Olmo3Config(**sizes, **windows, rope_parameters={k: {**v, "rope_theta": 900.0} for k, v in yarn.items()}),
         "granite": lambda: t.GraniteConfig(**sizes, **scales),
-        "gpt-oss": lambda: t.GptOssConfig(**sizes, **windows, **GPT_OSS, head_dim=16),
+        "gpt-oss": lambda: t.GptOssConfig(**GPT_OSS | windows | sizes, head_dim=16),
         "smollm3": lambda: t.SmolLM3Config(**sizes, no_rope_layers=[1, 0, 1, 1], pad_token_id=0),
     }
     return makers[family]()

@@ -171,7 +171,7 @@ def _of_gguf(path: Path) -> Spec:
     from holynb.pool.models.convert import ConvertError, config_of
 
     try:
-        return replace(parse_spec(config_of(path)), dtype="float32")  # as it is converted
+        return parse_spec(config_of(path))
     except ConvertError as exc:
         raise UserError(str(exc)) from exc
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gguf_gpt_oss
 import mxfp4_model
 import pytest
 import tiny
@@ -32,6 +33,7 @@ from holynb.pool.fit.limits import BatchLimits  # noqa: E402
 from holynb.pool.fit.mesh import Mesh  # noqa: E402
 from holynb.pool.fit.quantization import Quantization  # noqa: E402
 from holynb.pool.fit.spec import Spec, read_spec  # noqa: E402
+from holynb.pool.models.convert import convert  # noqa: E402
 from holynb.pool.protocol import Job  # noqa: E402
 from kernels_support.gpu import fp8, lang, norms  # noqa: E402
 from kernels_support.gpu.allreduce_norm import FLAG_COUNT, Peers, allreduce_rms_norm  # noqa: E402
@@ -153,6 +155,19 @@ def test_what_is_rehearsed_of_experts_in_mxfp4_is_what_is_started(mesh: Mesh, tm
     spec = read_spec(tmp_path)
     first, later = launches(spec, mesh, LIMITS, 16, torch.bfloat16)
     assert {launch.key for launch in first + later} == started(tmp_path, spec, mesh)
+    assert {"_gate_up_few_words", "_down_few_words", "_grouped_words"} <= {launch.kernel.__name__ for launch in first + later}
+
+
+def test_of_a_gguf_files_mxfp4_the_experts_are_rehearsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its other matrices, of which any may be of any kind, are not."""
+    monkeypatch.setattr(lang, "HAS_TRITON", True)
+    mxfp4_model.make(tmp_path / "theirs")
+    gguf_gpt_oss.write(tmp_path / "x.gguf", tmp_path / "theirs", rest="Q8_0")
+    convert(tmp_path / "x.gguf", tmp_path, kept=True)
+    spec = plan.started(read_spec(tmp_path), "None", cpu=False)
+    first, later = launches(spec, Mesh(), LIMITS, 16, torch.bfloat16)
+    begun = started(tmp_path, spec, Mesh())
+    assert {launch.key for launch in first + later} <= begun
     assert {"_gate_up_few_words", "_down_few_words", "_grouped_words"} <= {launch.kernel.__name__ for launch in first + later}
 
 

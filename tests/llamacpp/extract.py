@@ -17,7 +17,9 @@ import tarfile
 from pathlib import Path
 
 #: GGUF's words for the families that we compute.
-FAMILIES = ("llama", "qwen2", "qwen3", "qwen3moe")
+FAMILIES = ("llama", "qwen2", "qwen3", "qwen3moe", "gpt-oss")
+#: Those whose sources have another name.
+SOURCES = {"gpt-oss": "openai-moe"}
 
 
 class Sources:
@@ -58,7 +60,8 @@ def keys(sources: Sources, family: str) -> list[str]:
     read = [
         general(sources.body("src/llama-model.cpp", "void llama_model_base::load_hparams")),
         sources.body("src/llama-model.cpp", "void llama_prec_policy::load"),
-        sources.body(f"src/models/{family}.cpp", "::load_arch_hparams"),
+        sources.body(f"src/models/{SOURCES.get(family, family)}.cpp", "::load_arch_hparams"),
+        *([sources.body("src/llama-model.cpp", "void llama_model_base::load_swa_pattern")] if family == "gpt-oss" else []),
         sources.body("src/llama-vocab.cpp", "void llama_vocab::impl::load"),
         sources.text("src/llama-model-loader.cpp"),
         sources.body("src/llama-model.cpp", "const char * llama_model_chat_template"),
@@ -72,7 +75,7 @@ def keys(sources: Sources, family: str) -> list[str]:
 def tensors(sources: Sources, family: str) -> list[str]:
     """Every tensor that loading a model of this family looks for; others make llama.cpp refuse the file."""
     read = [
-        sources.body(f"src/models/{family}.cpp", "::load_arch_tensors"),
+        sources.body(f"src/models/{SOURCES.get(family, family)}.cpp", "::load_arch_tensors"),
         sources.body("src/llama-model.cpp", "void llama_model_base::create_tensor_qkv"),
         sources.body("src/llama-model.cpp", "bool llama_model_base::load_tensors"),
     ]

@@ -138,13 +138,17 @@ Tensors = dict[str, Any]
 
 @dataclass(frozen=True)
 class Row:
-    """One file: what it says besides what all say (None: that it does not), what is done to its tensors, and how weights are stored."""
+    """One file: what it says besides what all say (None: that it does not), what is done to its tensors, and how weights are stored.
+
+    `experts`: the same of experts, where they are stored otherwise.
+    """
 
     family: str = "llama"
     keys: Mapping[str, Any] = field(default_factory=dict)
     vocabulary: Callable[[], dict[str, Any]] = merged_bytes
     tensors: Callable[[Tensors], Any] | None = None
     stored: str = "F32"
+    experts: str | None = None
     tied: bool = False
 
     def facts(self) -> dict[str, Any]:
@@ -183,7 +187,8 @@ class Row:
             out["output.weight"] = of(words, HIDDEN, spread=0.5)
         for i in range(LAYERS):
             at = f"blk.{i}."
-            out |= {f"{at}{n}_norm.weight": of(HIDDEN, around=1.0) for n in ("attn", "ffn")}
+            oss = self.family == "gpt-oss"
+            out |= {f"{at}{n}_norm.weight": of(HIDDEN, around=1.0) for n in ("attn", "post_attention" if oss else "ffn")}
             out |= {f"{at}attn_q.weight": of(HEADS * HEAD, HIDDEN), f"{at}attn_k.weight": of(rows, HIDDEN)}
             out |= {f"{at}attn_v.weight": of(rows, HIDDEN), f"{at}attn_output.weight": of(HIDDEN, HEADS * HEAD)}
             if count := facts.get(f"{self.family}.expert_count"):
@@ -194,8 +199,12 @@ class Row:
                 out |= {f"{at}ffn_{n}.weight": of(INNER, HIDDEN) for n in ("gate", "up")} | {f"{at}ffn_down.weight": of(HIDDEN, INNER)}
             if self.family.startswith("qwen3"):
                 out |= {f"{at}attn_{n}_norm.weight": of(HEAD, around=1.0) for n in "qk"}
-            if self.family == "qwen2":
+            if self.family == "qwen2" or oss:
                 out |= {f"{at}attn_{n}.bias": of(size) for n, size in (("q", HEADS * HEAD), ("k", rows), ("v", rows))}
+            if oss:  # gate and up reach their limits
+                out |= {f"{at}attn_output.bias": of(HIDDEN), f"{at}attn_sinks.weight": of(HEADS, spread=1.0)}
+                out |= {f"{at}ffn_{n}_exps.bias": of(count, inner, spread=4.0) for n in ("gate", "up")}
+                out |= {f"{at}ffn_down_exps.bias": of(count, HIDDEN), f"{at}ffn_gate_inp.bias": of(count)}
         if self.tensors is not None:
             self.tensors(out)
         return out
@@ -205,8 +214,9 @@ class Row:
         for name, value in self.facts().items():
             _add(writer, name, value)
         for name, values in self.weights().items():
-            kind = gguf.GGMLQuantizationType[self.stored]
-            if self.stored == "F32" or values.ndim == 1 or name.endswith("gate_inp.weight"):
+            stored = self.experts if self.experts and name.endswith("_exps.weight") else self.stored
+            kind = gguf.GGMLQuantizationType[stored]
+            if stored == "F32" or values.ndim == 1 or name.endswith(("gate_inp.weight", ".bias")):
                 writer.add_tensor(name, np.ascontiguousarray(values))
             elif values.shape[-1] % gguf.GGML_QUANT_SIZES[kind][0]:
                 writer.add_tensor(name, values.astype(np.float16))

@@ -11,6 +11,8 @@ from files import HEAD, HEADS, HIDDEN, INNER, KV, LAYERS, Row, Tensors, pieces, 
 
 #: Weights that llama.cpp multiplies with rounded activations: its answers are near ours, not the same.
 STORED = ("F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0")
+_EXPERTS_STORED = {"gpt-oss in MXFP4": "F32", "gpt-oss in MXFP4 and Q8_0": "Q8_0"}
+ROUNDED = (*STORED, *_EXPERTS_STORED)
 
 #: Token ids to go on after. Long enough for positions to matter.
 PROMPTS = ([7, 300, 41], [(i * 37 + 11) % 300 for i in range(90)])
@@ -52,6 +54,10 @@ _YARN = {".rope.scaling.type": "yarn", ".rope.scaling.factor": 4.0, ".rope.scali
 _EXPERTS = {".expert_count": 8, ".expert_used_count": 2}
 _QWEN_EXPERTS = _EXPERTS | {".expert_feed_forward_length": 32}
 
+#: llama.cpp rounds YaRN's range, which this model's own is not: this base puts its end on a whole number (2, less 10⁻⁵).
+_OSS = _QWEN_EXPERTS | {".attention.sliding_window": 24}
+_OSS_YARN = _OSS | _YARN | {".rope.freq_base": 672.8, ".rope.scaling.factor": 8.0}
+
 _COMPUTED: dict[str, Row] = {
     "llama": Row(),
     "qwen2": Row("qwen2"),
@@ -59,6 +65,10 @@ _COMPUTED: dict[str, Row] = {
     "qwen3moe": Row("qwen3moe", keys=_QWEN_EXPERTS),
     "qwen3moe expert_gating_func": Row("qwen3moe", keys=_QWEN_EXPERTS | {".expert_gating_func": 1, ".expert_weights_norm": True}),
     "llama expert_count": Row(keys=_EXPERTS),
+    "gpt-oss": Row("gpt-oss", keys=_OSS),
+    "gpt-oss yarn": Row("gpt-oss", keys=_OSS_YARN),
+    "gpt-oss attention.sliding_window_pattern": Row("gpt-oss", keys=_OSS | {".attention.sliding_window_pattern": 0}),
+    **{name: Row("gpt-oss", keys=_OSS_YARN, stored=kind, experts="MXFP4") for name, kind in _EXPERTS_STORED.items()},
     "output.weight": Row(tied=True),
     "qwen2 output.weight": Row("qwen2", tied=True),
     "qwen3 output.weight": Row("qwen3", tied=True),
@@ -129,6 +139,10 @@ ENDS: dict[str, Row] = {
     "by name, though called plain": Row(keys=_renamed({"<|turn|>": "<|eot_id|>", "<|message_end|>": "<|eom_id|>"}, plain=True)),
     "code by name": Row(keys=_renamed({"<|pad|>": "<|fim_pad|>", "<|turn|>": "<|repo_name|>", "<|message_end|>": "<|file_sep|>"})),
     "pieces": Row(vocabulary=pieces),
+    "harmony by name": Row(
+        "gpt-oss", keys=_OSS | _renamed({"<|turn|>": "<|end|>", "<|message_end|>": "<|call|>", "<|pad|>": "<|return|>"})
+    ),
+    "end and return by name": Row(keys=_renamed({"<|turn|>": "<|end|>", "<|pad|>": "<|return|>"})),
 }
 
 #: Which tokens a text is.
@@ -186,4 +200,7 @@ REFUSED: dict[str, Row] = {
     "an expert too few": Row(keys=_EXPERTS, tensors=_an_expert_too_few),
     "more experts a token than there are": Row(keys=_EXPERTS | {".expert_used_count": 9}),
     "experts one by one": Row(keys=_EXPERTS, tensors=_one_by_one),
+    "gpt-oss in which no layer slides": Row("gpt-oss", keys=_OSS | {".attention.sliding_window_pattern": 1}),
+    "gpt-oss without attention.sliding_window": Row("gpt-oss", keys=_QWEN_EXPERTS),
+    "gpt-oss without a bias of its experts": Row("gpt-oss", keys=_OSS, tensors=lambda t: t.pop("blk.1.ffn_down_exps.bias")),
 }

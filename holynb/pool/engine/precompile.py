@@ -249,14 +249,14 @@ class _MetaModel:
         return gemv.launch(x, weight, bias) if dense.takes_gemv(x, weight) else self._new(rows, columns)
 
     def _experts(self, x: Tensor | Quantized, layout: ExpertLayers) -> Tensor:
-        """As `Collectives.experts`; of a GGUF file, as of its other matrices, none."""
+        """As `Collectives.experts`; of a GGUF file none but MXFP4, as of its other matrices."""
         x, count = dense.plain(x), layout.count
         own = layer_experts(self._spec, layout, _width(self._shard.expert_inner), self._new, adds_bias=self._shard.adds_bias)
         if (tiles := experts.router_tiles(x, count)) is None:
             logits = self._linear(x, count, biased=layout.biases, plain=True)
         else:
             logits = gemm_small_m.launch(x, own.router, own.router_bias, tiles)
-        part = x if self._grouped else experts.launch(x, logits, own, self._ints(count))
+        part = x if self._grouped and not layout.mxfp4 else experts.launch(x, logits, own, self._ints(count))
         return part if self._mesh.tensor == 1 else self._new(*x.shape)
 
     def _gated(self, x: Tensor | Quantized) -> Tensor | Quantized:

@@ -126,7 +126,8 @@ def in_mxfp4(config: Mapping[str, Any]) -> bool:
     """Whether the file says that its experts lie in MXFP4. Raises FieldRefused with what it says besides and is not known here."""
     given = config.get("quantization_config")
     if not isinstance(given, Mapping) or given.get("quant_method") != "mxfp4":
-        return False
+        # Of a GGUF file, whose other matrices are in groups (`models/convert.py`).
+        return isinstance(given, Mapping) and given.get("quant_method") == "gguf" and given.get("experts") == "mxfp4"
     # What is not converted are attention, router, embedding and head, which the tensors themselves show.
     for name, value in given.items():
         if name not in ("quant_method", "modules_to_not_convert", "dequantize") and value:

@@ -51,7 +51,7 @@ INT8_AT_LOAD = GroupQuantization("group", "bfloat16", at_load=True)
 
 
 def quantization_of(config: Mapping[str, Any]) -> Quantization | FourBits | None:
-    """What a config.json's quantization_config says. Raises FieldRefused with what is not supported."""
+    """What a config.json's quantization_config says, but for experts in MXFP4. Raises FieldRefused with what is not supported."""
     given = config.get("quantization_config")
     if isinstance(given, Mapping) and given.get("quant_method") == "gguf":
         return _groups(given)

@@ -77,7 +77,8 @@ def describe_fit(spec: Spec, device: plan.Device, result: plan.Fit | None, dtype
     """One line for a person: what to start, or what is missing and what would do."""
     if result:
         # Of a mixture of experts all lie there, and a token is multiplied by few.
-        share = "" if spec.experts is None else f" ({units.memory(int(result.weights * _active_share(spec, dtype)))} for a token)"
+        active = int(result.weights * _active_share(spec, dtype, cpu=device.cpu))
+        share = "" if spec.experts is None else f" ({units.memory(active)} for a token)"
         weights = f"{units.memory(result.weights)} of weights per device{share}"
         kind = dtype
         how = plan.started(spec, dtype, cpu=device.cpu).quantization
@@ -94,12 +95,13 @@ def describe_fit(spec: Spec, device: plan.Device, result: plan.Fit | None, dtype
     return f"{line}. It would fit {would}" if would else line
 
 
-def _active_share(spec: Spec, dtype: str) -> float:
+def _active_share(spec: Spec, dtype: str, *, cpu: bool) -> float:
     """Of a model with experts, the part of its bytes that one token is multiplied by."""
     if spec.experts is None or not spec.experts.mxfp4:
         return spec.active_weights / spec.weights
-    few, item = replace(spec, experts=replace(spec.experts, count=spec.experts.top)), plan.ITEMSIZE[dtype]
-    return plan.weights_bytes(few, Mesh().shard(few), item) / plan.weights_bytes(spec, Mesh().shard(spec), item)
+    few, item = replace(spec, experts=replace(spec.experts, count=spec.experts.top)), plan.itemsize_of(dtype, cpu=cpu)
+    active, every = (plan.weights_bytes(plan.started(one, dtype, cpu=cpu), Mesh().shard(one), item) for one in (few, spec))
+    return active / every
 
 
 def _would(spec: Spec, device: plan.Device, dtype: str, limits: BatchLimits) -> str:

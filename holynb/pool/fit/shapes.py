@@ -45,7 +45,7 @@ def check_shapes(folder: Path, spec: Spec) -> None:
         entry = tensors.get(name)
         if entry is None:
             raise UserError(f"The model's files hold no tensor {name}, which its config.json promises. {_AGAIN}")
-        if _numbers(entry, grouped=grouped) != shape:
+        if _numbers(entry, grouped=grouped and name.endswith(".weight")) != shape:
             promised, held = (" × ".join(map(str, sizes)) or "one" for sizes in (shape, entry.shape))
             raise UserError(
                 f"Of {name} config.json promises {promised} numbers and the model's files hold {held}: they are of two models. {_AGAIN}"

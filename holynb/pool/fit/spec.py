@@ -186,14 +186,14 @@ def parse_spec(config: Mapping[str, Any]) -> Spec:
         check("config.json", config, family)
         check("config.json", {"rope_parameters": local or {}}, family)
         in_four = family == "GptOssForCausalLM" and in_mxfp4(config)
-        quantization = None if in_four else quantization_of(config)
+        quantization = None if in_four and config["quantization_config"]["quant_method"] == "mxfp4" else quantization_of(config)
     except FieldRefused as exc:
         raise UnknownModel(f"{exc}. {VLLM}") from exc
     if (act := config.get(row.act_field) or row.acts[0]) not in row.acts:
         raise UnknownModel(f"The native engine knows the {row.act_field} {row.acts[0]}, not {act}. {VLLM}")
     known = {**row.left_out, **config}
     spec = replace(_spec(known, family), quantization=quantization, kv_fp8=keeps_kv_in_fp8(config), **row.switches(known))
-    if spec.experts is not None and quantization is not None and spec.experts.stacked:
+    if spec.experts is not None and quantization is not None and spec.experts.stacked and not in_four:
         raise UnknownModel(
             f"config.json says quantization_config, and of {family} the native engine knows experts in plain numbers and in MXFP4. {VLLM}"
         )

@@ -1,7 +1,7 @@
 """A GGUF file → a folder of safetensors, config and tokenizer, once. Reads with gguf and numpy; knows no torch and no network.
 
-Weights are written in float32, as GGUF's own reader dequantizes them, or kept in their whole numbers and scales (`gguf_groups.py`):
-another format would round what 4 bits and a scale say exactly. One tensor is in memory at a time.
+Weights are written in float32, as GGUF's own reader dequantizes them, or kept in their numbers and scales (`gguf_groups.py`,
+`gguf_stacked.py`): another format would round what 4 bits and a scale say exactly. One tensor is in memory at a time.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from holynb.pool.models.gguf_experts import is_router
 from holynb.pool.models.gguf_facts import ConvertError, Facts, shown
 from holynb.pool.models.gguf_groups import gpu_bits
 from holynb.pool.models.gguf_header import GgufError, check_header
+from holynb.pool.models.gguf_stacked import StackedPiece, in_mxfp4
 from holynb.pool.models.gguf_tensors import Piece, check_tensors, pieces_of, rope_factors
 from holynb.pool.models.gguf_vocabulary import Vocabulary
 
@@ -28,6 +29,14 @@ __all__ = ["ConvertError", "config_of", "convert"]
 
 _Progress = Callable[[float], None]
 _ITEMSIZE = {"U8": 1, "I8": 1, "F16": 2, "F32": 4}
+
+#: As openai's files say it, which other engines read, too.
+_EXPERTS_IN_MXFP4 = {
+    "quantization_config": {
+        "quant_method": "mxfp4",
+        "modules_to_not_convert": ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"],
+    }
+}
 
 
 def convert(source: Path, folder: Path, progress: _Progress = lambda share: None, *, kept: bool = False) -> None:
@@ -54,9 +63,9 @@ def config_of(source: Path) -> dict[str, Any]:
         return config | _quantization(pieces_of(reader.tensors, config))
 
 
-def _quantization(pieces: list[Piece]) -> dict[str, Any]:
+def _quantization(pieces: list[Piece | StackedPiece]) -> dict[str, Any]:
     """What config.json says of matrices that are kept: bits of a number, of a layer's matrices and of the tables, once they are packed."""
-    matrices = [piece for piece in pieces if len(piece.shape) == 2 and not is_router(piece.name)]
+    matrices = [piece for piece in pieces if isinstance(piece, Piece) and len(piece.shape) == 2 and not is_router(piece.name)]
     if all(piece.bits is None for piece in matrices):
         return {}
     bits = {}
@@ -67,7 +76,8 @@ def _quantization(pieces: list[Piece]) -> dict[str, Any]:
             together[_together(piece.name)].append(piece)
         bits[kind] = round(sum(piece.count * (piece.bits or 32.0) for piece in some) / count, 3)
         bits[f"gpu_{kind}"] = round(sum(_gpu_bits(pieces) for pieces in together.values()) / count, 3)
-    return {"quantization_config": {"quant_method": "gguf", "group_size": 32, "bits": bits}}
+    experts = {"experts": "mxfp4"} if any(isinstance(piece, StackedPiece) and piece.four for piece in pieces) else {}
+    return {"quantization_config": {"quant_method": "gguf", "group_size": 32, "bits": bits, **experts}}
 
 
 def _together(name: str) -> str:
@@ -118,15 +128,16 @@ def _opened(source: Path) -> tuple[Any, Facts]:
 
 
 def _config(reader: Any, facts: Facts) -> dict[str, Any]:
-    return config_of_facts(facts, [tensor.name for tensor in reader.tensors], rope_factors(reader.tensors))
+    config = config_of_facts(facts, [tensor.name for tensor in reader.tensors], rope_factors(reader.tensors))
+    return config | (_EXPERTS_IN_MXFP4 if facts.family == "gpt-oss" and in_mxfp4(reader.tensors) else {})
 
 
-def _write_weights(path: Path, pieces: list[Piece], config: dict[str, Any], progress: _Progress, *, kept: bool) -> None:
+def _write_weights(path: Path, pieces: list[Piece | StackedPiece], config: dict[str, Any], progress: _Progress, *, kept: bool) -> None:
     """safetensors, streamed: the header is known from the shapes, so no second copy of the weights is ever in memory."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     total = 0
     for piece in pieces:
-        for end, dtype, shape in piece.entries if kept else [("", "F32", piece.shape)]:
+        for end, dtype, shape in piece.entries(kept=kept):
             size = _ITEMSIZE[dtype] * prod(shape)
             header[piece.name + end] = {"dtype": dtype, "shape": list(shape), "data_offsets": [total, total + size]}
             total += size
@@ -136,7 +147,7 @@ def _write_weights(path: Path, pieces: list[Piece], config: dict[str, Any], prog
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(head)) + head)
         for piece in pieces:
-            for array in piece.groups(config).arrays if kept and piece.bits else [piece.values(config)]:
+            for array in piece.arrays(config, kept=kept):
                 file.write(array.data)
                 done += array.nbytes
             progress(done / total)

@@ -15,6 +15,7 @@ FAMILIES: Mapping[str, str] = {
     "qwen2": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
     "qwen3moe": "Qwen3MoeForCausalLM",
+    "gpt-oss": "GptOssForCausalLM",
 }
 
 #: Words of general.sampling → generation_config.json's.
@@ -34,9 +35,8 @@ def config_of_facts(facts: Facts, tensors: Collection[str], rope_factors: Sequen
     for name in ("attention.value_length", "rope.dimension_count"):
         if (other := facts.whole(name, size)) != size:
             raise ConvertError(f"{family}.{name} is {other:,} and not the {size:,} of a head's keys, which is not supported")
-    context = facts.whole("context_length")
     bias = family == "qwen2" or _any(tensors, "attn_q.bias", "attn_k.bias", "attn_v.bias", "attn_output.bias")
-    experts = _experts(facts)
+    experts = _gpt_oss(facts, layers) if family == "gpt-oss" else _experts(facts)
     if bias and experts.get("model_type") == "mixtral":
         raise ConvertError("it has biases in attention beside its experts, which is not supported; use the model's safetensors")
     return {
@@ -48,7 +48,7 @@ def config_of_facts(facts: Facts, tensors: Collection[str], rope_factors: Sequen
         "num_attention_heads": heads,
         "num_key_value_heads": facts.whole("attention.head_count_kv", heads),
         "head_dim": size,
-        "max_position_embeddings": min(context, facts.whole("attention.sliding_window", 0, low=0) or context),
+        "max_position_embeddings": _positions(facts),
         "rms_norm_eps": facts.real("attention.layer_norm_rms_epsilon", 0, 1),
         "rope_parameters": _rope(facts, size, rope_factors),
         "hidden_act": "silu",
@@ -85,14 +85,50 @@ def _within(name: str, value: float) -> float:
     return min(max(value, 0), 1) if name in ("top_p", "min_p") else max(value, 0)
 
 
+def _positions(facts: Facts) -> int:
+    """Positions that the model can use: within the window, where llama.cpp lets no layer slide."""
+    context = facts.whole("context_length")
+    return context if facts.family == "gpt-oss" else min(context, facts.whole("attention.sliding_window", 0, low=0) or context)
+
+
+def _gpt_oss(facts: Facts, layers: int) -> dict[str, Any]:
+    """What config.json says of gpt-oss alone. How far gate and up go is no fact of the file: llama.cpp knows it by the family, too."""
+    count, used = _counts(facts)
+    # Of so many layers the last sees all, the others slide; 0: all slide.
+    facts.number(f"{facts.family}.attention.sliding_window_pattern")  # which no list is
+    every = facts.whole("attention.sliding_window_pattern", 2, low=0)
+    slides = [every == 0 or i % every < every - 1 for i in range(layers)]
+    if not any(slides):
+        raise ConvertError(f"{facts.family}.attention.sliding_window_pattern is {every}, by which no layer slides: fetch the file again")
+    return {
+        "model_type": "gpt_oss",
+        "intermediate_size": facts.whole("expert_feed_forward_length"),
+        "num_local_experts": count,
+        "num_experts_per_tok": used,
+        "swiglu_limit": 7.0,
+        "swiglu_alpha": 1.702,
+        "attention_bias": True,
+        "tie_word_embeddings": False,
+        "sliding_window": facts.whole("attention.sliding_window"),
+        "layer_types": ["sliding_attention" if one else "full_attention" for one in slides],
+        "torch_dtype": "bfloat16",  # as it was trained: what it is computed in on a GPU
+    }
+
+
+def _counts(facts: Facts) -> tuple[int, int]:
+    """Experts of a layer, and those that a token goes to."""
+    count, used = facts.whole("expert_count"), facts.whole("expert_used_count")
+    if used > count:
+        raise ConvertError(f"{facts.family}.expert_used_count is {used:,}, and expert_count is {count:,}: fetch the file again")
+    return count, used
+
+
 def _experts(facts: Facts) -> dict[str, Any]:
     """What config.json says of experts, where there are any. Every layer has them, and a token's weights add up to 1, as in llama.cpp."""
     qwen = facts.family == "qwen3moe"
-    count = facts.whole("expert_count", None if qwen else 0, low=int(qwen)) if qwen or facts.family == "llama" else 0
-    if not count:
+    if not qwen and not (facts.family == "llama" and facts.whole("expert_count", 0, low=0)):
         return {}
-    if (used := facts.whole("expert_used_count")) > count:
-        raise ConvertError(f"{facts.family}.expert_used_count is {used:,}, and expert_count is {count:,}: fetch the file again")
+    count, used = _counts(facts)
     if not qwen:
         return {"architectures": ["MixtralForCausalLM"], "model_type": "mixtral", "num_local_experts": count, "num_experts_per_tok": used}
     inner = facts.whole("expert_feed_forward_length", 0, low=0) or max(1, facts.whole("feed_forward_length") // used)
@@ -116,7 +152,9 @@ def _rope(facts: Facts, size: int, factors: Sequence[float] | None) -> dict[str,
             f"{facts.family}.rope.scaling.type is {shown(kind)}{with_factors}, which is not supported; use the model's safetensors"
         )
     if kind == "yarn":
-        return {"rope_type": "yarn", **rope, "factor": factor, "original_max_position_embeddings": trained}
+        # As gpt-oss' own config has it, of which nothing stands in its GGUF files; llama.cpp rounds the range of every family.
+        whole = {"truncate": False} if facts.family == "gpt-oss" else {}
+        return {"rope_type": "yarn", **rope, "factor": factor, "original_max_position_embeddings": trained, **whole}
     factor = 1.0 if kind == "none" else factor
     if factors is None:
         return {"rope_type": "default", **rope} if factor == 1 else {"rope_type": "linear", **rope, "factor": factor}

@@ -13,6 +13,8 @@ __all__ = ["ExpertTensor", "expert_tensors", "is_router", "plain_layers", "route
 #: GGUF's words for an expert's matrices → Qwen3-MoE's and Mixtral's.
 _PARTS = {"ffn_gate_exps": ("gate_proj", "w1"), "ffn_up_exps": ("up_proj", "w3"), "ffn_down_exps": ("down_proj", "w2")}
 _ROUTER = "ffn_gate_inp"
+#: By the family's name in config.json: what it calls that part of a layer, and the router in it. Of others mlp and gate.
+_NAMES = {"mixtral": ("block_sparse_moe", "gate"), "gpt_oss": ("mlp", "router")}
 #: Matrices of an MLP that is whole; a model with experts has them in every layer.
 _WITHOUT = frozenset({"ffn_gate", "ffn_up", "ffn_down"})
 
@@ -40,7 +42,7 @@ def expert_tensors(tensor: Any, config: Mapping[str, Any]) -> Iterator[tuple[str
         held = f"{shape[0]:,} experts" if len(shape) == 3 else "no experts one below the other"
         raise ConvertError(f"{tensor.name} holds {held}, and the GGUF header's expert_count is {count:,}: fetch the file again")
     for e in range(count):
-        name = f"model.layers.{layer}.{_block(config)}.experts.{e}.{_PARTS[part][config['model_type'] == 'mixtral']}.weight"
+        name = f"model.layers.{layer}.{_names(config)[0]}.experts.{e}.{_PARTS[part][config['model_type'] == 'mixtral']}.weight"
         yield name, shape[1:], ExpertTensor(tensor.name, tensor.tensor_type, tensor.data[e])
 
 
@@ -50,18 +52,18 @@ def plain_layers(tensors: Iterable[Any], kept: Collection[str]) -> frozenset[int
 
 
 def router_name(name: str, config: Mapping[str, Any]) -> str | None:
-    """The safetensors name of a layer's router; None for another tensor. Raises ConvertError where the header says nothing of experts."""
+    """The safetensors name of a layer's router or its bias; None for another tensor. Raises ConvertError where there are no experts."""
     parts = name.split(".")
     if len(parts) != 4 or parts[2] != _ROUTER:
         return None
     if not _count(config):
         raise ConvertError(f"the GGUF file holds {name}, and its header's expert_count is 0: fetch it again")
-    return f"model.layers.{int(parts[1])}.{_block(config)}.gate.weight"
+    return f"model.layers.{int(parts[1])}.{'.'.join(_names(config))}.{parts[3]}"
 
 
 def is_router(name: str) -> bool:
     """Whether a safetensors name is a router's."""
-    return name.endswith(".gate.weight")
+    return name.endswith((".gate.weight", ".router.weight"))
 
 
 def _part(name: str) -> tuple[int, str] | None:
@@ -74,5 +76,5 @@ def _count(config: Mapping[str, Any]) -> int:
     return int(config.get("num_local_experts") or config.get("num_experts") or 0)
 
 
-def _block(config: Mapping[str, Any]) -> str:
-    return "block_sparse_moe" if config["model_type"] == "mixtral" else "mlp"
+def _names(config: Mapping[str, Any]) -> tuple[str, str]:
+    return _NAMES.get(config["model_type"], ("mlp", "gate"))

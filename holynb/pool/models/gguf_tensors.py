@@ -14,6 +14,7 @@ from holynb.pool.modelfields import row_of
 from holynb.pool.models.gguf_experts import expert_tensors, is_router, plain_layers, router_name
 from holynb.pool.models.gguf_facts import ConvertError, shown
 from holynb.pool.models.gguf_groups import BITS, QuantizedBlocks, entries, groups_of
+from holynb.pool.models.gguf_stacked import StackedPiece, is_stacked, stacked_pieces
 
 __all__ = ["Piece", "check_tensors", "pieces_of", "rope_factors"]
 
@@ -27,6 +28,8 @@ _LAYER = {
     "attn_output": "self_attn.o_proj",
     "attn_q_norm": "self_attn.q_norm",
     "attn_k_norm": "self_attn.k_norm",
+    "post_attention_norm": "post_attention_layernorm",
+    "attn_sinks": "self_attn.sinks",
     "ffn_gate": "mlp.gate_proj",
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
@@ -64,12 +67,15 @@ class Piece:
         """Of a number, where its blocks can be kept; None where they cannot."""
         return None if self.tensor is None or self.plain or len(self.shape) != 2 else BITS.get(self.tensor.tensor_type.name)
 
-    @property
-    def entries(self) -> list[tuple[str, str, tuple[int, ...]]]:
-        """What it is written as where blocks are kept: the end of a tensor's name, its type and its shape."""
-        if self.bits is None or self.tensor is None:
+    def entries(self, *, kept: bool) -> list[tuple[str, str, tuple[int, ...]]]:
+        """What it is written as, its blocks `kept` or not: the end of a tensor's name, its type and its shape."""
+        if not kept or self.bits is None or self.tensor is None:
             return [("", "F32", self.shape)]
         return list(entries(self.tensor.tensor_type.name, (self.shape[0], self.shape[1])))
+
+    def arrays(self, config: Mapping[str, Any], *, kept: bool) -> Iterator[Any]:
+        """The numbers of `entries` in their order. Raises ConvertError."""
+        yield from self.groups(config).arrays if kept and self.bits is not None else [self.values(config)]
 
     def values(self, config: Mapping[str, Any]) -> Any:
         """Its numbers, float32. Raises ConvertError."""
@@ -117,12 +123,14 @@ def rope_factors(tensors: Iterable[Any]) -> list[float] | None:
     return factors
 
 
-def pieces_of(tensors: Iterable[Any], config: Mapping[str, Any]) -> list[Piece]:
+def pieces_of(tensors: Iterable[Any], config: Mapping[str, Any]) -> list[Piece | StackedPiece]:
     """What is to be written. Where some layers or matrices have a bias, the others get one of zeros: config.json says it for all."""
     tensors = list(tensors)
-    plain, pieces = plain_layers(tensors, BITS), []
+    stacked = config["model_type"] == "gpt_oss"
+    pieces: list[Piece | StackedPiece] = [*stacked_pieces(tensors, config)] if stacked else []
+    plain = plain_layers(tensors, BITS)
     for t in tensors:
-        if t.name == _ROPE_FACTORS:
+        if t.name == _ROPE_FACTORS or (stacked and is_stacked(t.name)):
             continue
         experts = [Piece(name, shape, part, int(t.name.split(".")[1]) in plain) for name, shape, part in expert_tensors(t, config)]
         pieces += experts or [_piece(t, config)]
@@ -143,7 +151,7 @@ def _zeros(config: Mapping[str, Any]) -> Iterator[Piece]:
         q, kv = config["num_attention_heads"] * size, config["num_key_value_heads"] * size
         rows = {"self_attn.q_proj": q, "self_attn.k_proj": kv, "self_attn.v_proj": kv}
         rows |= {} if config["model_type"] == "qwen2" else {"self_attn.o_proj": hidden}
-    if config["mlp_bias"]:
+    if config.get("mlp_bias"):
         rows |= {"mlp.gate_proj": inner, "mlp.up_proj": inner, "mlp.down_proj": hidden}
     for i in range(config["num_hidden_layers"]):
         for name, count in rows.items():
@@ -154,7 +162,8 @@ def _name(name: str) -> str:
     """The safetensors name of a GGUF tensor."""
     parts = name.split(".")
     if len(parts) == 4 and parts[1].isdecimal() and parts[2] in _LAYER:
-        return f"model.layers.{int(parts[1])}.{_LAYER[parts[2]]}.{parts[3]}"
+        end = "" if parts[2] == "attn_sinks" else f".{parts[3]}"
+        return f"model.layers.{int(parts[1])}.{_LAYER[parts[2]]}{end}"
     return _TOP[name]
 
 

@@ -164,7 +164,13 @@ class Vocabulary:
         found = [i for i in said if i is not None] + [i for i in range(len(self._words)) if self._ends_by_name(i)]
         if beyond := next((i for i in found if not 0 <= i < len(self._words)), None):
             raise ConvertError(f"tokenizer.ggml.eos_token_ids has {beyond}, and there are {len(self._words):,} tokens")
-        return tuple(dict.fromkeys(found))
+        message_end = self._ids.get("<|end|>") if self._has_channels() else None
+        return tuple(dict.fromkeys(i for i in found if i != message_end))
+
+    def _has_channels(self) -> bool:
+        """Whether `<|end|>` ends a message of several in an answer, as in harmony (gpt-oss): by what ends the answer there."""
+        calls = "<|call|>" in self._ids or "<|calls|>" in self._ids
+        return calls and ("<|return|>" in self._ids or "<|flush|>" in self._ids)
 
     def _merged_bytes(self) -> Any:
         from tokenizers import models
