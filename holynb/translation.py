@@ -20,7 +20,7 @@ SECTIONS = ("label", "help", "message", "part")
 #: `{name}`; other braces stand for themselves.
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 #: Placeholders that stand for less than any text.
-_KINDS = {"n": "[0-9,]+", "route": r"\S+", "way": r"(?:[^.]|\.(?=\d))+"}
+_KINDS = {"n": "[0-9,]+", "route": r"\S+", "way": r"(?:[^.]|\.(?=\d))+", "_were": "was|were"}
 _SENTENCE_END = re.compile(r"(?<=[.?]) (?=[A-Z%-])")
 
 

@@ -175,6 +175,9 @@ def test_what_ends_a_run_is_said_in_korean() -> None:
     rest = "%infer resume r1 sends the rest and fills done, and so does the cell, run again."
     assert "done을(를)" in said(f"Interrupted: 3 of 7 rows are answered and kept in done and holynb.last. {rest}").split(" (")[0]
     assert translation.say("1 ok\n3 of 4 failed: 3 auth. %infer run --only failed").startswith("1 ok\n4개 행 중 3개 실패")
+    for cut, answers in (("12", "100 answers were"), ("1", "1 answer was")):
+        line = said(f"{cut} of {answers} cut off at the token limit: raise --max-tokens.")
+        assert line.startswith(f"답 {answers.split()[0]}개 중 {cut}개가 토큰 한도에서"), line
     assert InferError(refused)._render_traceback_() == [f"InferError: {said(refused)}"]
     column = "There is no column or variable 'txt' for {{ txt }}. Did you mean text? --raw sends the body untouched."
     assert said(column).startswith(
