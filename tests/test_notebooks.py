@@ -21,8 +21,8 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 
 #: Of a notebook that asks the same thing of many rows, what asks it of fewer: the embedded model takes a minute for them. Whole by `-m slow`.
 SHORTENED = {
-    "01-first-run": ("sources = demo.rows()", "sources = demo.rows(10)"),
-    "08-how-good-is-it": ("random_state=3, ignore_index=True)", "random_state=3, ignore_index=True).head(12)"),
+    "01-first-run": ("sources = demo.rows()", "sources = demo.rows(5)"),
+    "08-how-good-is-it": ("random_state=3, ignore_index=True)", "random_state=3, ignore_index=True).head(8)"),
     "11-past-one-machine": ("RAY = have_ray()", "RAY = False"),  # pools on Ray have tests of their own
 }
 #: Notebooks in Korean, whose code is that of the English ones, and then cells of their own: these alone run here, and all of them by `-m slow`.
