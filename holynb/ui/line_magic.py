@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -117,10 +118,14 @@ def _status(magic: Host, args: Sequence[str]) -> None:
 
 
 def _meant(magic: Host, word: str) -> str:
-    """The id of the run that a variable of this name holds, or whose result it holds; else the word as it is: a run's name or id."""
+    """The word as it is, where a run has this name; else the id of the run that a variable of this name holds, or whose result it holds."""
+    from holynb import runlog
     from holynb.results import frame
     from holynb.run import Run
 
+    with suppress(runlog.BrokenLog):  # the command says so where it needs the log
+        if (named := runlog.log().find(word)) is not None and named.name == word:
+            return word
     held = magic.shell.user_ns.get(word)
     return (held.id if isinstance(held, Run) else frame.origin_of(held)) or word
 

@@ -24,6 +24,8 @@ OPTION_COLUMN = 31
 #: Options that people try in order to pass a key.
 KEY_FLAGS = ("key", "api-key", "apikey", "token", "api-token")
 
+STRAIGHT, CURLY = ("'", '"'), ("“", "”", "‘", "’", "„", "«", "»")
+
 _BIND = re.compile(r"\s*(?P<name>[^\s=<\"']+)\s*(?P<show>=?)\s*<<(?=\s|$)")
 _UNMARKED = re.compile(r"(?P<name>[^\s=<\"'/]+)\s*(?P<sign>=(?!=)|<{1,2}(?!<)) ?(?P<rest>[^=<]*)$")
 _WORD = re.compile(r"""\s*(?P<head>[^\s"'=]*=)?(?:"(?P<double>(?:\\"|[^"])*?)"|'(?P<single>.*?)')(?=\s|$)|\s*(?P<plain>\S+)""", re.DOTALL)
@@ -46,15 +48,18 @@ def parse(line: str, *, route: bool = True) -> CellLine:
     if route and (meant := _unmarked_name(positional)):
         raise BadOption(meant)
     if len(positional) > int(route):
-        raise BadOption(_too_many(positional, int(route)))
+        raise BadOption(_too_many(positional, int(route), options))
     return CellLine(name, show, positional[0] if positional else None, options)
 
 
-def _too_many(positional: Sequence[str], max_words: int) -> str:
+def _too_many(positional: Sequence[str], max_words: int, options: Mapping[str, Any]) -> str:
     """The error message for a line with more words than a route and options."""
     word = positional[max_words]
-    if word[0] in "\"'":
-        return f"A quote is not closed: {' '.join(positional[max_words:])}"
+    values = [value for value in options.values() if isinstance(value, str)]
+    if curly := next((each for each in (*values, *positional) if each[:1] in CURLY), None):
+        return f"{curly} begins with a curly quote, as text programs make them. Type it straight: \" or '."
+    if unclosed := next((each for each in (*values, word) if each[:1] in STRAIGHT), None):
+        return f"A quote is not closed: {unclosed if unclosed != word else ' '.join(positional[max_words:])}"
     return f"Unexpected argument {word!r}: the line takes one route and options. The prompt goes below it."
 
 

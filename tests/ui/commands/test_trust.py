@@ -168,3 +168,12 @@ def test_a_script_is_told_where_its_prompts_go(server: Exact, project: Path) -> 
     assert run.wait().frame()["status"].tolist() == ["ok"]
     with pytest.warns(UserWarning, match="plain http"):
         holynb.infer("", "openai/m", api_base="http://10.0.0.9:8000/v1").wait()  # an empty prompt: nothing is sent
+
+
+def test_a_run_s_own_name_comes_before_a_variable_of_it(here: Here) -> None:
+    """`replies` is the variable of one run and the name of another."""
+    here("%%infer sim/echo --name replies\nof the run named replies")
+    here("%%infer replies << sim/echo\nof the variable replies")
+    here("%%infer other << sim/echo\nof the variable other")
+    assert "named replies" in here("%infer show replies").out
+    assert "variable other" in here("%infer show other").out, "no run has this name"
