@@ -275,7 +275,7 @@ class Run(session.InProcess):
         self.saved = pending.saved
         await self._recorder.settle_all(settled(self.plan, pending), (self._judging or self._recorder).settle)
         for text in continues(self.plan, pending):
-            self.journal.note(text)
+            self.journal.note(text, "warning" if pending.displaced else "info")
         if self._out is not None:
             self._out.begin()
         chains = {e.route: assembly.chain(self.plan, e.route) for e in self.plan.targets.endpoints}

@@ -10,6 +10,7 @@ import pytest
 import holynb
 from holynb.events import Noted
 from holynb.run import pending_rows
+from holynb.ui.output import report
 
 DEADLINE = 30.0
 
@@ -29,6 +30,12 @@ def test_another_frame_under_the_name_of_a_run_that_ended() -> None:
     )
     run = holynb.infer("{{ text }}", "sim/echo", df=pd.DataFrame({"text": ["a", "b", "c"]}), name="labels").wait(DEADLINE)
     assert run.frame()["attempts"].tolist() == [0, 0, 0], "as it was said"
+
+
+def test_the_output_that_stays_says_it() -> None:
+    said("{{ text }}", "a", "b")
+    run = holynb.infer("{{ text }}", "sim/echo", df=pd.DataFrame({"text": ["x"]}), name="labels").wait(DEADLINE)
+    assert [note for note in report.of(run).notes if note.startswith("labels had 2 rows before, 2 with another prompt")]
 
 
 def test_another_prompt_under_the_name_sends_every_row() -> None:
