@@ -19,10 +19,9 @@ const CHARTS = {
 };
 /** What an abbreviation means, for whoever points at it; as in glosses.py. */
 const GLOSSES = {
-  p50: "the median: half of the rows took no longer",
-  p95: "95 of 100 rows took no longer",
-  TTFT: "time to first token: from the request to the beginning of its answer",
-  KV: "KV cache: keys and values of the tokens in work; its size is how many rows fit at once",
+  p50: "half took no longer",
+  p95: "95 % took no longer",
+  TTFT: "time to first token",
 };
 /** A chart of one dot, or of nothing spent, says nothing that its figure does not. */
 const drawable = (values) => values?.filter((v) => v != null).length > 1;
@@ -96,7 +95,7 @@ function makeChart(name, parent, asRoute) {
       const own = routes.map((c, i) => [c, c.slice(name.length + 1), COLOURS[i % COLOURS.length]]);
       const drawn = [...own, ...spec.lines].filter(([c]) => drawable(columns[c]));
       if (name === "cost" && !drawn.some(([c]) => columns[c].some((v) => v > 0))) return [];
-      if (name === "latency") say(title, own.length ? "Latency, p50" : spec.title), (title.title = own.length ? `p50: ${GLOSSES.p50}` : "");
+      if (name === "latency") say(title, own.length ? "Latency, p50" : spec.title);
       return drawn.map(([c, w, k, x]) => [c, c === "as" && asRoute ? `as ${asRoute}` : w, k, x]);
     }
     const devices = [...new Set(Object.keys(columns).filter((c) => c.includes("|")).map((c) => c.slice(0, c.lastIndexOf("|"))))];
@@ -196,8 +195,7 @@ function makeChart(name, parent, asRoute) {
     chips.forEach(([text, k], i) => {
       const chip = legend.children[i] ?? legend.appendChild(make("span", "hn-chip"));
       say(chip, text);
-      const gloss = GLOSSES[text.split(" ")[0]];
-      chip.title = gloss ? `${text.split(" ")[0]}: ${gloss}` : "";
+      chip.title = GLOSSES[text.split(" ")[0]] ?? "";
       chip.style.setProperty("--hn-k", `var(${k})`);
     });
     node.setAttribute("aria-label", `${title.textContent}: ${labels.join(", ")}`);

@@ -7,10 +7,9 @@ import re
 __all__ = ["GLOSSES", "tip"]
 
 GLOSSES = {
-    "p50": "the median: half of the rows took no longer",
-    "p95": "95 of 100 rows took no longer",
-    "TTFT": "time to first token: from the request to the beginning of its answer",
-    "KV": "KV cache: keys and values of the tokens in work; its size is how many rows fit at once",
+    "p50": "half took no longer",
+    "p95": "95 % took no longer",
+    "TTFT": "time to first token",
 }
 
 
