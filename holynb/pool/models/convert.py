@@ -20,7 +20,7 @@ from holynb.pool.models.gguf_config import FAMILIES, config_of_facts, generation
 from holynb.pool.models.gguf_experts import is_router
 from holynb.pool.models.gguf_facts import ConvertError, Facts, shown
 from holynb.pool.models.gguf_groups import gpu_bits
-from holynb.pool.models.gguf_header import GgufError, check_header
+from holynb.pool.models.gguf_header import GgufError, GgufFile, read_gguf
 from holynb.pool.models.gguf_stacked import StackedPiece, in_mxfp4
 from holynb.pool.models.gguf_tensors import Piece, check_tensors, pieces_of, rope_factors
 from holynb.pool.models.gguf_vocabulary import Vocabulary
@@ -44,10 +44,10 @@ def convert(source: Path, folder: Path, progress: _Progress = lambda share: None
     engine reads the folder. Raises ConvertError, OSError.
     """
     with _explained(source):
-        reader, facts = _opened(source)
-        config = _config(reader, facts)
+        file, facts = _opened(source)
+        config = _config(file, facts)
         vocabulary = Vocabulary(facts)
-        pieces = pieces_of(reader.tensors, config)
+        pieces = pieces_of(file.tensors, config)
         _write(folder / "config.json", config | (_quantization(pieces) if kept else {}))
         _write(folder / "tokenizer.json", vocabulary.tokenizer())
         _write(folder / "tokenizer_config.json", vocabulary.tokenizer_config())
@@ -58,9 +58,9 @@ def convert(source: Path, folder: Path, progress: _Progress = lambda share: None
 def config_of(source: Path) -> dict[str, Any]:
     """What its config.json would say where matrices are kept, read from its header alone. Raises ConvertError, OSError."""
     with _explained(source):
-        reader, facts = _opened(source)
-        config = _config(reader, facts)
-        return config | _quantization(pieces_of(reader.tensors, config))
+        file, facts = _opened(source)
+        config = _config(file, facts)
+        return config | _quantization(pieces_of(file.tensors, config))
 
 
 def _quantization(pieces: list[Piece | StackedPiece]) -> dict[str, Any]:
@@ -106,16 +106,13 @@ def _explained(source: Path) -> Iterator[None]:
         raise ConvertError(f"{source.name} is not a readable GGUF file: {reason}") from exc
 
 
-def _opened(source: Path) -> tuple[Any, Facts]:
+def _opened(source: Path) -> tuple[GgufFile, Facts]:
     """The file and the facts of its header, nothing of which is refused."""
-    import gguf
-
     try:
-        check_header(source)
+        file = read_gguf(source)
     except GgufError as exc:
         raise ConvertError(f"{source.name} is not a readable GGUF file: {exc}. Fetch it again.") from exc
-    reader = gguf.GGUFReader(source)
-    facts = {key: field.contents() for key, field in reader.fields.items() if not key.startswith("GGUF.")}
+    facts = file.facts
     family = facts.get("general.architecture")
     if not isinstance(family, str) or family not in FAMILIES:
         raise ConvertError(f"GGUF files of the {shown(family)} family are not known here; known are {', '.join(FAMILIES)}.")
@@ -123,13 +120,13 @@ def _opened(source: Path) -> tuple[Any, Facts]:
         raise ConvertError(f"it is one of {shown(parts)} parts of a model; join them with llama-gguf-split --merge FIRST-PART WHOLE.gguf")
     known = Facts(facts, family)
     known.check()
-    check_tensors([tensor.name for tensor in reader.tensors], family)
-    return reader, known
+    check_tensors([tensor.name for tensor in file.tensors], family)
+    return file, known
 
 
-def _config(reader: Any, facts: Facts) -> dict[str, Any]:
-    config = config_of_facts(facts, [tensor.name for tensor in reader.tensors], rope_factors(reader.tensors))
-    return config | (_EXPERTS_IN_MXFP4 if facts.family == "gpt-oss" and in_mxfp4(reader.tensors) else {})
+def _config(file: GgufFile, facts: Facts) -> dict[str, Any]:
+    config = config_of_facts(facts, [tensor.name for tensor in file.tensors], rope_factors(file.tensors))
+    return config | (_EXPERTS_IN_MXFP4 if facts.family == "gpt-oss" and in_mxfp4(file.tensors) else {})
 
 
 def _write_weights(path: Path, pieces: list[Piece | StackedPiece], config: dict[str, Any], progress: _Progress, *, kept: bool) -> None:

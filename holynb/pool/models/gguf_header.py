@@ -1,21 +1,29 @@
-"""The header of a GGUF file, held against the file's own size before its reader makes anything of it. Knows the format; no models."""
+"""A GGUF file read: the facts of its header, and where its tensors lie. All of it is held against the file's own size. Knows the format; no models.
+
+The package `gguf` has a reader, too; it makes several arrays of each word of a vocabulary, half a minute of them for the largest.
+"""
 
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
-__all__ = ["GgufError", "check_header"]
+import numpy as np
 
-#: Bytes of a value, by type; 8 is a text and 9 an array.
-_SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+__all__ = ["GgufError", "GgufFile", "GgufTensor", "read_gguf"]
+
+#: Numbers, by type; 8 is a text and 9 an array.
+_NUMBERS = {0: "u1", 1: "i1", 2: "<u2", 3: "<i2", 4: "<u4", 5: "<i4", 6: "<f4", 7: "?", 10: "<u8", 11: "<i8", 12: "<f8"}
 _TEXT, _ARRAY = 8, 9
+#: Of tensors: those of plain numbers. All others are rows of bytes.
+_PLAIN = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I8": "i1", "I16": "<i2", "I32": "<i4", "I64": "<i8"}
 #: Of the least there can be: a fact without a name, an item, a tensor without a name.
 _MIN_FACT_BYTES, _MIN_TENSOR_BYTES = 13, 24
 _MAX_NAME_BYTES, _MAX_DIMENSIONS = 65_535, 4
-#: Items of all arrays together: five times what the largest vocabularies have. A reader makes an object of each.
+#: Items of all arrays together: five times what the largest vocabularies have. Each becomes an object.
 _MAX_ITEMS = 4_000_000
 
 
@@ -23,26 +31,47 @@ class GgufError(Exception):
     """The file cannot be read; the message says where."""
 
 
-def check_header(path: Path) -> None:
-    """Raises GgufError where the header says more than the file can hold, OSError."""
-    with path.open("rb") as file:
-        _Header(file, path.stat().st_size).check()
+@dataclass(frozen=True, slots=True)
+class GgufTensor:
+    """A tensor. `shape`: as GGUF has it, the innermost dimension first. `tensor_type`: a `gguf.GGMLQuantizationType`.
+
+    `data`: its numbers, or of a quantized kind the bytes of its rows, outermost dimension first; read from the file where they are used.
+    """
+
+    name: str
+    tensor_type: Any
+    shape: tuple[int, ...]
+    data: np.ndarray[Any, Any]
 
 
-class _Header:
+@dataclass(frozen=True, slots=True)
+class GgufFile:
+    """`facts`: the header's keys with their values as Python has them."""
+
+    facts: dict[str, Any]
+    tensors: list[GgufTensor]
+
+
+def read_gguf(path: Path) -> GgufFile:
+    """Raises GgufError where the file is none or says more than it can hold, UnicodeDecodeError, OSError."""
+    if path.stat().st_size == 0:
+        raise GgufError("it is empty")
+    return _Reader(np.memmap(path, mode="r", dtype=np.uint8)).read()
+
+
+class _Reader:
     """Reads on, never further than the file goes."""
 
-    def __init__(self, file: BinaryIO, size: int) -> None:
-        from gguf.constants import GGML_QUANT_SIZES
+    def __init__(self, data: np.memmap[Any, Any]) -> None:
+        from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
-        self._file, self._size = file, size
-        self._items = 0
-        self._alignment = 32
-        self._blocks = {int(kind): sizes for kind, sizes in GGML_QUANT_SIZES.items()}
-        """Numbers in a block of each kind of tensor, and its bytes."""
+        self._data, self._view, self._size = data, data.data, data.size
+        self._at = self._items = 0
+        self._kinds = {int(kind): (kind, *GGML_QUANT_SIZES[kind]) for kind in GGMLQuantizationType if kind in GGML_QUANT_SIZES}
+        """Of each kind of tensor, the numbers in a block of it and its bytes."""
 
-    def check(self) -> None:
-        if self._bytes(4) != b"GGUF":
+    def read(self) -> GgufFile:
+        if bytes(self._bytes(4)) != b"GGUF":
             raise GgufError("it does not begin as one")
         version = self._number("I")
         if version & 0xFFFF == 0:  # the bytes of a number the other way round
@@ -51,83 +80,102 @@ class _Header:
             raise GgufError(f"its version is {version}; known are 2 and 3")
         tensors, facts = self._number("Q"), self._number("Q")
         self._room(tensors * _MIN_TENSOR_BYTES + facts * _MIN_FACT_BYTES, f"{tensors:,} tensors and {facts:,} facts")
+        known: dict[str, Any] = {}
         for _ in range(facts):
-            self._fact()
-        self._check_tensors([self._tensor() for _ in range(tensors)])
+            name, kind = self._name(), self._number("I")
+            known.setdefault(name, self._value(name, kind))
+        alignment = known.get("general.alignment", 32)
+        if type(alignment) is not int or not 1 <= alignment <= 1 << 20:
+            raise GgufError(f"its alignment is {alignment!r}")
+        return GgufFile(known, self._tensors(tensors, alignment))
 
-    def _fact(self) -> None:
-        name, kind = self._name(), self._number("I")
-        if name == "general.alignment" and kind == 4:
-            self._alignment = self._number("I")
-            if not 1 <= self._alignment <= 1 << 20:
-                raise GgufError(f"its alignment is {self._alignment:,}")
-        else:
-            self._value(name, kind)
-
-    def _value(self, name: str, kind: int) -> None:
+    def _value(self, name: str, kind: int) -> Any:
         if kind == _TEXT:
-            self._skip(self._number("Q"), name)
-        elif kind == _ARRAY:
+            return self._texts(name, 1)[0]
+        if kind == _ARRAY:
             kind, count = self._number("I"), self._number("Q")
             self._items += count
-            if kind not in _SIZES and kind != _TEXT:
+            if kind not in _NUMBERS and kind != _TEXT:
                 raise GgufError(f"{name} is an array of a kind that is not known ({kind})")
-            self._room(count * _SIZES.get(kind, 8), f"{count:,} items of {name}")
+            self._room(count * (8 if kind == _TEXT else np.dtype(_NUMBERS[kind]).itemsize), f"{count:,} items of {name}")
             if self._items > _MAX_ITEMS:
                 raise GgufError(f"its arrays have more than {_MAX_ITEMS:,} items")
-            if kind in _SIZES:
-                self._skip(count * _SIZES[kind], name)
-            else:
-                for _ in range(count):
-                    self._skip(self._number("Q"), name)
-        elif kind in _SIZES:
-            self._skip(_SIZES[kind], name)
-        else:
-            raise GgufError(f"{name} is of a kind that is not known ({kind})")
+            return self._texts(name, count) if kind == _TEXT else self._numbers(kind, count)
+        if kind in _NUMBERS:
+            return self._numbers(kind, 1)[0]
+        raise GgufError(f"{name} is of a kind that is not known ({kind})")
 
-    def _tensor(self) -> tuple[int, int, str]:
-        """Where its bytes begin and how many they are."""
-        name, dimensions = self._name(), self._number("I")
-        if dimensions > _MAX_DIMENSIONS:
-            raise GgufError(f"{name} has {dimensions:,} dimensions")
-        items = prod(self._number("Q") for _ in range(dimensions))
-        kind, offset = self._number("I"), self._number("Q")
-        if kind not in self._blocks:
-            raise GgufError(f"{name} is quantized in a way that is not known ({kind})")
-        block, size = self._blocks[kind]
-        return offset, -(-items // block) * size, name
-
-    def _check_tensors(self, tensors: list[tuple[int, int, str]]) -> None:
-        """Raises GgufError where tensors share bytes, or lie beyond the end."""
-        start = -(-self._file.tell() // self._alignment) * self._alignment
+    def _tensors(self, count: int, alignment: int) -> list[GgufTensor]:
+        """Raises GgufError where tensors share bytes or a name, or lie beyond the end."""
+        placed = [self._placed() for _ in range(count)]
+        start = -(-self._at // alignment) * alignment
         end = 0
-        for offset, size, name in sorted(tensors):
+        for offset, size, name, *_ in sorted(placed, key=lambda each: each[:3]):
             if offset < end and size:
                 raise GgufError(f"the bytes of {name} are another tensor's, too")
             end = max(end, offset + size)
-        if tensors and start + end > self._size:
+        if placed and start + end > self._size:
             raise GgufError(f"it is cut off: {self._size:,} of {start + end:,} bytes are there")
+        if len({name for _, _, name, *_ in placed}) < count:
+            raise GgufError("two of its tensors have one name")
+        return [
+            GgufTensor(name, kind, shape, self._data[start + offset : start + offset + size].view(dtype).reshape(rows))
+            for offset, size, name, kind, shape, dtype, rows in placed
+        ]
+
+    def _placed(self) -> tuple[int, int, str, Any, tuple[int, ...], str, tuple[int, ...]]:
+        """Where a tensor's bytes begin, how many they are, its name, kind and shape, and what `data` is."""
+        name, dimensions = self._name(), self._number("I")
+        if dimensions > _MAX_DIMENSIONS:
+            raise GgufError(f"{name} has {dimensions:,} dimensions")
+        shape = tuple(self._number("Q") for _ in range(dimensions))
+        number, offset = self._number("I"), self._number("Q")
+        if number not in self._kinds:
+            raise GgufError(f"{name} is quantized in a way that is not known ({number})")
+        kind, block, size = self._kinds[number]
+        if block > 1 and (not shape or shape[0] % block):
+            raise GgufError(
+                f"{name} has rows of {shape[0] if shape else 1:,} numbers, no multiple of the {block} that are quantized together"
+            )
+        dtype, rows = _PLAIN.get(kind.name), tuple(reversed(shape))
+        if dtype is None:
+            rows = (*rows[:-1], rows[-1] // block * size) if rows else (size,)
+        return offset, prod(shape) // block * size, name, kind, shape, dtype or "u1", rows
 
     def _room(self, size: int, what: str) -> None:
-        if size > self._size - self._file.tell():
+        if size > self._size - self._at:
             raise GgufError(f"{what} do not fit in its {self._size:,} bytes")
-
-    def _skip(self, size: int, name: str) -> None:
-        self._room(size, f"{size:,} bytes of {name}")
-        self._file.seek(size, 1)
 
     def _name(self) -> str:
         size = self._number("Q")
         if size > _MAX_NAME_BYTES:
             raise GgufError(f"a name in it has {size:,} bytes")
-        return ascii(self._bytes(size).decode("utf-8", "replace"))[1:-1][:100]
+        return ascii(str(self._bytes(size), "utf-8", "replace"))[1:-1][:100]
+
+    def _texts(self, name: str, count: int) -> list[str]:
+        """So many in a row. In one loop, for a vocabulary has hundreds of thousands."""
+        texts, view, at = [], self._view, self._at
+        for _ in range(count):
+            begin = at + 8
+            at = begin + int.from_bytes(view[begin - 8 : begin], "little")
+            if at > self._size or begin > self._size:
+                raise GgufError(f"{at - begin:,} bytes of {name} do not fit in its {self._size:,} bytes")
+            texts.append(str(view[begin:at], "utf-8"))
+        self._at = at
+        return texts
+
+    def _numbers(self, kind: int, count: int) -> list[Any]:
+        dtype = np.dtype(_NUMBERS[kind])
+        numbers: list[Any] = np.frombuffer(self._bytes(count * dtype.itemsize), dtype).tolist()
+        return numbers
 
     def _number(self, kind: str) -> int:
-        number: int = struct.unpack(f"<{kind}", self._bytes(struct.calcsize(f"<{kind}")))[0]
+        number: int = struct.unpack(f"<{kind}", self._bytes(4 if kind == "I" else 8))[0]
         return number
 
-    def _bytes(self, size: int) -> bytes:
-        data = self._file.read(size)
+    def _bytes(self, size: int) -> memoryview:
+        data = self._view[self._at : self._at + size]
         if len(data) < size:
             raise GgufError(f"its header is cut off ({self._size:,} bytes)")
+        self._at += size
         return data
