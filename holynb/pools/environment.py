@@ -48,6 +48,8 @@ _KEYS = re.compile(r"(KEY|KEYS|TOKEN|TOKENS|SECRET|SECRETS|PASS|PASSWD|PASSWORD|
 #: What the hub's client is given where it fetches a model, and pip where it fetches the embedded one.
 _HUB = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_DISABLE_IMPLICIT_TOKEN")
 _PIP = "PIP_"
+#: What opens a cluster of Ray's to who connects to it.
+_RAY = ("RAY_AUTH_TOKEN",)
 
 
 def inherited(model: str) -> dict[str, str]:
@@ -58,9 +60,12 @@ def inherited(model: str) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name in named or name in fetch or (_allowed(name) and name not in keys)}
 
 
-def variables(model: str) -> dict[str, str]:
-    """The environment of the pool's processes: what they inherit, and PYTHONPATH where holynb is on a path of this process alone."""
-    own = inherited(model)
+def variables(model: str, *, on_ray: bool = False) -> dict[str, str]:
+    """The environment of the pool's processes: what they inherit, and PYTHONPATH where holynb is on a path of this process alone.
+
+    `on_ray`: they connect to a cluster, and get its token.
+    """
+    own = inherited(model) | ({name: os.environ[name] for name in _RAY if name in os.environ} if on_ray else {})
     root = str(Path(__file__).resolve().parents[2])
     if "site-packages" in root or "dist-packages" in root:
         return own

@@ -112,7 +112,9 @@ def plan(model: str = EMBEDDED, **options: Any) -> dict[str, Any]:
     for name, value in options.items():
         flag = f"--{name.replace('_', '-')}"
         argv += [] if value is None else [flag] if value is True else [flag, str(value)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120, env=environment.variables(model))
+    done = subprocess.run(
+        argv, capture_output=True, text=True, check=False, timeout=120, env=environment.variables(model, on_ray=on is not None)
+    )
     lines = done.stdout.strip().splitlines()
     result: dict[str, Any] = (
         json.loads(lines[-1]) if lines else {"error": (done.stderr.strip().splitlines() or ["the plan printed nothing"])[-1]}
@@ -134,7 +136,9 @@ def _launch(wanted: PoolOptions) -> Child:
     own = {on_ray.RUNTIME_ENV: wanted.runtime_env_json} if on else {}
     try:
         _check_disk(home / "run")
-        command = Command(argv, env=own, inherits=environment.variables(wanted.model), log=logfiles.create(home, wanted), cwd=home)
+        command = Command(
+            argv, env=own, inherits=environment.variables(wanted.model, on_ray=on), log=logfiles.create(home, wanted), cwd=home
+        )
         child = spawn(command, bound=False)
     except OSError as exc:
         raise BadRoute(f"The pool {wanted.pool_name} cannot be started: {shortage.describe(exc)}") from exc

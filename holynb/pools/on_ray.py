@@ -65,7 +65,9 @@ def find_again(record: Record, home: Path) -> Child | None:
     command = [*_command(record.name, model, home, on), "--attach"]
     way = record.facts.get("way")
     own = {WAY: json.dumps([*way, record.token])} if isinstance(way, list) and record.token else {}
-    child = spawn(Command(command, env=own, inherits=variables(model), log=logfiles.path(home, record.name), cwd=home), bound=False)
+    child = spawn(
+        Command(command, env=own, inherits=variables(model, on_ray=True), log=logfiles.path(home, record.name), cwd=home), bound=False
+    )
     until = time.monotonic() + _FOUND_S
     while child.alive and time.monotonic() < until:
         if rendezvous.find(home / "run", record.name) is not None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import gguf_fake
 import psutil
@@ -20,9 +21,9 @@ import pytest
 
 from holynb import pools
 from holynb.config import settings
-from holynb.errors import BadSetting
+from holynb.errors import BadOption, BadRoute, BadSetting
 from holynb.pool.server.config import PoolConfig, rank_command
-from holynb.pools import environment, vllm_env
+from holynb.pools import environment, launch, vllm_env
 from kernels_support.jupyter.lock import Lock
 
 TESTS = Path(__file__).parents[1]
@@ -235,3 +236,26 @@ def test_a_rank_keeps_compiled_python_at_home_where_torch_has_none(compiled: boo
     env = rank_command(PoolConfig("hub", "org/tiny", tmp_path), 0).env
     assert env.get("PYTHONPYCACHEPREFIX") == (None if compiled else str(tmp_path / "pycache"))
     assert env.get("PYTHONDONTWRITEBYTECODE") == (None if compiled else "")
+
+
+def test_rays_token_goes_to_who_connects_to_a_cluster_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[dict[str, str]] = []
+
+    def spawn(command: Any, **_: Any) -> None:
+        started.append({**command.inherits, **command.env})
+        raise OSError("none is started here")
+
+    def run(argv: list[str], *, env: dict[str, str], **_: Any) -> Any:
+        started.append(env)
+        return subprocess.CompletedProcess(argv, 1, '{"error": "none is asked here"}', "")
+
+    monkeypatch.setattr(launch, "spawn", spawn)
+    monkeypatch.setattr(launch, "_check_installed", lambda wanted: None)
+    monkeypatch.setattr(launch.subprocess, "run", run)
+    for on in ("ray", None):
+        with pytest.raises(BadRoute):
+            pools.start("org/tiny", on=on)
+        with pytest.raises(BadOption):
+            pools.plan("org/tiny", on=on)
+    assert [env.get("RAY_AUTH_TOKEN") for env in started] == ["the-key-0123456789"] * 2 + [None] * 2
+    assert all("OPENAI_API_KEY" not in env for env in started)
