@@ -80,7 +80,7 @@ def overhead(cluster: RayCluster, count: int) -> None:
 
 def scaling(cluster: RayCluster, model: str) -> None:
     """Tokens a processor second of the ranks, of one raylet and of three, in turn, three times; as many rows a rank in both."""
-    del os.environ["HOLYNB_POOL_RUNNER"]
+    os.environ.pop("HOLYNB_POOL_RUNNER", None)
     figures: dict[int, list[float]] = {1: [], 3: []}
     for dp in (1, 3) * 3:
         began = time.monotonic()
