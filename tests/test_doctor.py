@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from holynb import cli
-from holynb.doctor import accounts, checks, notebook, pool, text
+from holynb.doctor import accounts, checks, gpu, notebook, pool, text
 from holynb.doctor.check import Check
 from holynb.engines import servers
 from holynb.errors import Fault
@@ -22,7 +23,7 @@ def by_name(*, ask: bool = False) -> dict[str, Check]:
 
 def without(monkeypatch: pytest.MonkeyPatch, installed: Callable[[str], str | None]) -> None:
     """As if only these distributions were installed."""
-    for module in (notebook, pool, accounts):
+    for module in (notebook, pool, accounts, gpu):
         monkeypatch.setattr(module, "installed", installed)
 
 
@@ -271,3 +272,75 @@ def test_a_key_is_tried_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch,
     assert (found.state, says in found.says) == (state, True)
     assert bool(found.cure) == (state == "broken")
     assert ("%infer key openai" in found.cure) == (status == 401)
+
+
+#: What `nvidia-smi` prints on a machine of two, and a torch that opens them, that finds the driver too old, and one that is killed there.
+TWO = "echo 'NVIDIA H200, 143771, 580.65.06\nNVIDIA H200, 143771, 580.65.06'"
+TORCH = """
+class version: cuda = "13.0"
+class cuda:
+    synchronize = staticmethod(lambda: None)
+    device_count = staticmethod(lambda: 2)
+def zeros(*shape, device):
+    {zeros}
+"""
+OLD = 'raise RuntimeError("The NVIDIA driver on your system is too old (found version 12040). Please update your GPU driver.")'
+SEEN = "2x NVIDIA H200 (151 GB each), driver 580.65.06; "
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the stand-in for nvidia-smi is a shell script")
+@pytest.mark.parametrize(
+    ("smi", "torch", "zeros", "state", "says", "cure"),
+    [
+        (
+            TWO,
+            "2.13.0",
+            "pass",
+            "works",
+            SEEN + "torch 2.13.0 (CUDA 13.0) computes on 2; pools use GPUs unless started with --devices cpu",
+            "",
+        ),
+        (
+            TWO,
+            "2.13.0+cpu",
+            "",
+            "broken",
+            SEEN + "but torch 2.13.0+cpu is built for CPUs alone",
+            "pip install --force-reinstall torch==2.13.0",
+        ),
+        (
+            TWO,
+            "2.13.0",
+            OLD,
+            "broken",
+            SEEN + "the driver 580.65.06 is too old for torch 2.13.0 (CUDA 13.0)",
+            "a newer NVIDIA driver, or a torch",
+        ),
+        (TWO, "2.13.0", "import os; os._exit(9)", "broken", SEEN + "torch 2.13.0 cannot compute there: it ended with 9", "nvidia-smi"),
+        (TWO, None, "", "absent", SEEN + "no torch that could use it", "pip install 'holynb[local]'"),
+        (
+            "echo No devices were found; exit 6",
+            "2.13.0",
+            "",
+            "broken",
+            "found, but nvidia-smi says: No devices were found",
+            "nvidia-smi; after",
+        ),
+        ("exec sleep 30", "2.13.0", "", "broken", "found, but nvidia-smi does not answer within 1 s", "nvidia-smi; after"),
+    ],
+)
+def test_gpus_are_counted_and_named_and_torch_is_tried_on_them(
+    smi: str, torch: str | None, zeros: str, state: str, says: str, cure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{smi}\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    (tmp_path / "torch.py").write_text(TORCH.format(zeros=zeros or "pass"))
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(gpu, "_devices", lambda: [Path("/dev/nvidia0")])
+    monkeypatch.setattr(gpu, "_ASK_S", 1.0 if "sleep" in smi else 30.0)
+    monkeypatch.setattr(gpu, "installed", {"torch": torch}.get)
+    check = next(gpu.gpu())
+    assert (check.state, check.says) == (state, says)
+    assert check.cure == cure or (cure and check.cure.startswith(cure))

