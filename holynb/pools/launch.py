@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from holynb import typed_path
-from holynb.errors import BadOption, BadRoute
+from holynb.errors import BadOption, BadRoute, closest
 from holynb.pools import client, environment, logfiles, on_ray
 from holynb.pools.client import Notice, explain_os_errors
 from holynb.pools.info import PoolInfo, read_status
@@ -26,7 +27,7 @@ from kernels_support.jupyter.files import private_folder
 from kernels_support.jupyter.rendezvous import Record
 from kernels_support.jupyter.supervisor import Child, Command, spawn
 
-__all__ = ["plan", "recorded_model", "start"]
+__all__ = ["check_model", "plan", "recorded_model", "start"]
 
 #: What the pool needs beyond holynb's own dependencies (the extra `local`).
 _REQUIRED = ("torch", "tokenizers", "safetensors", "starlette", "uvicorn", "gguf")
@@ -52,6 +53,7 @@ def start(model: str = EMBEDDED, *, notice: Notice = lambda text: None, wait: bo
     wanted = PoolOptions.parse(model, options)
     record = client.find(wanted.pool_name, notice)
     if record is None:
+        check_model(model)
         child = _launch(wanted)
         try:
             return _wait_started(wanted.pool_name, notice, until_ready=wait, began=child)
@@ -228,6 +230,13 @@ def _end(name: str, child: Child) -> None:
         if child.alive:
             child.kill()
         client.reap()
+
+
+def check_model(model: str) -> None:
+    """Raises BadOption where this can only be the embedded model's name, mistyped: a hub id has a slash."""
+    near = closest(model, [EMBEDDED])
+    if near and model != EMBEDDED and not re.search(r"[/\\]", model) and not typed_path.is_there(typed_path.typed(model)):
+        raise BadOption(f"{model} is no folder, no .gguf file and no hub id (org/name).{near}")
 
 
 def recorded_model(model: str) -> str:

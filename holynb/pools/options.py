@@ -196,7 +196,9 @@ class PoolOptions:
             raise BadOption(f"--devices takes cpu or numbers of GPUs such as 0 or 0,1, not {self.devices!r}.")
         wants = " × ".join(f"--{flag} {n}" for flag, n in (("dp", self.dp), ("tp", self.tp), ("pp", self.pp)) if n > 1) or "one replica"
         if len(numbers) != ranks:
-            only = f" Try --dp {len(numbers)}." if self.tp * self.pp == 1 else ""
+            n = len(numbers)
+            ways = f"--dp {n} for replicas, --tp {n} or --pp {n} for a model that is larger than one device" if n > 1 else "--dp 1"
+            only = f" Try {ways}." if self.tp * self.pp == 1 else ""
             raise BadOption(
                 f"--devices names {len(numbers)}, but {wants} needs {ranks}: each replica has a device for each slice of each stage.{only}"
             )

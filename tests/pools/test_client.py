@@ -129,6 +129,7 @@ def test_devices_on_a_machine_of_two_gpus(monkeypatch: pytest.MonkeyPatch, value
         ({"dp": 2, "tp": 2}, "--dp 2 × --tp 2 needs 4 GPUs"),
         ({"pp": 2, "devices": "0"}, "names 1, but --pp 2 needs 2"),
         ({"dp": 2, "devices": "0"}, "Try --dp 1"),
+        ({"devices": "0,1"}, "Try --dp 2 for replicas, --tp 2 or --pp 2 for a model that is larger than one device"),
     ],
 )
 def test_too_few_devices(monkeypatch: pytest.MonkeyPatch, values: dict[str, Any], words: str) -> None:
@@ -412,3 +413,11 @@ def test_a_kernel_that_is_out_of_files_says_so_in_one_line(monkeypatch: pytest.M
             with pytest.raises(BadRoute, match=r"Too many open files .*ulimit -n") as caught:
                 ask()
             assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("start", [pools.start, pools.deploy])
+def test_the_embedded_models_name_mistyped_is_refused_before_anything_starts(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "spawn", lambda *_, **__: pytest.fail("started"))
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("started"))
+    with pytest.raises(BadOption, match=r"smollm2-135 is no folder, no \.gguf file and no hub id.*Did you mean smollm2-135m\?"):
+        start("smollm2-135")

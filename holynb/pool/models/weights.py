@@ -126,7 +126,7 @@ def _from_hub(model: str, home: Path, progress: Progress) -> Path:
         raise WeightsError(f"The hub has no {model} for us ({status}).{hint} Check the name, or give a folder.") from exc
     except (LocalEntryNotFoundError, HFValidationError, OSError) as exc:
         raise WeightsError(
-            f"{model} could not be fetched from the hub: {str(exc).splitlines()[0]} A folder of safetensors works without it."
+            f"{model} could not be fetched from the hub: {str(exc).splitlines()[0].rstrip('.')}. A folder of safetensors works without it."
         ) from exc
     return _checked(folder)
 

@@ -16,7 +16,7 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from holynb.pool.ray import placement
-from holynb.pool.ray.config import NAMESPACE, ClusterRefusal, RayConfig
+from holynb.pool.ray.config import NAMESPACE, VERSION, ClusterRefusal, RayConfig
 from holynb.pool.ray.placement import ClusterNode
 from holynb.pool.ray.seat import folder_key
 
@@ -142,8 +142,9 @@ def _module(exc: BaseException) -> str:
     text = str(exc)
     if named := re.search(r"No module named '([\w.]+)'", text):
         name = named[1].partition(".")[0]
-        pip = "holynb[local,ray]" if name == "holynb" else name
-        return f'its nodes lack {name}. Install {pip} there, or: --runtime-env \'{{"pip": ["{pip}"]}}\''
+        own = f"holynb[local,ray] @ file:///PATH/holynb-{VERSION}-py3-none-any.whl"  # holynb is on no package index
+        pip, what = (own, "its wheel with [local,ray]") if name == "holynb" else (name, name)
+        return f'its nodes lack {name}. Install {what} there, or: --runtime-env \'{{"pip": ["{pip}"]}}\''
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return (lines[-1] if lines else type(exc).__name__)[:300]
 

@@ -21,7 +21,7 @@ _MINUTES = 5
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line. The last line printed is JSON; `error` in it says in one line what is wrong."""
+    """The command line. Prints `connected` as JSON once the cluster has let it in; the last line is its result, or `error` in one line."""
     try:
         deployed, args = parsed(argv)
         facts = _written(deployed, args.port, Path(args.write)) if args.write else _run(deployed, args.address, args.port)
@@ -49,13 +49,16 @@ def _run(deployed: Deployed, address: str, port: int) -> dict[str, Any]:
 
     from holynb.pool.serve.deployment import build
 
+    address = os.environ.get("RAY_ADDRESS") or address if address == "auto" else address  # as Ray reads it
+    where = "on this machine" if address == "auto" else f"at {address}"
     _check_reachable(address)
     try:
         ray.init(address=address, log_to_driver=False, configure_logging=False, namespace="holynb")
     except ConnectionError as exc:
-        raise ValueError(f"No Ray cluster answers at {address}. Start one with ray start --head, or say which: --address") from exc
+        raise ValueError(f"No Ray cluster answers {where}. Start one with ray start --head, or say which: --address") from exc
     except RuntimeError as exc:  # another Ray or Python there, or another token
-        raise ValueError(f"The Ray cluster at {address} does not take this client: {str(exc).strip().splitlines()[0]}") from exc
+        raise ValueError(f"The Ray cluster {where} does not take this client: {str(exc).strip().splitlines()[0]}") from exc
+    print(json.dumps({"connected": True}), flush=True)
     try:
         cluster = ray.get_runtime_context().gcs_address
         _start_serve(port)

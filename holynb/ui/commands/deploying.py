@@ -47,9 +47,7 @@ def deploy(args: Sequence[str], notice: Callable[[str], None], convert: Callable
         raise BadOption(f"pool deploy takes one model; unexpected argument {positional[1]!r}.")
     by_name = {o.name: o for o in DEPLOY_OPTIONS}
     options = {name: convert(by_name[name], value) for name, value in values.items()}
-    if "write" not in options:
-        notice("Ray Serve starts the replicas; weights are fetched on the nodes that lack them")
-    facts = pools.deploy(positional[0] if positional else pools.EMBEDDED, **options)
+    facts = pools.deploy(positional[0] if positional else pools.EMBEDDED, notice=notice, **options)
     if "file" in facts:
         return f"Wrote {facts['file']}. Deploy it with: serve deploy {facts['file']}", facts
     how = "" if options.get("port") in (None, 8000) else f" --api-base {facts['url']}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -156,6 +157,9 @@ def test_a_hub_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     code, lines = run("org/tiny", tmp_path, HF_ENDPOINT="http://127.0.0.1:9", HF_HUB_DOWNLOAD_TIMEOUT="1")
     assert code == 1
     assert "could not be fetched from the hub" in lines[-1]["error"]
+    assert re.search(r"[^.]\. A folder of safetensors works without it\.$", lines[-1]["error"]), (
+        "the hub's words and ours are two sentences"
+    )
 
 
 def test_what_is_nothing_says_what_it_could_be(tmp_path: Path) -> None:

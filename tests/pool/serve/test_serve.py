@@ -147,3 +147,39 @@ def test_an_address_that_answers_nothing_is_said_at_once(capsys: pytest.CaptureF
     pytest.importorskip("ray")
     assert main(["--model", "m", "--name", "n", "--address", "ray://127.0.0.1:9"]) == 1
     assert json.loads(capsys.readouterr().out)["error"].startswith("Nothing answers at ray://127.0.0.1:9 (Connection refused).")
+
+
+def test_where_no_cluster_runs_nothing_is_announced(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    ray = pytest.importorskip("ray")
+    notices: list[str] = []
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+    with pytest.raises(BadOption, match=r"Nothing answers at 127\.0\.0\.1:9"):
+        pool.run(["deploy", "smollm2-135m"], notices.append)
+    assert notices == []
+
+    def init(**_: object) -> None:
+        raise ConnectionError("Could not find any running Ray instance")
+
+    monkeypatch.delenv("RAY_ADDRESS")
+    monkeypatch.setattr(ray, "init", init)
+    assert main(["--model", "m", "--name", "n"]) == 1
+    assert json.loads(capsys.readouterr().out)["error"].startswith(
+        "No Ray cluster answers on this machine. Start one with ray start --head"
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the stand-in is a shell script")
+def test_what_serve_does_is_announced_once_the_cluster_has_let_us_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = {"name": "smollm2-135m", "url": "http://127.0.0.1:8000/v1", "replicas": "1", "cluster": "10.0.0.1:6379"}
+    stand_in = tmp_path / "python"
+    stand_in.write_text(f"#!/bin/sh\necho '{json.dumps({'connected': True})}'\necho a word of Serve\necho '{json.dumps(facts)}'\n")
+    stand_in.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(stand_in))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
+    notices: list[str] = []
+    text, _ = pool.run(["deploy", "smollm2-135m"], notices.append)
+    assert notices == ["Ray Serve starts the replicas; weights are fetched on the nodes that lack them"]
+    assert text.startswith("ray/smollm2-135m answers at http://127.0.0.1:8000/v1, on the Ray cluster at 10.0.0.1:6379.")
+    stand_in.write_text(f"#!/bin/sh\necho '{json.dumps({'connected': True})}'\necho it broke >&2\n")
+    with pytest.raises(BadOption, match=r"^it broke$"):
+        pool.run(["deploy", "smollm2-135m"], notices.append)
