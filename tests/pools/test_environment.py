@@ -251,7 +251,7 @@ def test_rays_token_goes_to_who_connects_to_a_cluster_alone(monkeypatch: pytest.
 
     monkeypatch.setattr(launch, "spawn", spawn)
     monkeypatch.setattr(launch, "_check_installed", lambda wanted: None)
-    monkeypatch.setattr(launch.subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "run", run)
     for on in ("ray", None):
         with pytest.raises(BadRoute):
             pools.start("org/tiny", on=on)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -67,3 +67,37 @@ def test_no_cluster_here_says_how_to_start_one(cluster: Any, monkeypatch: pytest
     monkeypatch.setattr(cluster, "ray", Ray(ConnectionError("Could not find any running Ray instance.")))
     with pytest.raises(cluster.ClusterRefusal, match="ray start --head"):
         cluster.connect("auto")
+
+
+@pytest.mark.parametrize(
+    ("lacks", "says"),
+    [
+        (
+            "holynb.pool",
+            r"its nodes lack holynb\. Install its wheel with .* there, or: .*holynb\[local,ray\] @ file:///PATH/holynb-[\d.]+-py3-none-any\.whl",
+        ),
+        ("torch", r"its nodes lack torch\. Install torch there"),
+    ],
+)
+def test_nodes_without_a_package_are_told_with_a_way_that_needs_no_index_of_ours(
+    lacks: str, says: str, cluster: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    from holynb.pool.ray.config import RayConfig
+
+    def get(*_: object, **__: object) -> Any:
+        raise cluster.RayError(f"No module named '{lacks}'")
+
+    fake = SimpleNamespace(get_actor=lambda *_: (_ for _ in ()).throw(ValueError()), nodes=list, remote=lambda _: Server(), get=get)
+    monkeypatch.setattr(cluster, "ray", fake)
+    with pytest.raises(cluster.ClusterRefusal, match=says):
+        cluster.obtain(RayConfig("p", "m", tmp_path, wait=1.0))
+
+
+class Server:
+    """A remote class and its handle, of which nothing is asked."""
+
+    def __getattr__(self, name: str) -> Server:
+        return self
+
+    def __call__(self, *_: Any, **__: Any) -> Server:
+        return self
