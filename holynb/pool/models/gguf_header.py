@@ -1,4 +1,4 @@
-"""A GGUF file read: the facts of its header, and where its tensors lie. All of it is held against the file's own size. Knows the format; no models.
+"""A GGUF file read: the facts of its header, and where its tensors lie, held against the file's own size. Knows the format; no models.
 
 The package `gguf` has a reader, too; it makes several arrays of each word of a vocabulary, half a minute of them for the largest.
 """
