@@ -120,10 +120,11 @@ def _pool(args: list[str]) -> int:
     from holynb.ui.commands import pool
     from holynb.ui.output import listing
 
-    as_json = "--json" in args
-    parts, data = pool.answer([a for a in args if a != "--json"], _ignore_notice if as_json else _print_notice, command="holynb pool")
+    as_json, words = "--json" in args, [a for a in args if a != "--json"]
+    parts, data = pool.answer(words, _ignore_notice if as_json else _print_notice, command="holynb pool")
     print(json.dumps(data, default=str) if as_json else _say(listing.as_text(parts, said.terminal_width())))
-    return 0
+    # A script asks by the exit code whether it fits. The help of a plan is no plan.
+    return 1 if words[:1] == ["plan"] and isinstance(data, dict) and not data["ways"] else 0
 
 
 def _tables(word: str, args: list[str]) -> int:

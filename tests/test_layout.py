@@ -124,14 +124,14 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "runner",
     ),
     "holynb.pool.fit": (
-        "cards | experts | four_bits | known | limits | memory",
+        "experts | four_bits | known | limits | memory",
         "families | quantization",
         "groups | ropes",
         "spec",
         "mesh | shapes",
         "cache_groups | space",
         "plan",
-        "preflight",
+        "cards | preflight",
     ),
     "holynb.pool.models": (
         "check | gguf_facts | gguf_groups | gguf_header | gguf_pretokenizers",

@@ -124,6 +124,15 @@ def test_a_plan_of_a_pool_is_said_in_korean() -> None:
     assert "Qwen/Qwen3-8B의 구조로" in said(known).partition(" (m fits")[0]
     no = "70B does not fit on 4x24GB in bfloat16: the weights alone are 139 GB. It would fit in fp8, as --tp 4."
     assert said(f"{no} About 32B is the most that fits on 4x24GB in bfloat16.").partition(" (70B")[0].endswith("약 32B까지입니다.")
+    assert said("Per device: 16 GB of weights + 2.37 GB of work + 3.43 GB of KV cache = 21.6 GB of 24 GB.").startswith(
+        "장치당: 가중치 16 GB"
+    )
+    fetched = said(f"{fits} The time is for files on this disk: first about 16.4 GB are fetched.").partition(" (m fits")[0]
+    assert "먼저 약 16.4 GB를 내려받습니다" in fetched
+    many = said("8B does not fit on 2x24GB: --dp 3 needs 3 devices, and 2 are named. It would fit as --dp 2.").partition(" (8B")[0]
+    assert many.endswith("장치 3개가 필요한데, 지정한 장치는 2개입니다. 다음과 같이 하면 들어갑니다: as --dp 2.")
+    full = said("8B does not fit on 1x17GB in bfloat16: beside 16 GB of weights, 90% of 17 GB has no room for keys, values and work.")
+    assert "17 GB의 90%에 남지 않습니다." in full
     assert said("Start it: %infer pool start m --tp 2").startswith("시작: %infer pool start m --tp 2")
 
 

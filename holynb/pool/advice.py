@@ -10,14 +10,17 @@ import json
 import re
 import sys
 from dataclasses import asdict, dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
+from holynb import units
 from holynb.errors import UserError
 from holynb.pool.fit import (
     BatchLimits,
     Device,
     Fit,
+    Mesh,
     Spec,
     best_dtype,
     check_divisible,
@@ -29,14 +32,15 @@ from holynb.pool.fit import (
     parse_spec,
     plan,
     read_spec,
+    would_fit,
 )
-from holynb.pool.fit.cards import with_sizes
-from holynb.pool.fit.known import known_config, quantized_as, unknown
+from holynb.pool.fit.cards import parse_gpus
+from holynb.pool.fit.known import full_id, known_config, misspelt, quantized_as, unknown
 from holynb.pool.fit.quantization import parse_quantization
 from holynb.pool.models import embedded
 from holynb.pool.models.weights import WeightsError, local_folder
 
-__all__ = ["Advice", "advice", "check_dtype", "main", "spec_of"]
+__all__ = ["Advice", "advice", "check_dtype", "fetched_first", "main", "spec_of", "with_organisation"]
 
 #: Most ways to start a model that are listed.
 _MAX_FITS = 8
@@ -51,31 +55,48 @@ _FOUR_BITS = {"int4", "fp4", "nf4", "mxfp4", "nvfp4", "4bit", "q4"}
 
 @dataclass(frozen=True, slots=True)
 class PlanRequest:
-    """What the user asks for: sizes that must be so (0: any), the dtype (None: any), the longest sequence, the share of memory."""
+    """What the user asks for: sizes that must be so (0: any), the dtype (None: any), the longest sequence, the share of memory.
+
+    `named`: the devices are of the user's naming, not those that are here.
+    """
 
     dp: int = 0
     tp: int = 0
     pp: int = 0
     dtype: str | None = None
     max_len: int | None = None
-    share: float = 0.9
+    share: float = plan.SHARE
+    named: bool = True
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Those that are asked for."""
+        return {name: n for name, n in (("dp", self.dp), ("tp", self.tp), ("pp", self.pp)) if n}
 
     def allows(self, fit: Fit) -> bool:
-        return all(wanted in (0, has) for wanted, has in ((self.dp, fit.dp), (self.tp, fit.tp), (self.pp, fit.pp)))
+        return all(getattr(fit, name) == wanted for name, wanted in self.sizes.items())
 
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """`summary` is one line; `fits` are the ways that fit, the best first."""
+    """`summary` is one line; `fits` are the ways that fit, the best first. `memory`: bytes of one device; None on a CPU."""
 
     model: str
     devices: str
     summary: str
     fits: tuple[Fit, ...]
+    memory: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         ways = [asdict(w) | {"flags": flags(w).strip()} for w in self.fits]
-        return {"model": self.model, "devices": self.devices, "says": self.summary, "best": ways[0] if ways else None, "ways": ways}
+        return {
+            "model": self.model,
+            "devices": self.devices,
+            "memory": self.memory,
+            "says": self.summary,
+            "best": ways[0] if ways else None,
+            "ways": ways,
+        }
 
 
 def advice(model: str, spec: Spec, device: Device, request: PlanRequest) -> Advice:
@@ -83,17 +104,34 @@ def advice(model: str, spec: Spec, device: Device, request: PlanRequest) -> Advi
     check_divisible(spec, request.tp or 1, request.pp or 1)
     limits = plan.limits_of(spec, cpu=device.cpu, max_len=request.max_len)
     own = request.dtype or best_dtype(spec, cpu=device.cpu)
+    if (needed := prod(request.sizes.values())) > device.count and not device.cpu:
+        return Advice(
+            model, str(device), f"{model} {_too_many(needed, device, request)}.{_instead(spec, device, own, limits, request)}", ()
+        )
     fits = _fits(spec, device, own, limits, request)
     for other in () if request.dtype or device.cpu else plan.ITEMSIZE:
         if plan.ITEMSIZE[other] != plan.itemsize_of(own, cpu=device.cpu) and other not in ("float16", "fp8", "int8"):
             fits += _fits(spec, device, other, limits, request)[:1]
     if fits:
         line = f"{model} {describe_fit(spec, device, fits[0], fits[0].dtype, limits)}."
-        return Advice(model, str(device), line + _faster(spec, device, fits[0], limits, request), tuple(fits[:_MAX_FITS]))
-    line = f"{model} {describe_fit(spec, device, None, own, limits)}."
+        memory_each = None if device.cpu else device.memory
+        return Advice(model, str(device), line + _faster(spec, device, fits[0], limits, request), tuple(fits[:_MAX_FITS]), memory_each)
+    line = f"{model} {describe_fit(spec, device, None, own, limits, share=request.share)}."
     if plan.best_fit(spec, device, own, limits, request.share) is None:
         line += _largest(device, own, request)
     return Advice(model, str(device), line, ())
+
+
+def _too_many(needed: int, device: Device, request: PlanRequest) -> str:
+    """Why no way is looked for where more devices are asked for than there are."""
+    words = " ".join(f"--{name} {n}" for name, n in request.sizes.items() if n > 1)
+    there = "is" if device.count == 1 else "are"
+    return f"does not fit on {device}: {words} needs {needed} devices, and {device.count} {there} {'named' if request.named else 'here'}"
+
+
+def _instead(spec: Spec, device: Device, dtype: str, limits: BatchLimits, request: PlanRequest) -> str:
+    would = would_fit(spec, device, dtype, limits, request.share)
+    return f" It would fit {would}." if would else ""
 
 
 def _fits(spec: Spec, device: Device, dtype: str, limits: BatchLimits, request: PlanRequest) -> list[Fit]:
@@ -122,6 +160,19 @@ def _largest(device: Device, dtype: str, request: PlanRequest) -> str:
         if plan.best_fit(spec, device, dtype, plan.limits_of(spec, cpu=device.cpu, max_len=request.max_len), request.share):
             return f" About {size} is the most that fits on {device} in {dtype}."
     return ""
+
+
+def with_organisation(word: str) -> str:
+    """MODEL with its organisation, where that was left out and is known; so `pool start` takes it, too."""
+    return word if Path(word).expanduser().exists() else full_id(word) or word
+
+
+def fetched_first(spec: Spec) -> str:
+    """What the time to be ready leaves out of a model whose files are not here."""
+    item = plan.itemsize_of(best_dtype(spec, cpu=False), cpu=False)
+    return (
+        f" The time is for files on this disk: first about {units.memory(plan.weights_bytes(spec, Mesh().shard(spec), item))} are fetched."
+    )
 
 
 def spec_of(word: str, home: Path) -> tuple[Spec, str]:
@@ -157,7 +208,7 @@ def _by_name(word: str) -> tuple[Spec, str]:
     files = quantized_as(word)
     spec = replace(plan.spec_of_size(size[-1]), quantization=parse_quantization({"quantization_config": files}))
     real = "a dense model of that size is assumed; a folder with its config.json alone gives the real figures"
-    return spec, f" Judged by the {size[-1]} in its name: {real}."
+    return spec, f"{misspelt(word)} Judged by the {size[-1]} in its name: {real}."
 
 
 def check_dtype(dtype: str | None) -> None:
@@ -179,7 +230,7 @@ def _of_gguf(path: Path) -> Spec:
 def _devices(args: argparse.Namespace) -> Device:
     """The devices of the plan: named by their memory, or those of this machine."""
     if args.gpus:
-        return Device.parse(with_sizes(args.gpus))
+        return parse_gpus(args.gpus)
     free = free_gpu_memory() if args.devices is None else []
     if args.devices and args.devices != "cpu":
         words = [w.strip().removeprefix("cuda:") for w in args.devices.split(",")]
@@ -206,21 +257,23 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--dtype", help=", ".join(plan.ITEMSIZE))
     parser.add_argument("--kv")
     parser.add_argument("--max-len", type=int)
-    parser.add_argument("--memory", type=float, default=0.9)
+    parser.add_argument("--memory", type=float, default=plan.SHARE)
     for name in ("dp", "tp", "pp"):
         parser.add_argument(f"--{name}", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args(argv)
     try:
         check_dtype(args.dtype)
-        spec, remark = spec_of(args.model, args.home)
+        model = with_organisation(args.model)
+        spec, remark = spec_of(model, args.home)
         spec = plan.with_kv(spec, args.kv)
-        request = PlanRequest(args.dp, args.tp, args.pp, args.dtype, args.max_len, args.memory)
-        result = advice(args.model, spec, _devices(args), request)
+        named = bool(args.gpus or args.devices)
+        request = PlanRequest(args.dp, args.tp, args.pp, args.dtype, args.max_len, args.memory, named=named)
+        result = advice(model, spec, _devices(args), request)
     except (UserError, FileNotFoundError) as exc:
         print(json.dumps({"error": str(exc)}) if args.json else exc, file=sys.stdout if args.json else sys.stderr)
         return 2
-    result = replace(result, summary=result.summary + remark)
+    result = replace(result, summary=result.summary + (fetched_first(spec) if remark and result.fits else "") + remark)
     print(json.dumps(result.as_dict()) if args.json else result.summary)
     return 0 if result.fits else 1
 

@@ -104,7 +104,8 @@ def plan(model: str = EMBEDDED, **options: Any) -> dict[str, Any]:
     """
     on = options.pop("on", None)
     bounds = isinstance(options.get("dp"), str)
-    checked = {n: v for n, v in options.items() if n != "gpus" and (on or n in ("cpus", "spread") or (n == "dp" and bounds))}
+    as_in_start = ("memory", "max_len", "cpus", "spread", *["dp"] * bounds)
+    checked = {n: v for n, v in options.items() if n != "gpus" and (on or n in as_in_start)}
     wanted = PoolOptions.parse(model, {**checked, "on": on})
     module = "holynb.pool.advice"
     if wanted.on is not None:
@@ -123,7 +124,12 @@ def plan(model: str = EMBEDDED, **options: Any) -> dict[str, Any]:
     )
     if "error" in result:
         raise BadOption(str(result["error"]))
-    return {**result, "model": model, "says": result["says"].replace(recorded_model(model), model)}
+    # A path is said as it was typed; a known model that was named without its organisation comes back with it.
+    return {
+        **result,
+        "model": result["model"].replace(recorded_model(model), model),
+        "says": result["says"].replace(recorded_model(model), model),
+    }
 
 
 def _launch(wanted: PoolOptions) -> Child:

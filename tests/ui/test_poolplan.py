@@ -58,6 +58,12 @@ def folder(tmp_path: Path) -> Path:
             ("does not fit on 4x24GB in bfloat16: the weights alone are 139 GB", "It would fit in fp8, as --tp 4", "About 32B"),
         ),
         ("1.76T", "8x80GB", ("does not fit on 8x80GB", "3,520 GB", "It would fit on 56x80GB, as --tp 8 --pp 7", "About 123B")),
+        (
+            "Qwen/Qwen3-30B-A3B",
+            "2x24GB",
+            ("the weights alone are 61.1 GB", "It would fit in fp8, as --tp 2, or in four bits (files of AWQ or GPTQ), as --dp 2."),
+        ),
+        ("8B", "1x17GB", ("beside 16 GB of weights, 90% of 17 GB has no room for keys", "It would fit in fp8, or in four bits")),
         ("70B", "8x80GB", ("fits on 8x80GB as --dp 2 --tp 4", "--pp 8")),
         ("8B", "2x12GB", ("fits on 2x12GB as --tp 2",)),
     ],
@@ -85,7 +91,12 @@ def test_what_starts_it_has_all_that_was_asked_for(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cards", "devices"), [("2xH100", "2x80GB"), ("4xA100-80GB", "4x80GB"), ("RTX 4090", "1x24GB"), ("h200", "1x141GB")]
+    ("cards", "devices"),
+    [
+        *[("2xH100", "2x80GB"), ("4xA100-80GB", "4x80GB"), ("RTX 4090", "1x24GB"), ("h200", "1x141GB"), ("2x4090", "2x24GB")],
+        *[("2xRTX3090", "2x24GB"), ("5090", "1x32GB"), ("2xA6000", "2x48GB"), ("2x RTX A6000", "2x48GB"), ("L40S", "1x48GB")],
+        *[("2xA10", "2x24GB"), ("4xT4", "4x16GB"), ("NVIDIA L4", "1x24GB"), ("v100-32g", "1x32GB")],
+    ],
 )
 def test_cards_are_known_by_name(cards: str, devices: str) -> None:
     assert plan("8B", "--gpus", cards)[1]["devices"] == devices
@@ -101,6 +112,60 @@ def test_sizes_that_are_asked_for_are_held(folder: Path) -> None:
     assert "is the most" not in text
     with pytest.raises(BadOption, match="--tp can be 1, 2, 4, 8, 16, 32"):
         plan(str(folder), "--gpus", "4x24GB", "--tp", "3")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "says"),
+    [
+        ("--gpus 2x24GB --dp 3", "8B does not fit on 2x24GB: --dp 3 needs 3 devices, and 2 are named. It would fit as --dp 2."),
+        ("--gpus 2x24GB --dp 2 --tp 2", "--dp 2 --tp 2 needs 4 devices, and 2 are named. It would fit as --dp 2."),
+        ("--gpus 24GB --pp 2", "--pp 2 needs 2 devices, and 1 is named. It would fit as one replica on one device."),
+        (
+            "--gpus 24GB --memory 0.5",
+            "beside 16 GB of weights, 50% of 24 GB has no room for keys, values and work. It would fit with --memory 0.9.",
+        ),
+    ],
+)
+def test_what_is_asked_for_in_vain_is_named_and_not_the_weights(sizes: str, says: str) -> None:
+    text, data = plan("8B", *sizes.split())
+    assert says in text
+    assert "weights alone" not in text
+    assert data["ways"] == []
+
+
+def test_more_than_is_here_is_said_to_be_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for module in (advice, preflight):
+        monkeypatch.setattr(module, "gpu_memory", lambda device: 79_000_000_000 if device == "cuda:0" else None)
+    assert advice.main(["8B", "--tp", "2"]) == 1
+    assert "--tp 2 needs 2 devices, and 1 is here. It would fit as one replica" in capsys.readouterr().out
+
+
+def test_all_that_a_device_holds_is_said_with_what_it_has() -> None:
+    text, data = plan("8B", "--gpus", "1x24GB")
+    (line,) = re.findall(
+        r"^Per device: ([\d.]+) GB of weights \+ ([\d.]+) GB of work \+ ([\d.]+) GB of KV cache = ([\d.]+) GB of 24 GB\.$",
+        text,
+        re.MULTILINE,
+    )
+    *parts, total = map(float, line)
+    assert total == pytest.approx(sum(parts), abs=0.6)
+    assert total <= 24 * 0.9
+    assert [data["best"][name] / 1e9 for name in ("weights", "work", "kv")] == pytest.approx(parts, abs=0.5)
+
+
+def test_the_time_of_what_is_not_here_leaves_out_that_it_is_fetched(folder: Path) -> None:
+    text, _ = plan("Qwen/Qwen3-8B", "--gpus", "1x24GB")
+    assert "The time is for files on this disk: first about 16.4 GB are fetched." in text
+    for here in (str(folder), "8B"):
+        assert "fetched" not in plan(here, "--gpus", "1x24GB")[0]
+    assert "fetched" not in plan("Qwen/Qwen3-8B", "--gpus", "1x8GB")[0]
+
+
+def test_a_known_name_without_its_organisation_is_planned_and_started_with_it() -> None:
+    text, data = plan("qwen3-8b", "--gpus", "2x24GB")
+    assert text.startswith("Qwen/Qwen3-8B fits on 2x24GB as --dp 2")
+    assert text.endswith("Start it: %infer pool start Qwen/Qwen3-8B --dp 2")
+    assert data["model"] == "Qwen/Qwen3-8B"
 
 
 def test_a_gguf_file_is_planned_by_its_header(tmp_path: Path) -> None:
@@ -129,9 +194,16 @@ def test_a_hub_id_is_judged_by_its_name_until_its_files_are_here(tmp_path: Path)
         (("8B", "9B"), "unexpected argument"),
         (("8B", "--tp", "x"), "whole number"),
         (("8B", "--dtype", "int4"), r"^--dtype takes float32, .* not int4\. Four bits .* AWQ, GPTQ or GGUF"),
-        (("8B", "--gpus", "2xA100"), "4x24GB or 2xH100"),
+        (("8B", "--gpus", "2xA100"), "so say which: 2xA100-40GB or 2xA100-80GB"),
+        (("8B", "--gpus", "V100"), "1xV100-16GB or 1xV100-32GB"),
+        (("8B", "--gpus", "2xB9000"), "4x24GB or 2xH100"),
+        (("8B", "--gpus", "2x24"), r"has no unit\. Did you mean 2x24GB\?"),
+        (("8B", "--gpus", "1xH100,1x24GB"), "more than one kind: name one"),
         (("8B", "--port", "1"), "no option --port"),
         (("8B", "--devices", "gpu"), "numbers of GPUs"),
+        (("8B", "--memory", "90"), "^--memory takes a share above 0 up to 1, not 90"),
+        (("8B", "--memory", "0"), "^--memory takes a share above 0 up to 1, not 0"),
+        (("8B", "--max-len", "0"), "^--max-len takes a number of tokens"),
     ],
 )
 def test_what_makes_no_plan_is_one_line(words: tuple[str, ...], says: str) -> None:
@@ -159,6 +231,12 @@ def test_on_this_machine_the_gpus_are_counted(monkeypatch: pytest.MonkeyPatch, c
 def test_from_the_console(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["pool", "plan", "8B", "--gpus", "24GB", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["best"]["tp"] == 1
+    assert cli.main(["pool", "plan", "70B", "--gpus", "2x24GB"]) == 1
+    assert "does not fit on 2x24GB" in capsys.readouterr().out
+    assert cli.main(["pool", "--json", "plan", "70B", "--gpus", "2x24GB"]) == 1
+    assert json.loads(capsys.readouterr().out)["ways"] == []
+    assert cli.main(["pool", "plan", "--help"]) == 0
+    assert cli.main(["pool", "list", "--json"]) == 0
 
 
 def test_the_panel_says_what_fits(tmp_path: Path) -> None:

@@ -4,22 +4,48 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["CARDS", "card_memory", "with_sizes"]
+from holynb.errors import UserError
+from holynb.pool.fit.plan import Device
 
-#: Gigabytes of cards that are sold with one size; A100 and V100 come with two, so theirs is said: A100-80GB.
-CARDS = {"T4": 16, "A10": 24, "A10G": 24, "L4": 24, "RTX3090": 24, "RTX4090": 24, "RTX5090": 32}
-CARDS |= {"A40": 48, "L40": 48, "L40S": 48, "H100": 80, "H200": 141}
+__all__ = ["card_memory", "parse_gpus"]
+
+#: Gigabytes of cards that are sold with one size, without what stands before the number (RTX, GeForce).
+_CARDS = {"T4": 16, "A10": 24, "A10G": 24, "L4": 24, "3090": 24, "4090": 24, "5090": 32}
+_CARDS |= {"A40": 48, "A6000": 48, "L40": 48, "L40S": 48, "H100": 80, "H200": 141}
+
+#: Those of two sizes, so that theirs is to be said: A100-80GB.
+_TWO_SIZES = {"A100": (40, 80), "V100": (16, 32)}
+
+#: How many, a card, its memory where that is said.
+_NAMED = re.compile(r"(?:(\d+)\s*[X×*]\s*)?([A-Z][A-Z0-9]*|[2-5]0[5-9]0)(?:[-_ ](\d+)\s*G(?:I?B)?)?")
 
 
-def with_sizes(text: str) -> str:
+def parse_gpus(text: str) -> Device:
+    """The devices of `4x24GB`, `2xH100`, `2x4090`, `4xA100-80GB`. Raises UserError."""
+    if re.search(r"[,+;]", text):
+        raise UserError(
+            f"--gpus {text} names more than one kind: name one, such as 4x24GB. Of several, the one with the least memory decides."
+        )
+    if re.fullmatch(r"(\d+\s*[xX×*]\s*)?\d{1,3}", text.strip()) and not _matched(text):
+        raise UserError(f"--gpus {text} has no unit. Did you mean {text.strip()}GB?")
+    if (match := _matched(text)) and match[2] in _TWO_SIZES and not match[3]:
+        ways = " or ".join(f"{match[1] or 1}x{match[2]}-{size}GB" for size in _TWO_SIZES[match[2]])
+        raise UserError(f"--gpus {text}: {match[2]} comes with two sizes of memory, so say which: {ways}.")
+    return Device.parse(_with_sizes(text))
+
+
+def _matched(text: str) -> re.Match[str] | None:
+    return _NAMED.fullmatch(re.sub(r"(?i)(nvidia|geforce|tesla|rtx)[-_ ]*", "", text.strip()).upper())
+
+
+def _with_sizes(text: str) -> str:
     """`2xH100` as `2x80GB`, and `4xA100-80GB` as `4x80GB`; all else as it is."""
-    words = re.sub(r"(?i)rtx[-_ ]?", "RTX", text.strip()).upper()
-    match = re.fullmatch(r"(?:(\d+)\s*[X×*]\s*)?([A-Z][A-Z0-9]*)(?:[-_ ](\d+)\s*G(?:I?B)?)?", words)
-    size = match and (match[3] or CARDS.get(match[2]))
+    match = _matched(text)
+    size = match and (match[3] or _CARDS.get(match[2]))
     return f"{match[1] or 1}x{size}GB" if match and size else text
 
 
 def card_memory(kind: str) -> int | None:
     """Bytes of a card by its kind, such as `H100` or `A100-80G`; None where the name does not tell."""
-    size = with_sizes(kind)
+    size = _with_sizes(kind)
     return None if size == kind else int(size.removeprefix("1x").removesuffix("GB")) * 10**9

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any
 
-from holynb.errors import UserError, closest
+from holynb.errors import UserError
 
-__all__ = ["KNOWN", "known_config", "quantized_as", "unknown"]
+__all__ = ["KNOWN", "full_id", "known_config", "misspelt", "quantized_as", "unknown"]
 
 _SIZES = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads", "head_dim", "vocab_size")
 
@@ -91,21 +92,54 @@ def known_config(word: str) -> tuple[str, dict[str, Any]] | None:
 
     Copies by others, quantised ones mostly, keep the name after the organisation's. Raises UserError.
     """
-    files, name = quantized_as(word), _FILES_WORD.sub("", word).rpartition("/")[2]
-    ids = {known.rpartition("/")[2].lower(): known for known in KNOWN}
-    while (known := ids.get(name.lower())) is None and (shorter := _TUNING.sub("", name)) != name:
-        name = shorter
+    files, known = quantized_as(word), _known(_FILES_WORD.sub("", word).rpartition("/")[2])
     if known is None:
         return None
     longer = {"max_position_embeddings": 262144} if "-2507" in word else {}
     return known, {**KNOWN[known], **longer, **({"quantization_config": dict(files)} if files else {})}
 
 
+def full_id(word: str) -> str | None:
+    """`Qwen/Qwen3-8B` of `qwen3-8b`; None of what is not known, has an organisation, or is of quantized files, which many make."""
+    if "/" in word or (known := _known(word)) is None:
+        return None
+    return known + word[len(_bare(known)) :]
+
+
+def misspelt(word: str) -> str:
+    """`" Did you mean Qwen/Qwen3-8B?"` of `Qwen/Qwne3-8B`: a known name of the same numbers; empty where none is near."""
+    name = _FILES_WORD.sub("", word).rpartition("/")[2].lower()
+    while (shorter := _TUNING.sub("", name)) != name:
+        name = shorter
+    numbers = re.findall(r"\d+", name)
+    same = {_bare(known).lower(): known for known in KNOWN if re.findall(r"\d+", _bare(known)) == numbers}
+    return _did_you_mean(name, same, 0.75)
+
+
 def unknown(word: str) -> str:
     """What to do next where `word` names nothing that can be planned."""
-    own = next((known for known in KNOWN if known.partition("/")[2].lower() == word.lower()), "")
-    near = f" Did you mean {own}?" if own else closest(word, [*KNOWN, *(k.partition("/")[2] for k in KNOWN)])
+    near = _did_you_mean(word.lower(), {name.lower(): known for known in KNOWN for name in (known, _bare(known))}, 0.6)
+    if "/" not in word and _FILES_WORD.search(word) and _known(_FILES_WORD.sub("", word)):
+        near = f" Name whose files they are: ORGANISATION/{word}."
     return (
         f"{word} is neither a folder with config.json, nor a size such as 70B, nor org/name of a model that is known here "
         f"or has its size in its name.{near} A folder with its config.json alone is enough for a plan."
     )
+
+
+def _bare(known: str) -> str:
+    return known.rpartition("/")[2]
+
+
+def _known(name: str) -> str | None:
+    """The id of a name without its organisation, whatever its tuning."""
+    ids = {_bare(known).lower(): known for known in KNOWN}
+    while (known := ids.get(name.lower())) is None and (shorter := _TUNING.sub("", name)) != name:
+        name = shorter
+    return known
+
+
+def _did_you_mean(word: str, names: Mapping[str, str], cutoff: float) -> str:
+    """The full id at once, whichever part of it was typed."""
+    near = get_close_matches(word, names, n=1, cutoff=cutoff)
+    return f" Did you mean {names[near[0]]}?" if near else ""

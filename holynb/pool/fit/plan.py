@@ -19,16 +19,19 @@ from holynb.pool.fit.space import cache_bytes, kv_bytes, weights_bytes, work_byt
 from holynb.pool.fit.spec import Spec
 
 __all__ = [
+    "SHARE",
     "Device",
     "Fit",
     "all_fits",
     "best_fit",
     "cache_bytes",
     "fit",
+    "in_four_bits",
     "itemsize_of",
     "kv_bytes",
     "limits_of",
     "preference",
+    "smaller_dtypes",
     "spec_of_size",
     "started",
     "weights_bytes",
@@ -45,6 +48,9 @@ CPU_OVERHEAD_BYTES = 200_000_000
 
 #: KV tokens that a pool should have to be worth starting.
 MIN_KV_TOKENS = 4096
+
+#: Of a device's memory, where none is asked for.
+SHARE = 0.9
 
 #: Longest sequence where none is asked for and the model could do more.
 DEFAULT_MAX_LEN = 8192
@@ -66,6 +72,9 @@ SHAPES = (
     (80, 8192, 28672, 64, 8, 128, 128256),
     (126, 16384, 53248, 128, 8, 128, 128256),
 )
+
+#: How files of four bits usually lie.
+FOUR_BITS = FourBits("gptq", 128)
 
 #: Bytes of a number that is computed with. With fp8 and int8 the matrices alone have one byte.
 ITEMSIZE = {"float32": 4, "bfloat16": 2, "float16": 2, "fp8": 2, "int8": 4}
@@ -111,6 +120,26 @@ def _int8(spec: Spec, *, cpu: bool) -> GroupQuantization:
     if any(size % GROUP for size in (spec.hidden, spec.inner, spec.heads * spec.head_dim)):
         raise UserError(f"--dtype int8 needs matrices whose sizes are multiples of {GROUP}, and this model's are not. Leave --dtype out.")
     return INT8_AT_LOAD if cpu else INT8_AT_LOAD.for_gpu
+
+
+def smaller_dtypes(spec: Spec, dtype: str) -> list[str]:
+    """Those that take less of a GPU than `dtype`, the nearest first: fp8 only where all matrices are rounded when they are read."""
+    rounded = spec.quantization is None and (spec.experts is None or not spec.experts.stacked)
+    return ["bfloat16"] * (itemsize_of(dtype, cpu=False) > 2) + ["fp8"] * (rounded and dtype not in ("fp8", "int8"))
+
+
+def in_four_bits(spec: Spec) -> Spec | None:
+    """The model as files of four bits (AWQ, GPTQ) have it; None where the engine reads none of it, or its own have fewer bits already."""
+    own = spec.experts
+    sizes = [
+        spec.hidden,
+        spec.heads * spec.head_dim,
+        spec.inner if own is None or own.dense else spec.hidden,
+        spec.hidden if own is None else own.inner,
+    ]
+    if spec.quantization is not None or spec.fused or (own is not None and own.stacked) or any(size % FOUR_BITS.group for size in sizes):
+        return None
+    return replace(spec, quantization=FOUR_BITS)
 
 
 def with_kv(spec: Spec, kv: str | None) -> Spec:
@@ -177,7 +206,7 @@ def _overhead(device: Device) -> int:
     return CPU_OVERHEAD_BYTES if device.cpu else GPU_OVERHEAD_BYTES
 
 
-def fit(spec: Spec, device: Device, mesh: Mesh, dtype: str, limits: BatchLimits, *, share: float = 0.9) -> Fit:
+def fit(spec: Spec, device: Device, mesh: Mesh, dtype: str, limits: BatchLimits, *, share: float = SHARE) -> Fit:
     """How `spec` lies on devices, divided as `mesh` says. Raises UserError where it cannot be divided so."""
     spec, item = started(spec, dtype, cpu=device.cpu), itemsize_of(dtype, cpu=device.cpu)
     # The first rank of a stage holds at least as much as the others.
@@ -199,7 +228,7 @@ def fit(spec: Spec, device: Device, mesh: Mesh, dtype: str, limits: BatchLimits,
     return Fit(*ways, dtype, weights, work, kv, tokens, round(start, 1), enough, round(saves, 2))
 
 
-def all_fits(spec: Spec, device: Device, dtype: str, limits: BatchLimits, share: float = 0.9) -> list[Fit]:
+def all_fits(spec: Spec, device: Device, dtype: str, limits: BatchLimits, share: float = SHARE) -> list[Fit]:
     """Every way to divide the model over these devices that fits. A layer over more than eight of them waits more than it computes."""
     total = weights_bytes(started(spec, dtype, cpu=device.cpu), Mesh().shard(spec), itemsize_of(dtype, cpu=device.cpu))
     candidates = [
@@ -216,7 +245,7 @@ def preference(fit: Fit) -> tuple[int, int, int, int]:
     return fit.dp * fit.tp * fit.pp, fit.dp, -fit.pp, fit.kv_tokens
 
 
-def best_fit(spec: Spec, device: Device, dtype: str, limits: BatchLimits, share: float = 0.9) -> Fit | None:
+def best_fit(spec: Spec, device: Device, dtype: str, limits: BatchLimits, share: float = SHARE) -> Fit | None:
     """The best way; None where there is none."""
     return max(all_fits(spec, device, dtype, limits, share), key=preference, default=None)
 

@@ -15,7 +15,7 @@ from holynb.pool.fit.limits import BatchLimits
 from holynb.pool.fit.mesh import Mesh
 from holynb.pool.fit.spec import Spec, read_spec
 
-__all__ = ["Forecast", "best_dtype", "describe_fit", "flags", "forecast", "free_gpu_memory", "gpu_memory"]
+__all__ = ["Forecast", "best_dtype", "describe_fit", "flags", "forecast", "free_gpu_memory", "gpu_memory", "would_fit"]
 
 #: Most GPUs of one machine that are looked for.
 _MAX_GPUS = 64
@@ -47,7 +47,7 @@ def forecast(
     limits = plan.limits_of(spec, cpu=cpu, max_len=max_len)
     device = plan.Device(len(devices), min(known), cpu=cpu)
     result = plan.fit(spec, device, mesh, dtype, limits, share=share)
-    line = f"{folder.name} {describe_fit(spec, device, result if result.fits else None, dtype, limits)}"
+    line = f"{folder.name} {describe_fit(spec, device, result if result.fits else None, dtype, limits, share=share)}"
     if not result.fits:
         raise UserError(f"{line}.")
     # GPUs that are as free as the chosen ones could work too.
@@ -73,13 +73,15 @@ def best_dtype(spec: Spec, *, cpu: bool) -> str:
     return "float32" if cpu else spec.dtype if spec.dtype in plan.ITEMSIZE else "bfloat16"
 
 
-def describe_fit(spec: Spec, device: plan.Device, result: plan.Fit | None, dtype: str, limits: BatchLimits) -> str:
+def describe_fit(
+    spec: Spec, device: plan.Device, result: plan.Fit | None, dtype: str, limits: BatchLimits, *, share: float = plan.SHARE
+) -> str:
     """One line for a person: what to start, or what is missing and what would do."""
     if result:
         # Of a mixture of experts all lie there, and a token is multiplied by few.
         active = int(result.weights * _active_share(spec, dtype, cpu=device.cpu))
-        share = "" if spec.experts is None else f" ({units.memory(active)} for a token)"
-        weights = f"{units.memory(result.weights)} of weights per device{share}"
+        part = "" if spec.experts is None else f" ({units.memory(active)} for a token)"
+        weights = f"{units.memory(result.weights)} of weights per device{part}"
         kind = dtype
         how = plan.started(spec, dtype, cpu=device.cpu).quantization
         if isinstance(how, GroupQuantization) and not how.at_load:
@@ -90,8 +92,12 @@ def describe_fit(spec: Spec, device: plan.Device, result: plan.Fit | None, dtype
             f"{result.kv_tokens:,} tokens of KV cache per replica{slides}, ready in about {result.start_s:.0f} s"
         )
     total = plan.weights_bytes(plan.started(spec, dtype, cpu=device.cpu), Mesh().shard(spec), plan.itemsize_of(dtype, cpu=device.cpu))
-    line = f"does not fit on {device} in {dtype}: the weights alone are {units.memory(total)}"
-    would = _would(spec, device, dtype, limits)
+    line, alone = f"does not fit on {device} in {dtype}", units.memory(total)
+    if total < device.memory:
+        line += f": beside {alone} of weights, {share:.0%} of {units.memory(device.memory)} has no room for keys, values and work"
+    else:
+        line += f": the weights alone are {alone}"
+    would = would_fit(spec, device, dtype, limits, share)
     return f"{line}. It would fit {would}" if would else line
 
 
@@ -104,22 +110,33 @@ def _active_share(spec: Spec, dtype: str, *, cpu: bool) -> float:
     return active / every
 
 
-def _would(spec: Spec, device: plan.Device, dtype: str, limits: BatchLimits) -> str:
-    """The nearest way that fits: these devices used otherwise, a smaller dtype, more devices."""
+def would_fit(spec: Spec, device: plan.Device, dtype: str, limits: BatchLimits, share: float = plan.SHARE) -> str:
+    """The nearest that fits: these devices used otherwise or in full, a smaller dtype, four bits, more devices. Empty: nothing does."""
     if device.cpu:
         return ""
-    if other := plan.best_fit(spec, device, dtype, limits):
+    if other := plan.best_fit(spec, device, dtype, limits, share):
         return f"as{flags(other) or ' one replica on one device'}"
-    for smaller in ["bfloat16"] * (plan.itemsize_of(dtype, cpu=False) > 2) + ["fp8"] * (
-        dtype not in ("fp8", "int8") and spec.quantization is None and spec.experts is None
-    ):
-        if less := plan.best_fit(spec, device, smaller, limits):
-            return f"in {smaller}{', as' * bool(flags(less))}{flags(less)}"
+    if share < plan.SHARE and (other := plan.best_fit(spec, device, dtype, limits)):
+        return f"with --memory {plan.SHARE:g}{_as(other)}"
+    ways = [f"in {s}{_as(less)}" for s in plan.smaller_dtypes(spec, dtype) if (less := plan.best_fit(spec, device, s, limits, share))][:1]
+    four = plan.in_four_bits(spec)
+    more = "" if ways else _on_more(spec, device, dtype, limits, share)
+    if four and (less := plan.best_fit(four, device, "bfloat16", limits, share)):
+        ways.append(f"in four bits (files of AWQ or GPTQ){_as(less)}")
+    return ", or ".join(filter(None, [*ways, more]))
+
+
+def _as(fit: plan.Fit) -> str:
+    return f", as{flags(fit)}" if flags(fit) else ""
+
+
+def _on_more(spec: Spec, device: plan.Device, dtype: str, limits: BatchLimits, share: float) -> str:
+    """The fewest devices of this kind on which it fits."""
     total = plan.weights_bytes(plan.started(spec, dtype, cpu=device.cpu), Mesh().shard(spec), plan.itemsize_of(dtype, cpu=device.cpu))
-    fewest = max(device.count + 1, int(total / (0.9 * device.memory)))
+    fewest = max(device.count + 1, int(total / (share * device.memory)))
     for count in range(fewest, 2 * fewest + 8):
-        if more := plan.best_fit(spec, replace(device, count=count), dtype, limits):
-            return f"on {count}x{device.memory / 1e9:g}GB, as{flags(more)}"
+        if more := plan.best_fit(spec, replace(device, count=count), dtype, limits, share):
+            return f"on {count}x{device.memory / 1e9:g}GB{_as(more)}"
     return ""
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from ray.exceptions import RayError
 
 from holynb.errors import UserError
-from holynb.pool.advice import check_dtype, spec_of
-from holynb.pool.fit import Device, plan
-from holynb.pool.fit.cards import with_sizes
+from holynb.pool.advice import check_dtype, fetched_first, spec_of, with_organisation
+from holynb.pool.fit import plan
+from holynb.pool.fit.cards import parse_gpus
 from holynb.pool.ray.cluster import ClusterRefusal, connect
 from holynb.pool.ray.config import RayConfig
 from holynb.pool.ray.placement import ClusterNode
@@ -52,10 +52,10 @@ def _nodes(args: argparse.Namespace) -> list[ClusterNode]:
     nodes = free_now()
     if args.gpus is None:
         return with_gpu_memory(nodes)
-    named = Device.parse(with_sizes(args.gpus))
-    if named.count > 1:
+    one = parse_gpus(args.gpus)
+    if one.count > 1:
         raise UserError(f"The nodes of a cluster say how many GPUs they have; --gpus is the memory of one of them, not {args.gpus}.")
-    return [replace(n, gpu_memory=named.memory) for n in nodes]
+    return [replace(n, gpu_memory=one.memory) for n in nodes]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -66,18 +66,20 @@ def main(argv: list[str] | None = None) -> int:
     config = RayConfig("plan", args.model, args.home, args.address, (low, low), max_len=args.max_len, memory=args.memory, **sizes)
     try:
         check_dtype(args.dtype)
-        spec, remark = spec_of(args.model, args.home)
+        model = with_organisation(args.model)
+        spec, remark = spec_of(model, args.home)
         connect(args.address)
         nodes = _nodes(args)
         config = replace(config, gpu=args.devices == "gpu" or (args.devices == "auto" and any(n.gpus for n in nodes)))
-        result = cluster_plan(args.model, plan.with_kv(spec, args.kv), nodes, config)
+        result = cluster_plan(model, plan.with_kv(spec, args.kv), nodes, config)
     except (UserError, ClusterRefusal, FileNotFoundError) as exc:
         print(json.dumps({"error": str(exc)}))
         return 2
     except (RayError, ConnectionError, RuntimeError) as exc:
         print(json.dumps({"error": f"The cluster at {args.address} does not answer: {str(exc).splitlines()[0]}"}))
         return 2
-    print(json.dumps({**result, "says": result["says"] + remark}))
+    first = fetched_first(spec) if remark and result["ways"] else ""
+    print(json.dumps({**result, "says": result["says"] + first + remark}))
     return 0 if result["ways"] else 1
 
 

@@ -137,16 +137,22 @@ def _missing(spec: Spec, hosts: Sequence[ClusterNode], config: RayConfig, chosen
     return f"the weights are {units.memory(whole)}{part} on {where}{cache}"
 
 
-def _would(spec: Spec, hosts: Sequence[ClusterNode], config: RayConfig) -> tuple[str, str] | None:
-    """The nearest that fits, in words and as flags: fewer replicas of these sizes, others, a smaller dtype; None where nothing does."""
-    smaller = ["bfloat16"] * (plan.ITEMSIZE[str(config.dtype)] > 2) + ["fp8"] * (spec.quantization is None and spec.experts is None)
+def _would(spec: Spec, hosts: Sequence[ClusterNode], config: RayConfig) -> tuple[str, str | None] | None:
+    """The nearest that fits, in words and as flags: fewer replicas of these sizes, others, a smaller dtype; None where nothing does.
+
+    Files of four bits are another model's: of them there are only words.
+    """
+    smaller = plan.smaller_dtypes(spec, str(config.dtype))
     tries = [replace(config, dp=(0, 0)), _at(config, 0, 0, 0)]
-    tries += [_at(replace(config, dtype=dtype), 0, 0, 0) for dtype in smaller if config.gpu and dtype != config.dtype]
+    tries += [_at(replace(config, dtype=dtype), 0, 0, 0) for dtype in smaller if config.gpu]
     for one in tries:
         if ways := _ways(spec, hosts, one):
             way, best = flags(ways[0]).strip(), ways[0]
             words = f"as {way}" if way else "as one replica on one device"
             return (words, way) if best.dtype == config.dtype else (f"in {best.dtype}, {words}", f"{way} --dtype {best.dtype}".strip())
+    four = plan.in_four_bits(spec) if config.gpu else None
+    if four and (ways := _ways(four, hosts, _at(replace(config, dtype="bfloat16"), 0, 0, 0))):
+        return f"in four bits (files of AWQ or GPTQ), as {flags(ways[0]).strip() or 'one replica on one device'}", None
     return None
 
 

@@ -32,7 +32,7 @@ def answer(args: Sequence[str], options: Sequence[Option], convert: Callable[[Op
         raise BadOption(f"pool plan takes one model; unexpected argument {positional[1]!r}.")
     model = positional[0] if positional else pools.EMBEDDED
     plan = pools.plan(model, **{o.name: convert(o, values[o.name]) for o in options if o.name in values})
-    parts: list[Part] = [plan["says"]]
+    parts: list[Part] = [plan["says"], *[_per_device(way, plan.get("memory")) for way in plan["ways"][:1]]]
     if "nodes" in plan:
         parts += [" ", Listing(["node", "has", "free", "replicas", "left then"], [_node(n) for n in plan["nodes"]], set())]
     if len(plan["ways"]) > 1:
@@ -40,9 +40,9 @@ def answer(args: Sequence[str], options: Sequence[Option], convert: Callable[[Op
         parts += [" ", Listing(head, [_way(w) for w in plan["ways"]], {2, 3, 4})]
     startable = not re.fullmatch(r"[\d.]+\s*[MBTmbt]", model)
     if plan["ways"] and startable:
-        parts += [" ", f"Start it: {_start(model, plan['ways'][0]['flags'], options, values)}"]
+        parts += [" ", f"Start it: {_start(plan['model'], plan['ways'][0]['flags'], options, values)}"]
     elif plan.get("would") is not None and startable:
-        parts += [" ", f"What fits: {_start(model, plan['would'], options, {k: v for k, v in values.items() if k != 'dtype'})}"]
+        parts += [" ", f"What fits: {_start(plan['model'], plan['would'], options, {k: v for k, v in values.items() if k != 'dtype'})}"]
     return parts, plan
 
 
@@ -53,6 +53,14 @@ def _start(model: str, flags: str, options: Sequence[Option], values: Mapping[st
         if option.name in values and option.name not in _OF_THE_WAY:
             words += [option.flags[0], *([] if option.metavar is None else [shlex.quote(str(values[option.name]))])]
     return f"%infer pool start {' '.join(words)}"
+
+
+def _per_device(way: Mapping[str, Any], memory: int | None) -> str:
+    """What the fullest device of the best way holds, and how much that is of what it has."""
+    weights, work, kv = (units.memory(way[name]) for name in ("weights", "work", "kv"))
+    total = units.memory(way["weights"] + way["work"] + way["kv"])
+    line = f"Per device: {weights} of weights + {work} of work + {kv} of KV cache = {total}"
+    return f"{line} of {units.memory(memory)}." if memory else f"{line}."
 
 
 def _way(way: Mapping[str, Any]) -> list[str]:

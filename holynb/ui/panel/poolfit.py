@@ -71,7 +71,7 @@ def _planned(args: list[str], open_args: list[str]) -> tuple[list[Part], Any]:
         best = open_plan["best"]
         raise type(exc)(f"{exc} {_suggestion(best)}" if best else str(exc)) from exc
     open_parts, open_plan = _plan(open_args)
-    return ([*parts, "As these it would fit:", *open_parts[1:]], plan) if open_plan["ways"] else (parts, plan)
+    return ([*parts, "As these it would fit:", *open_parts[2:]], plan) if open_plan["ways"] else (parts, plan)
 
 
 def _suggestion(best: dict[str, Any]) -> str:

@@ -75,7 +75,26 @@ def test_the_plan_says_what_lies_there_and_what_a_token_takes() -> None:
     assert "61.1 GB of weights per device (6.71 GB for a token)" in line
     small = Device(1, 24_000_000_000)
     line = describe_fit(spec, small, None, "bfloat16", limits)
-    assert line.startswith("does not fit on 1x24GB in bfloat16: the weights alone are 61.1 GB. It would fit on 4x24GB")
+    assert line.startswith("does not fit on 1x24GB in bfloat16: the weights alone are 61.1 GB. It would fit in four bits ")
+    assert line.endswith("(files of AWQ or GPTQ), or on 4x24GB, as --tp 4")
+    line = describe_fit(spec, Device(2, 24_000_000_000), None, "bfloat16", limits)
+    assert line.endswith("It would fit in fp8, as --tp 2, or in four bits (files of AWQ or GPTQ), as --dp 2")
+
+
+@pytest.mark.parametrize(
+    "name", ["Qwen/Qwen3-30B-A3B", "Qwen/Qwen3-8B", "mistralai/Mixtral-8x7B", "openai/gpt-oss-120b", "microsoft/phi-4"]
+)
+def test_only_what_the_engine_would_start_is_offered(name: str) -> None:
+    spec = parse_spec(KNOWN[name])
+    for dtype in plan.smaller_dtypes(spec, "float32"):
+        assert plan.started(spec, dtype, cpu=False).weights == spec.weights
+    assert ("fp8" in plan.smaller_dtypes(spec, "bfloat16")) == (name != "openai/gpt-oss-120b")
+    files = {"quant_method": "gptq", "bits": 4, "group_size": 128}
+    if (four := plan.in_four_bits(spec)) is None:
+        with pytest.raises(UnknownModel):
+            parse_spec({**KNOWN[name], "quantization_config": files})
+    else:
+        assert four == parse_spec({**KNOWN[name], "quantization_config": files})
 
 
 def test_experts_are_cut_by_their_own_columns() -> None:

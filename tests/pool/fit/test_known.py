@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from holynb.errors import UserError
-from holynb.pool.advice import PlanRequest, advice, spec_of
+from holynb.pool.advice import PlanRequest, advice, spec_of, with_organisation
 from holynb.pool.fit import Device
 
 GB = 1e9
@@ -49,9 +49,44 @@ def test_what_a_name_tells_of_its_files_counts() -> None:
 
 
 @pytest.mark.parametrize(
+    ("word", "whole"),
+    [
+        ("Qwen3-30B-A3B", "Qwen/Qwen3-30B-A3B"),
+        ("qwen3-8b", "Qwen/Qwen3-8B"),
+        ("Qwen3-30B-A3B-Instruct-2507", "Qwen/Qwen3-30B-A3B-Instruct-2507"),
+        ("gpt-oss-20b", "openai/gpt-oss-20b"),
+        *[(word, word) for word in ("someone/Qwen3-8B", "Qwen3-8B-AWQ", "8B", "30B-A3B", "smollm2-135m")],
+    ],
+)
+def test_a_known_name_is_taken_without_its_organisation(word: str, whole: str) -> None:
+    assert with_organisation(word) == whole
+
+
+@pytest.mark.parametrize(
+    ("word", "known"),
+    [
+        ("Qwen/Qwne3-8B", "Qwen/Qwen3-8B"),
+        ("Qwen/Qwen-3-32B-Instruct-AWQ", "Qwen/Qwen3-32B"),
+        ("openai/gpt-os-20b", "openai/gpt-oss-20b"),
+        ("meta-llama/Lama-3.1-8B-Instruct", "meta-llama/Llama-3.1-8B"),
+    ],
+)
+def test_a_name_that_is_nearly_known_is_asked_about(word: str, known: str) -> None:
+    _, remark = spec_of(word, Path("nowhere"))
+    assert f" Did you mean {known}? Judged by the " in remark
+
+
+@pytest.mark.parametrize("word", ["meta-llama/Llama-3-8B", "Qwen/Qwen2-7B", "someone/Model-8B-Instruct", "allenai/Tulu-3.1-8B"])
+def test_another_version_or_another_model_is_no_misspelling(word: str) -> None:
+    assert "Did you mean" not in spec_of(word, Path("nowhere"))[1]
+
+
+@pytest.mark.parametrize(
     ("word", "says"),
     [
-        ("Qwen3-30B-A3B", r"Did you mean Qwen/Qwen3-30B-A3B\?"),
+        ("30B-A3B", r"Did you mean Qwen/Qwen3-30B-A3B\?"),
+        ("Qwne3-8B", r"Did you mean Qwen/Qwen3-8B\?"),
+        ("Qwen3-8B-AWQ", "Name whose files they are: ORGANISATION/Qwen3-8B-AWQ"),
         ("mistralai/Mixtral-8x6B", r"Did you mean mistralai/Mixtral-8x7B\?"),
         ("someone/model", "nor org/name"),
     ],

@@ -119,6 +119,11 @@ def test_weights_that_are_too_large_say_so_with_the_dtype_or_the_division_that_w
     result = cluster_plan("m", LLAMA70, [host(1, size=24)], config())
     assert "does not fit on 1 node of 4x H100 24GB in bfloat16: the weights are 141 GB, and its GPUs have 96 GB" in result["says"]
     assert result["would"] == "--tp 4 --dtype fp8"
+    moe = parse_spec(KNOWN["Qwen/Qwen3-30B-A3B"])
+    assert cluster_plan("m", moe, [host(1, gpus=2, size=24)], config())["would"] == "--tp 2 --dtype fp8"
+    four = cluster_plan("m", moe, [host(1, gpus=1, size=24)], config())
+    assert "It would fit in four bits (files of AWQ or GPTQ), as one replica on one device." in four["says"]
+    assert four["would"] is None, "those files are another model's"
     assert result["replicas"] == []
 
 
