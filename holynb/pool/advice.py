@@ -198,13 +198,13 @@ def _by_name(word: str) -> tuple[Spec, str]:
     """A size, or a hub id whose files are not here: by its shape where that is known, else by the size in its name. Raises UserError."""
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", word):
         if not re.fullmatch(r"[\d.]+\s*[MBT]", word.strip(), re.IGNORECASE):
-            raise UserError(unknown(word))
+            raise UserError(unknown(word, embedded.NAME))
         return plan.spec_of_size(word), ""
     if (known := known_config(word)) is not None:
         return parse_spec(known[1]), f" Judged by the known shape of {known[0]}; once its files are here, by them."
     size = re.findall(r"(?<![\w.])(\d+(?:\.\d+)?[MBT])(?![a-z])", word, re.IGNORECASE)
     if not size:
-        raise UserError(unknown(word))
+        raise UserError(unknown(word, embedded.NAME))
     files = quantized_as(word)
     spec = replace(plan.spec_of_size(size[-1]), quantization=parse_quantization({"quantization_config": files}))
     real = "a dense model of that size is assumed; a folder with its config.json alone gives the real figures"

@@ -116,9 +116,10 @@ def misspelt(word: str) -> str:
     return _did_you_mean(name, same, 0.75)
 
 
-def unknown(word: str) -> str:
-    """What to do next where `word` names nothing that can be planned."""
-    near = _did_you_mean(word.lower(), {name.lower(): known for known in KNOWN for name in (known, _bare(known))}, 0.6)
+def unknown(word: str, *others: str) -> str:
+    """What to do next where `word` names nothing that can be planned. `others`: names that can be, besides those here."""
+    names = {name.lower(): known for known in (*KNOWN, *others) for name in (known, _bare(known))}
+    near = _did_you_mean(word.lower(), names, 0.6)
     if "/" not in word and _FILES_WORD.search(word) and _known(_FILES_WORD.sub("", word)):
         near = f" Name whose files they are: ORGANISATION/{word}."
     return (

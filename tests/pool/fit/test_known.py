@@ -85,6 +85,7 @@ def test_another_version_or_another_model_is_no_misspelling(word: str) -> None:
     ("word", "says"),
     [
         ("30B-A3B", r"Did you mean Qwen/Qwen3-30B-A3B\?"),
+        ("smollm2-135", r"Did you mean smollm2-135m\?"),
         ("Qwne3-8B", r"Did you mean Qwen/Qwen3-8B\?"),
         ("Qwen3-8B-AWQ", "Name whose files they are: ORGANISATION/Qwen3-8B-AWQ"),
         ("mistralai/Mixtral-8x6B", r"Did you mean mistralai/Mixtral-8x7B\?"),
