@@ -47,7 +47,9 @@ def test_progress_is_late_calm_and_replaced_by_the_end(here: Kernel) -> None:
     for start in [t / 10 for t in range(int(reply.seconds * 10))]:
         assert sum(start <= t < start + 1 for t in [*first, *updates]) <= 6, "five redraws a second, and the end"
     lines = [c["data"]["text/plain"] for c in reply.of("display_data", "update_display_data")]
-    assert all(" of 12" in line and "rows/s" in line and "left" in line for line in lines[:-1])
+    # A slow machine may have no row yet, and so no rate, or all of them and nothing left.
+    says = [("rows/s" in line and ("left" in line or "12 of 12" in line)) or "so far" in line for line in lines[:-1]]
+    assert all(says) and all(" of 12" in line for line in lines[:-1]), lines
     (final,) = reply.shown
     assert "12 rows" in final["text/plain"]
     assert "data:image/svg+xml" in final["text/html"]

@@ -140,8 +140,14 @@ def stage_layers(spec: Spec, pipe: int) -> list[tuple[int, int]]:
 
     The head is read without a cache. By weights alone it counted as 3.2 layers of 8B, and took as long as 2.1 (one H200, 128 rows).
     """
-    layers = [spec.weights_of(i) + STEP_TOKENS * 2 * spec.kv_heads * spec.head_dim for i in range(spec.layers)]
-    return list(_split((*layers[:-1], layers[-1] + spec.vocab * spec.hidden), pipe))
+    cache, whole = STEP_TOKENS * 2 * spec.kv_heads * spec.head_dim, () if spec.experts is None else spec.experts.dense
+    # All layers but those that are whole beside experts are alike: a plan asks for many divisions of hundreds of them.
+    alike = next((i for i in range(spec.layers) if i not in whole), 0)
+    layers = [spec.weights_of(alike) + cache] * spec.layers
+    for i in whole:
+        layers[i] = spec.weights_of(i) + cache
+    layers[-1] += spec.vocab * spec.hidden
+    return list(_split(tuple(layers), pipe))
 
 
 @lru_cache(maxsize=256)

@@ -134,10 +134,10 @@ def _on_more(spec: Spec, device: plan.Device, dtype: str, limits: BatchLimits, s
     """The fewest devices of this kind on which it fits."""
     total = plan.weights_bytes(plan.started(spec, dtype, cpu=device.cpu), Mesh().shard(spec), plan.itemsize_of(dtype, cpu=device.cpu))
     fewest = max(device.count + 1, int(total / (share * device.memory)))
-    for count in range(fewest, 2 * fewest + 8):
-        if more := plan.best_fit(spec, replace(device, count=count), dtype, limits, share):
-            return f"on {count}x{device.memory / 1e9:g}GB{_as(more)}"
-    return ""
+    fits = plan.all_fits(spec, replace(device, count=2 * fewest + 7), dtype, limits, share)
+    count = max(fewest, min((fit.tp * fit.pp for fit in fits), default=0))
+    more = plan.best_fit(spec, replace(device, count=count), dtype, limits, share) if fits else None
+    return f"on {count}x{device.memory / 1e9:g}GB{_as(more)}" if more else ""
 
 
 def flags(fit: plan.Fit) -> str:
