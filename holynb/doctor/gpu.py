@@ -24,14 +24,14 @@ _OPEN_S = 120.0
 #: In a process of its own: a context holds memory of the GPU, and a broken driver may end the process.
 _OPEN = """
 import json, torch
-said = {"cuda": torch.version.cuda, "count": 0, "error": ""}
+facts = {"cuda": torch.version.cuda, "count": 0, "error": ""}
 try:
     torch.zeros(1, device="cuda")
     torch.cuda.synchronize()
-    said["count"] = torch.cuda.device_count()
+    facts["count"] = torch.cuda.device_count()
 except Exception as exc:
-    said["error"] = f"{type(exc).__name__}: {exc}"
-print(json.dumps(said))
+    facts["error"] = f"{type(exc).__name__}: {exc}"
+print(json.dumps(facts))
 """
 
 

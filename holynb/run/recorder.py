@@ -255,8 +255,8 @@ class Recorder(Sink):
         own = frozenset(left.own) | (frozenset(plan.earlier.kept) & frozenset(earlier))
         known = [(Ended(row, earlier[row][1], time.time()), earlier[row][0]) for row in own if row in earlier]
         others = displaced(plan, earlier, own, left.keys)
-        asked = set(left.keys) if plan.options.cache else ()  # at another place they are answered by the log
-        return replace(left, own=own, displaced=sum(earlier[row][0] not in asked for row in others)), others, known
+        keys_now = set(left.keys) if plan.options.cache else ()  # at another place they are answered by the log
+        return replace(left, own=own, displaced=sum(earlier[row][0] not in keys_now for row in others)), others, known
 
     def _read_many(self, plan: Plan, log: RunLog | None) -> Reading:
         """The same of many rows."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from holynb.pool.models.gguf_facts import ConvertError
 
-__all__ = ["StackedPiece", "blocks_of", "in_mxfp4", "is_stacked", "stacked_pieces"]
+__all__ = ["StackedPiece", "codes_of", "exponents_of", "in_mxfp4", "is_stacked", "stacked_pieces"]
 
 #: Numbers of a block, and its bytes.
 _BLOCK, _BYTES = 32, 17
@@ -47,8 +47,8 @@ class StackedPiece:
     def arrays(self, config: Mapping[str, Any], *, kept: bool) -> Iterator[Any]:  # noqa: ARG002 - as of `Piece`
         """The numbers of `entries` in their order, expert by expert."""
         if self.four:
-            yield from (blocks_of(self._expert(e))[0] for e in range(self.shape[0]))
-            yield from (blocks_of(self._expert(e))[1] for e in range(self.shape[0]))
+            yield from (codes_of(self._expert(e)) for e in range(self.shape[0]))
+            yield from (exponents_of(self._expert(e)) for e in range(self.shape[0]))
         else:
             yield from (self._plain(e) for e in range(self.shape[0]))
 
@@ -68,13 +68,20 @@ class StackedPiece:
         return np.ascontiguousarray(parts[0] if len(parts) == 1 else np.stack(parts, 1).reshape(-1, *parts[0].shape[1:]))
 
 
-def blocks_of(rows: Any) -> tuple[Any, Any]:
-    """Rows of blocks (n, bytes) → as safetensors have them: (n, blocks, 16) and the exponents (n, blocks)."""
+def codes_of(rows: Any) -> Any:
+    """Rows of blocks (n, bytes) → their numbers as safetensors have them: (n, blocks, 16)."""
     import numpy as np
 
-    blocks = rows.reshape(len(rows), -1, _BYTES)
-    codes = np.concatenate((blocks[..., 1:] & 15, blocks[..., 1:] >> 4), -1)
-    return codes[..., 0::2] | codes[..., 1::2] << 4, np.ascontiguousarray(blocks[..., 0])
+    codes = rows.reshape(len(rows), -1, _BYTES)[..., 1:]
+    codes = np.concatenate((codes & 15, codes >> 4), -1)
+    return codes[..., 0::2] | codes[..., 1::2] << 4
+
+
+def exponents_of(rows: Any) -> Any:
+    """Rows of blocks (n, bytes) → their exponents (n, blocks)."""
+    import numpy as np
+
+    return np.ascontiguousarray(rows.reshape(len(rows), -1, _BYTES)[..., 0])
 
 
 def is_stacked(name: str) -> bool:

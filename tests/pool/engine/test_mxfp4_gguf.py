@@ -195,11 +195,11 @@ def test_a_file_that_lacks_a_tensor_is_refused_by_its_name(
 def test_every_number_and_every_exponent_as_ggufs_own_reader_has_them() -> None:
     import gguf
 
-    from holynb.pool.models.gguf_stacked import blocks_of
+    from holynb.pool.models.gguf_stacked import codes_of, exponents_of
 
     dice = np.random.default_rng(1)
     data = dice.integers(0, 256, (9, 5 * 17), dtype=np.uint8)
     data[:, ::17] = dice.integers(0, 129, (9, 5))
-    numbers, exponents = blocks_of(data)
+    numbers, exponents = codes_of(data), exponents_of(data)
     wide = mxfp4_model.dequantized(torch.from_numpy(numbers), torch.from_numpy(exponents))
     assert np.array_equal(wide.numpy(), gguf.dequantize(data, gguf.GGMLQuantizationType.MXFP4))

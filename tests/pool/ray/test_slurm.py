@@ -28,7 +28,9 @@ def nodes():
 def cluster_resources(): return {"GPU": 8}
 """
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux" or shutil.which("openssl") is None, reason="Slurm is Linux', and it takes openssl")
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or shutil.which("openssl") is None, reason="the script is for Slurm on Linux, and takes openssl"
+)
 
 
 def job(folder: Path, *command: str, number: int = 41) -> tuple[subprocess.CompletedProcess[str], str]:
