@@ -113,6 +113,8 @@ def home(tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     if (assembly := sys.modules.get("holynb.run.assembly")) is not None:
         assembly._answered.clear()  # what answered another test is not waited for in this one
     yield folder
+    if (settings := sys.modules.get("holynb.config.settings")) is not None:
+        settings.reset()  # a provider that this test named would be listed in the next
     end_pools(tmp_path)
     if (current := sys.modules.get("holynb.runlog.current")) is not None:
         for path in [path for path in current._logs if path.is_relative_to(folder)]:
