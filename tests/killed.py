@@ -38,10 +38,11 @@ print(json.dumps({
 
 @dataclass
 class Counting:
-    """A server's script: answers each row after `latency`, and counts. From the request `dies_at` on it refuses everything with a 500."""
+    """A server's script: answers each row after `latency` with `wrote` tokens, and counts. From the request `dies_at` on it refuses everything with a 500."""
 
     latency: float = 0.05
     dies_at: int | None = None
+    wrote: int = 3
     seen: Counter[str] = field(default_factory=Counter)
     refused: int = 0
     changed: threading.Condition = field(default_factory=threading.Condition)
@@ -54,7 +55,7 @@ class Counting:
         if self.dies_at is not None and number >= self.dies_at:
             self.refused += 1
             return [reply({"error": {"message": "gone"}}, 500)]
-        usage = {"prompt_tokens": 5, "completion_tokens": 3}
+        usage = {"prompt_tokens": 5, "completion_tokens": self.wrote}
         return [
             self.latency,
             reply({"model": "m", "choices": [{"message": {"content": f"answer to {row}"}, "finish_reason": "stop"}], "usage": usage}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from decimal import Decimal
 from pathlib import Path
 
 from killed import Counting, child, finished, halfway, kill
@@ -24,6 +25,32 @@ def test_half_of_a_run_is_killed_and_only_the_rest_is_sent_again(home: Path):
     assert report.more == 0
     assert report.twice <= LANES, "a lane frees only when its answer is on disk, so no more than were in flight"
     assert report.sent == ROWS + report.twice
+
+
+def test_a_budget_holds_over_kills_and_goes_with_and_without_it(home: Path):
+    """The server bills all that it is sent, also what was under way at a kill and came to nobody. Every go stays below the budget together."""
+    each, rows = Decimal("0.001"), 200
+    budget = rows * each
+    tokens = 1000  # as many as the prompt may have at most: a row costs what it is reserved for
+    (home / "config.toml").write_text('[price."openai/m"]\ninput = 0\noutput = 1\n', encoding="utf-8")
+    server = Counting(wrote=tokens)
+    options = {"concurrency": LANES, "cache": False, "budget": float(budget), "max_tokens": tokens}
+    log = RunLog(home / "runs.sqlite")
+    with Exact(server) as exact:
+        for requests in (60, 120):
+            with child(home, ROWS, "held", {"OPENAI": exact.base}, **options) as process:
+                server.wait(requests)
+                kill(process)
+        lost = server.seen.total() - len(log.answers(log.find("held").id))
+        with child(home, ROWS, "held", {"OPENAI": exact.base}, **options) as process:
+            assert finished(process)["ok"] < ROWS, "the budget does not cover them all"
+        assert lost > 0
+        sent = server.seen.total()
+        assert sent * each <= budget
+        assert sent * each >= budget * Decimal("0.8"), "what a kill takes from it is what was under way, and a little"
+        with child(home, ROWS, "held", {"OPENAI": exact.base}, **options) as process:
+            finished(process)
+        assert server.seen.total() * each <= budget, "a go that ended forgets nothing"
 
 
 def test_two_kernels_a_failover_and_a_kill_share_one_log(home: Path):

@@ -21,11 +21,13 @@ from holynb.types import SIMULATED, Route, Usage
 
 __all__ = [
     "NOTHING",
+    "HeldDollars",
     "Month",
     "Paid",
     "Speed",
     "SpendingLine",
     "by_day",
+    "held",
     "month",
     "paid",
     "recent_answers",
@@ -95,6 +97,18 @@ class Paid:
     unknown: Mapping[int, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class HeldDollars:
+    """Dollars that a run wrote down before it sent more.
+
+    now:    the most that is gone by now; None where it came to its end.
+    unseen: the most that was under way when its process was killed, all times together.
+    """
+
+    now: Decimal | None = None
+    unseen: Decimal = Decimal(0)
+
+
 NOTHING = Paid()
 
 
@@ -113,6 +127,13 @@ def paid(log: RunLog, run: str) -> Paid:
         for row, attempts in db.execute(f"SELECT row, attempts FROM answers WHERE run = ? AND {UNSETTLED}", (run,)):  # noqa: S608 - of ours
             unknown[row] = max(unknown[row], attempts)
     return Paid(known, unknown)
+
+
+def held(log: RunLog, run: str) -> HeldDollars | None:
+    """What a run wrote down of its budget; None where the log has no such run."""
+    with log.reading() as db:
+        found = db.execute("SELECT held, unseen FROM runs WHERE id = ?", (run,)).fetchone()
+    return found and HeldDollars(None if found[0] is None else Decimal(found[0]), Decimal(found[1] or 0))
 
 
 def tokens(log: RunLog, run: str) -> tuple[int, int]:

@@ -1,38 +1,27 @@
-"""What a scheduler gets for a plan: engines, endpoints and tiers, the validator, and the money they may spend. Lives on the io thread."""
+"""What a scheduler gets for a plan: engines, endpoints and tiers, and the validator. Lives on the io thread."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from decimal import Decimal
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
-from holynb.config import settings, suggest
-from holynb.config.model_traits import HOSTED_MAX_TOKENS
+from holynb.config import settings
 from holynb.errors import NotRunning
-from holynb.pricing import prices, spending
-from holynb.results import dollars
 from holynb.run import prompt_cache, service_tiers
 from holynb.run.plan import Plan, traits
 from holynb.run.stored_requests import kinds
-from holynb.runlog import RunLog
-from holynb.scheduler import Budget, EndpointState, Limiter, Money, ResponseValidator, Tier, shared_limiter
-from holynb.types import Endpoint, Engine, Request, Route, Secret, Usage
+from holynb.scheduler import EndpointState, Limiter, ResponseValidator, Tier, shared_limiter
+from holynb.types import Endpoint, Engine, Route, Secret
 
 __all__ = [
-    "before",
     "chain",
     "endpoints",
     "engines",
-    "money",
-    "paid_before",
-    "paid_in_all",
     "ready",
     "remember",
     "tiers",
-    "unpriced",
     "validator",
 ]
 
@@ -124,60 +113,6 @@ def validator(plan: Plan) -> ResponseValidator | None:
     return ResponseValidator.of(plan.schema, plan.targets.endpoints, stronger)
 
 
-def unpriced(plan: Plan) -> Iterator[str]:
-    """What to say of each route whose cost will not be known."""
-    for endpoint in plan.targets.endpoints:
-        if endpoint.wire not in ("pool", "sim") and prices.list_price(endpoint.route, None) is None:
-            near = suggest.model(endpoint.route, settings.providers())
-            yield f"No price is known for {endpoint.route}, so its cost is shown as ?.{near} {prices.how_to_set(endpoint.route)}"
-
-
-def money(plan: Plan, notice: Callable[[str], None], paid: spending.Paid = spending.NOTHING, *, batch: bool = False) -> Money:
-    """Prices, and the budget where there is one. A pool spends nothing. `notice`: told once of each service tier that has no price.
-
-    `paid`: what the run had paid when it began to go on. `batch`: of what is sent by batch.
-    """
-    price, endpoints = _Prices(notice), {e.route: e for e in plan.targets.endpoints}
-    if plan.options.budget is None:
-        return Money(price)
-
-    def worst(request: Request, route: Route) -> Decimal | None:
-        if route.provider == "pool":
-            return Decimal(0)
-        longest, extra = request.sampling.max_tokens or HOSTED_MAX_TOKENS, request.sampling.extra
-        if request.embedding is not None:
-            return prices.worst_case(route, request.messages, 0, texts=len(request.messages))
-        first = service_tiers.offered(endpoints[route], request.tiers)[:1] if request.tiers else ()
-        tiers = ("batch",) if batch else service_tiers.billed(endpoints[route], first) if first else ()
-        hour = {"cache_control": {"ttl": "1h"}} if request.cache is not None and request.cache.hour else {}
-        return prices.worst_case(route, request.messages, longest, {**extra, **hour}, tiers)
-
-    budget = Budget(Decimal(str(plan.options.budget)), before(plan, paid, worst))
-    if budget.before and plan.earlier.run is not None:
-        left = dollars(max(Decimal(0), budget.cap - budget.before))
-        notice(
-            f"This run has spent {dollars(budget.before)} before, which counts: {left} of --budget {budget.cap.normalize():f} is left. "
-            "A larger --budget sends more; under another --name it begins at 0."
-        )
-    return Money(price, worst, budget)
-
-
-def paid_before(plan: Plan, log: RunLog | None, run: str) -> spending.Paid:
-    """What the run of this id has paid so far, all its attempts; nothing without a budget, or a log that can be read."""
-    return spending.NOTHING if log is None or plan.options.budget is None else spending.paid(log, run)
-
-
-def paid_in_all(log: RunLog, run: str) -> tuple[Decimal | None, tuple[int, int]]:
-    """Dollars of all attempts of a run, None where there are none, and their tokens in and out. Raises sqlite3.Error."""
-    return spending.paid(log, run).known or None, spending.tokens(log, run)
-
-
-def before(plan: Plan, paid: spending.Paid, worst_case: Callable[[Request, Route], Decimal | None]) -> Decimal:
-    """Dollars of a run's budget that are gone before it goes on: an answer of unknown cost counts as the most that it may have cost."""
-    requests = ((plan.rows.requests[row], times) for row, times in paid.unknown.items() if row < len(plan.rows.requests))
-    return sum((times * (worst_case(r, r.route) or Decimal(0)) for r, times in requests if r is not None), paid.known)
-
-
 def remember(plan: Plan, endpoints: Mapping[Route, EndpointState]) -> None:
     """Remember which keys and routes have answered."""
     _answered.update((_live.get(s, settings.home()), s.engine.endpoint.base_url, s.route) for s in endpoints.values() if s.answered)
@@ -196,30 +131,3 @@ def _name(routes: Sequence[Route]) -> str:
 def _mark(plan: Plan, endpoint: Endpoint) -> tuple[str, int]:
     secret = plan.targets.secrets.get(endpoint.route)
     return endpoint.base_url, hash(secret.reveal()) if secret else 0
-
-
-class _Prices:
-    """`prices.price` with the price of a model looked up once a second: the files behind it need not be looked at for every row."""
-
-    FRESH_S = 1.0
-
-    def __init__(self, notice: Callable[[str], None]) -> None:
-        self._notice = notice
-        self._unpriced: set[tuple[Route, str]] = set()
-        self._known: dict[tuple[Route, str | None], prices.Price | None] = {}
-        self._at = 0.0
-
-    def __call__(self, route: Route, model: str | None, usage: Usage, tier: str | None = None) -> Decimal | None:
-        now = time.time()
-        if not 0 <= now - self._at <= self.FRESH_S:  # a clock may be set back
-            self._known, self._at = {}, now
-        if (route, model) not in self._known:
-            self._known[route, model] = prices.list_price(route, model, now)
-        listed = self._known[route, model]
-        if listed is None:
-            return None
-        cost = listed.cost(usage, now, tier)
-        if cost is None and tier is not None and (route, tier) not in self._unpriced and listed.cost(usage, now) is not None:
-            self._unpriced.add((route, tier))
-            self._notice(prices.no_tier_price(route, tier))
-        return cost

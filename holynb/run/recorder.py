@@ -18,9 +18,8 @@ from holynb import runlog
 from holynb.config import settings
 from holynb.events import Ended, Event, Started
 from holynb.journal import Journal, Payment, Sink, payment_at_end
-from holynb.pricing import spending
 from holynb.results import Tally
-from holynb.run import assembly, pending_rows
+from holynb.run import billing, pending_rows
 from holynb.run.pending import Pending, displaced, pending, read
 from holynb.run.pending_rows import Keys
 from holynb.run.plan import Plan
@@ -47,7 +46,7 @@ class Recorder(Sink):
     """A sink: events go to the journal, then to the log. `run`: the run's id; `share`: whether other runs may use its answers.
 
     `log`: where earlier answers are read, None where it cannot be; `unwritten`: why answers are in memory only, None where none are.
-    `paid`: what a run with a budget had paid when it went on. `in_all`, `tokens_in_all`: what a run which went on, or has
+    `before`: what was gone of the budget of a run when it went on. `in_all`, `tokens_in_all`: what a run which went on, or has
     a judge, has paid, at its end.
     """
 
@@ -57,7 +56,7 @@ class Recorder(Sink):
         self.run = run
         self.log: RunLog | None = None
         self.unwritten: str | None = None
-        self.paid = spending.NOTHING
+        self.before = billing.NOTHING
         self.in_all: Decimal | None = None
         self.tokens_in_all: tuple[int, int] | None = None
         self._log: RunLog | None = None
@@ -132,6 +131,10 @@ class Recorder(Sink):
         if self._log is not None:
             self._log.record_payment(self.run, payment)
 
+    def hold(self, dollars: Decimal) -> Awaitable[None] | None:
+        """The most that may be gone of the budget by now, to the log. Returns something to wait for until it is on disk."""
+        return None if self._log is None else self._guarded(self._log.hold(self.run, dollars, self.before.unseen))
+
     def record_shares(self, payment: Payment, rows: Sequence[int], parts: Sequence[Share]) -> None:
         """The same of rows that were asked together: each one's part of it."""
         if self._log is not None:
@@ -166,7 +169,7 @@ class Recorder(Sink):
         try:
             left, others, known = await asyncio.to_thread(reading, plan, log)
             to_other_prompts = await asyncio.to_thread(self._kept_for_other_prompts, plan, log)
-            self.paid = await asyncio.to_thread(assembly.paid_before, plan, log, self.run)
+            self.before = await asyncio.to_thread(billing.before, plan, log, self.run)
         except (sqlite3.Error, OSError) as exc:
             self.give_up(exc)
             left, others, known = await asyncio.to_thread(reading, plan, None)
@@ -174,6 +177,8 @@ class Recorder(Sink):
         stored = StoredRows(plan, record.route, self._keys, self._own)
         stored = await stored.written_before(lambda rows: self._guarded(log.add_requests(self.run, rows)))
         begun = self._guarded(log.start(record, stored, others))
+        if self.before.killed:
+            self._guarded(log.hold(self.run, self.before.gone, self.before.unseen))
         if plan.options.chunk is not None:  # which row has another key is known later
             await begun
         log.known(self.run, known, shared=self._share)
@@ -196,7 +201,7 @@ class Recorder(Sink):
             self._log.unwatch(self._heard)
             if self._plan is not None and (self._plan.earlier.run is not None or self._plan.judge is not None):
                 with suppress(sqlite3.Error, RuntimeError):  # the latter where the program ends, and no thread may begin
-                    self.in_all, self.tokens_in_all = await asyncio.to_thread(assembly.paid_in_all, self._log, self.run)
+                    self.in_all, self.tokens_in_all = await asyncio.to_thread(billing.in_all, self._log, self.run)
         self._lease.release()
 
     def give_up(self, exc: Exception) -> None:

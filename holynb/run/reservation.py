@@ -11,7 +11,7 @@ from decimal import Decimal
 from holynb import runlog
 from holynb.config.model_traits import HOSTED_MAX_TOKENS
 from holynb.results import dollars
-from holynb.run import assembly
+from holynb.run import assembly, billing
 from holynb.run.plan import Plan, traits
 from holynb.run.quote import Quote
 from holynb.types import Request
@@ -28,7 +28,7 @@ def line(plan: Plan, due: Iterable[Request]) -> str:
     if plan.options.budget is None:
         return ""
     long = [r for r in due if r.default_limit and (r.sampling.max_tokens or 0) > HOSTED_MAX_TOKENS and r.route.provider != "pool"]
-    worst_case = assembly.money(plan, lambda _: None, batch=plan.options.batch).worst_case
+    worst_case = billing.worst_case(plan)
     dearest = max(long, key=lambda r: worst_case(r, r.route) or Decimal(0), default=None)
     if dearest is None or not (each := worst_case(dearest, dearest.route)):
         return ""
@@ -85,15 +85,14 @@ def left(plan: Plan) -> tuple[Decimal, Decimal]:
     """Dollars that are left of the plan's budget, below 0 where the run it goes on with has spent more; and what that has spent."""
     spent = Decimal(0)
     if plan.earlier.run is not None:
-        worst_case = assembly.money(plan, lambda _: None, batch=plan.options.batch).worst_case
         with suppress(sqlite3.Error):  # a log that cannot be read has no run to go on with
-            spent = assembly.before(plan, assembly.paid_before(plan, runlog.log(), plan.earlier.run), worst_case)
+            spent = billing.before(plan, runlog.log(), plan.earlier.run).gone
     return Decimal(str(plan.options.budget)) - spent, spent
 
 
 def _worst_cases(plan: Plan, due: Iterable[Request]) -> Iterator[Decimal]:
     """What each request may cost at most, as the run will reserve it."""
-    worst_case = assembly.money(plan, lambda _: None, batch=plan.options.batch).worst_case
+    worst_case = billing.worst_case(plan)
     validator = assembly.validator(plan)
     for request in due:
         yield worst_case(request if validator is None else validator.prepare(request, request.route), request.route) or Decimal(0)

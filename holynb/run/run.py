@@ -20,7 +20,7 @@ from holynb.config import Options, settings
 from holynb.errors import InferError
 from holynb.journal import EventSink, Journal
 from holynb.results import Summary, Tally, folded, frame, vectors
-from holynb.run import assembly, chunk_log, embedding, out_file, prefix_order, session, spec, value, verdicts
+from holynb.run import assembly, billing, chunk_log, embedding, out_file, prefix_order, session, spec, value, verdicts
 from holynb.run.batch import BatchHandle, batched
 from holynb.run.judged_rows import JudgedRows
 from holynb.run.map_reduce import MapReduce
@@ -251,7 +251,7 @@ class Run(session.InProcess):
                 return
             policy = Policy(self.plan.timeouts, self.options.retries, self.options.deadline, max_in_flight=self.options.concurrency)
             sink: EventSink = self._map_reduce or self._packs or self._judging or self._recorder
-            tiers, money = assembly.tiers(self.plan, endpoints), assembly.money(self.plan, self._warn_of, self._recorder.paid)
+            tiers, money = assembly.tiers(self.plan, endpoints), billing.money(self.plan, self._warn_of, self._recorder)
             self._scheduler = Scheduler(tiers, policy, sink, money, verdicts.validator(self.plan, assembly.validator(self.plan)))
             if self._judging is not None:
                 self._judging.add = self._scheduler.add
@@ -289,7 +289,7 @@ class Run(session.InProcess):
         self.journal.note(text, "warning")
 
     def _warn(self) -> None:
-        for text in (*self.plan.notes, *assembly.unpriced(self.plan)):
+        for text in (*self.plan.notes, *billing.unpriced(self.plan)):
             self._warn_of(text)
 
     def _sweep(self) -> None:

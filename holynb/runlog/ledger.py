@@ -36,6 +36,7 @@ CREATE TABLE IF NOT EXISTS payments(
   run TEXT NOT NULL, row INTEGER NOT NULL, at REAL NOT NULL, route TEXT, model TEXT, what TEXT NOT NULL,
   tokens_in INTEGER, tokens_out INTEGER, cost TEXT, tokens_reasoning INTEGER);
 CREATE INDEX IF NOT EXISTS payments_at ON payments(at);
+CREATE INDEX IF NOT EXISTS payments_run ON payments(run);
 INSERT INTO payments({COLUMNS}) SELECT * FROM ({LEGACY_PAYMENTS}) WHERE (SELECT user_version FROM pragma_user_version) < 1;
 PRAGMA user_version = 1;
 """  # noqa: S608

@@ -30,9 +30,9 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """A run as stored. `ok`, `failed`, `cost` and `unknown` are counted from its answers; `unknown` ones have no cost, and `cost` is None
-    where they are all that may have been paid; `simulated` of `cost` is the simulator's, None where nobody counted. `route`: where the
-    first row goes first.
+    """A run as stored. `ok`, `failed` and `unknown` are counted from its answers, of which `unknown` ones have no cost. `cost` is what it
+    has paid, all attempts of all its goes, and None where unknown ones are all that may have been paid; `simulated` of `cost` is the
+    simulator's, None where nobody counted. `route`: where the first row goes first.
     """
 
     id: str

@@ -11,7 +11,7 @@ import functools
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 from holynb.errors import BadSetting
 from holynb.events import Ended, Event, Failed
 from holynb.journal import Payment
-from holynb.runlog import gate, ledger, pieces, records, tables, vectors
+from holynb.runlog import gate, ledger, pieces, reader, records, tables, vectors
 from holynb.runlog.logfile import connect
 from holynb.runlog.pieces import StoredPiece
 from holynb.runlog.promises import Failed as OnFailure
@@ -124,6 +124,10 @@ class RunLog:
         """The same of rows that were asked together, each with its part."""
         self._put(run, ledger.INSERT, ledger.to_rows(records.printable(ledger.to_row(run, payment)), rows, parts), leads=True)
 
+    def hold(self, run: str, dollars: Decimal, unseen: Decimal) -> asyncio.Future[None]:
+        """Write the most that may be gone of a run's budget by now, and what of it was under way when the run was killed before."""
+        return self._write(run, tables.RUN_HOLD, [(str(dollars), str(unseen), run)])
+
     def submit(self, piece: StoredPiece) -> asyncio.Future[None]:
         """Write that a batch is about to be submitted. Fails where it cannot be written: the batch would not be found again."""
         deadline = time.monotonic() + END_WAIT_S
@@ -141,8 +145,7 @@ class RunLog:
     def finish(self, run: str, status: str) -> asyncio.Future[None]:
         """Write how a run ended: done, stopped, failed. Waits END_WAIT_S for a log that is locked; fails where it cannot be written."""
         ended, deadline = [(status, time.time(), run)], time.monotonic() + END_WAIT_S
-        sql = "UPDATE runs SET status=?, ended=? WHERE id=?"
-        return self._write(run, sql, ended, durable=True, last=True, deadline=deadline)
+        return self._write(run, tables.RUN_END, ended, durable=True, last=True, deadline=deadline)
 
     def close(self) -> None:
         """Write what is queued; end the writer's thread."""
@@ -255,22 +258,7 @@ class RunLog:
 
         Raises BrokenLog.
         """
-        with gate.inside(), self._broken_log(), ExitStack() as stack:
-            names: set[str] = set()
-            if self.path.is_file():
-                db = stack.enter_context(closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=30.0)))
-                names = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
-            if "answers_key" not in names:
-                db = stack.enter_context(closing(sqlite3.connect(":memory:")))
-                db.executescript(tables.SCHEMA)
-            else:
-                tables.view_missing(db)
-                if "payments" not in names:
-                    db.execute(ledger.LEGACY_VIEW)
-                if "batches" not in names:
-                    db.execute(pieces.EMPTY_VIEW)
-                if "vectors" not in names:
-                    db.execute(vectors.EMPTY_VIEW)
+        with gate.inside(), self._broken_log(), reader.connection(self.path) as db:
             yield db
 
     @contextmanager

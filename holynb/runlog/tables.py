@@ -17,6 +17,8 @@ __all__ = [
     "ATTEMPT_INSERT",
     "REQUEST_UPSERT",
     "RUNS",
+    "RUN_END",
+    "RUN_HOLD",
     "RUN_UPSERT",
     "SCHEMA",
     "SIMULATED_ROUTE",
@@ -42,27 +44,28 @@ def _of_run(what: str) -> str:
     return f"(SELECT {what} FROM answers a WHERE a.run = r.id)"  # noqa: S608 - of ours
 
 
-def _costs(which: str) -> str:
-    """The costs of these answers as `COST*ROWS,…`: a million rows cost a few amounts."""
-    of_each = f"SELECT a.cost || '*' || count(*) AS part FROM answers a WHERE {which} GROUP BY a.cost"  # noqa: S608 - of ours
+def _costs(which: str = "1") -> str:
+    """The costs of these payments of the run `r` as `COST*TIMES,…`: a million rows cost a few amounts."""
+    whose = f"r.id, r.id || '{ledger.PARTS_SUFFIX}', r.id || '{ledger.VERDICTS_SUFFIX}'"
+    of_each = f"SELECT cost || '*' || count(*) AS part FROM payments WHERE run IN ({whose}) AND {which} GROUP BY cost"  # noqa: S608 - of ours
     return f"(SELECT group_concat(part) FROM ({of_each}))"  # noqa: S608 - of ours
 
 
-#: What `records.run_record` counts of a run's answers, and of its judge's.
+#: What `records.run_record` counts of a run's answers, and what it has paid for, all its attempts and its judge.
 _COUNTS = ", ".join(
     (
         _of_run("sum(a.status = 'ok')"),
         _of_run("sum(a.status = 'error')"),
-        _costs(f"a.run IN (r.id, r.id || '{ledger.VERDICTS_SUFFIX}')"),
+        _costs(),
         _of_run("sum(a.status = 'ok' AND a.cost IS NULL)"),
         _of_run(f"sum({UNSETTLED})"),
-        _costs(f"a.run = r.id AND {SIMULATED_ROUTE}"),
+        _costs(SIMULATED_ROUTE),
     )
 )
 TABLES = f"""
 CREATE TABLE IF NOT EXISTS runs(
   id TEXT PRIMARY KEY, name TEXT, route TEXT NOT NULL, n INTEGER NOT NULL, started REAL NOT NULL, ended REAL,
-  status TEXT NOT NULL DEFAULT 'running', spec TEXT NOT NULL DEFAULT '{{}}');
+  status TEXT NOT NULL DEFAULT 'running', spec TEXT NOT NULL DEFAULT '{{}}', held TEXT, unseen TEXT);
 CREATE INDEX IF NOT EXISTS runs_name ON runs(name) WHERE name IS NOT NULL;
 CREATE TABLE IF NOT EXISTS requests(
   run TEXT NOT NULL, row INTEGER NOT NULL, sample INTEGER NOT NULL, key TEXT, label TEXT, body TEXT NOT NULL,
@@ -95,7 +98,11 @@ ANSWER_COLUMNS = (
     "latency_s, ttft_s, finish_reason, cached, reasoning, tokens_reasoning, vector"
 )
 #: Columns that logs had not from the beginning.
-ADDED = {"answers": {"reasoning": "TEXT", "tokens_reasoning": "INTEGER", "vector": "BLOB"}, "payments": {"tokens_reasoning": "INTEGER"}}
+ADDED = {
+    "answers": {"reasoning": "TEXT", "tokens_reasoning": "INTEGER", "vector": "BLOB"},
+    "payments": {"tokens_reasoning": "INTEGER"},
+    "runs": {"held": "TEXT", "unseen": "TEXT"},
+}
 ANSWER_UPSERT = f"""INSERT INTO answers(run, row, key, shared, at, {ANSWER_COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)
 ON CONFLICT(run, row) DO UPDATE SET key=excluded.key, shared=excluded.shared, at=excluded.at, status=excluded.status, text=excluded.text,
 error_type=excluded.error_type, error=excluded.error, route=excluded.route, model=excluded.model,
@@ -106,6 +113,10 @@ vector=excluded.vector"""
 RUNS = f"SELECT id, name, route, n, started, ended, status, spec, {_COUNTS} FROM runs r"  # noqa: S608
 REQUEST_UPSERT = "INSERT OR REPLACE INTO requests VALUES(?,?,?,?,?,?)"
 ATTEMPT_INSERT = "INSERT INTO attempts VALUES(?,?,?,?,?,?,?,?,?,?,?)"
+#: How a run ended: its answers are all there, so what it wrote down of its budget is no longer needed.
+RUN_END = "UPDATE runs SET status=?, ended=?, held=NULL WHERE id=?"
+#: The most that may be gone of a run's budget by now, and what was under way when it was killed.
+RUN_HOLD = "UPDATE runs SET held=?, unseen=? WHERE id=?"
 RUN_UPSERT = (
     "INSERT INTO runs(id, name, route, n, started, spec) VALUES(?,?,?,?,?,?) ON CONFLICT(id) DO UPDATE SET "
     "status='running', ended=NULL, n=excluded.n, route=excluded.route, spec=excluded.spec"

@@ -32,7 +32,7 @@ import holynb  # noqa: E402
 from holynb import loop, runlog  # noqa: E402
 from holynb.config import settings  # noqa: E402
 from holynb.config.options import Options  # noqa: E402
-from holynb.run import assembly, plan, quote, routing  # noqa: E402
+from holynb.run import billing, plan, quote, routing  # noqa: E402
 from holynb.scheduler.budget import Money  # noqa: E402
 from holynb.ui.commands import roi as roi_command  # noqa: E402
 from holynb.ui.commands import roi_report  # noqa: E402
@@ -143,13 +143,13 @@ def budgets(runs: int, seed: int = 1) -> list[Figure]:
     """Random prices, lengths, failures and concurrency: what was billed, what was counted, and the budget."""
     rng, shop = random.Random(seed), Shop()
     rows: list[tuple[float, float, float, bool]] = []
-    kept, real = {}, assembly.money
+    kept, real = {}, billing.money
 
     def money(planned: plan.Plan, notice: Callable[[str], None], *paid: Any) -> Money:
         kept[planned.options.name] = real(planned, notice, *paid)
         return kept[planned.options.name]
 
-    assembly.money = money
+    billing.money = money
     try:
         with place(), Exact(shop) as server:
             for start in range(0, runs, TOGETHER):
@@ -165,7 +165,7 @@ def budgets(runs: int, seed: int = 1) -> list[Figure]:
                     assert budget.reserved == 0
                     assert budget.overrun == 0
     finally:
-        assembly.money = real
+        billing.money = real
     billed, counted = max(r[0] for r in rows), max(r[1] for r in rows)
     scarce = [used for _, used, full, refused in rows if refused and full >= 1]
     least = min(scarce, default=0.0)

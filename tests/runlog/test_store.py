@@ -18,6 +18,7 @@ import holynb
 from holynb import loop, runlog
 from holynb.errors import BadSetting
 from holynb.events import Ended, Failed, Noted
+from holynb.journal import Payment
 from holynb.pricing import spending
 from holynb.run import resume
 from holynb.runlog import RunLog, RunRecord, StoredRow, tables
@@ -59,7 +60,11 @@ def write(
         rows = {0: OK} if outcomes is None else outcomes
         await log.start(RunRecord(run, name, "a/b", len(rows), 1.0, spec={"options": {"retries": 1}}), [stored(i) for i in rows])
         for row, outcome in rows.items():
-            promise = log.record(run, Ended(row, outcome, 2.0 + row), f"k{row}", shared=shared)
+            event = Ended(row, outcome, 2.0 + row)
+            if outcome.cost is not None:
+                what = "cached" if outcome.cached else "answer" if outcome.status == "ok" else "attempt"
+                log.record_payment(run, Payment(row, event.at, outcome.route, outcome.model, what, outcome.usage, outcome.cost))
+            promise = log.record(run, event, f"k{row}", shared=shared)
             assert promise is not None
             await promise
         await log.finish(run, "done")

@@ -23,7 +23,7 @@ from holynb.config import Options
 from holynb.engines import hosted
 from holynb.events import Ended
 from holynb.results import dollars, summarize
-from holynb.run import assembly
+from holynb.run import billing
 from holynb.run import plan as plans
 from holynb.types import Outcome, Usage
 from holynb.ui.commands import preview
@@ -266,7 +266,7 @@ def test_each_of_several_routes_has_a_beginning_of_its_own():
 
 def test_a_budget_holds_what_writing_may_cost():
     plan = plans.make(TEMPLATE, MODEL, Options(df=questions(2), max_tokens=64, budget=1.0))
-    worst = assembly.money(plan, lambda _: None).worst_case
+    worst = billing.worst_case(plan)
     row = plan.rows.requests[0]
     assert row is not None
     size = sum(len(m.content) for m in row.messages) + 64

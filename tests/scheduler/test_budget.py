@@ -91,6 +91,74 @@ def test_never_over_and_nearly_all_of_it_used(seed: int):
         assert cap - budget.spent < unit * max(worst), "rows are refused only where the most they could cost no longer fits"
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_what_is_on_disk_is_never_below_what_may_be_gone_nor_far_above(seed: int):
+    rng, written = random.Random(seed), list[Decimal]()
+    cap, over = Decimal(100), list[Decimal]()
+
+    async def main() -> int:
+        writes = 0
+
+        async def write(dollars: Decimal) -> None:
+            await asyncio.sleep(rng.random() / 2000)
+            written.append(dollars)
+
+        def hold(dollars: Decimal) -> asyncio.Task[None]:
+            nonlocal writes
+            writes += 1
+            before = last[-1] if last else None
+
+            async def in_order() -> None:
+                if before is not None:
+                    await before
+                await write(dollars)
+
+            last.append(asyncio.create_task(in_order()))
+            return last[-1]
+
+        last: list[asyncio.Task[None]] = []
+        budget, sent = Budget(cap, Decimal(7), hold), Decimal(0)
+
+        async def lane() -> None:
+            nonlocal sent
+            while True:
+                worst = Decimal(rng.randint(1, 40)) / 20
+                if not await budget.reserve(worst):
+                    return
+                sent += worst
+                over.append(written[-1] - budget.spent - sent)
+                await asyncio.sleep(rng.random() / 1000)
+                sent -= worst
+                budget.settle(worst, rng.choice([worst, worst / 4, None]))
+
+        await asyncio.gather(*(lane() for _ in range(8)))
+        assert budget.spent <= cap
+        return writes
+
+    writes = asyncio.run(main())
+    assert min(over) >= 0
+    assert max(written) <= cap
+    assert max(over) <= 20, "what a kill takes from the budget is what was under way, and a little"
+    assert writes < len(over)
+
+
+def test_a_reservation_that_is_given_up_while_it_is_written_down_holds_nothing():
+    async def main() -> Budget:
+        never = asyncio.get_running_loop().create_future()
+        budget = Budget(Decimal(10), hold=lambda dollars: never)
+        first, second = (asyncio.create_task(budget.reserve(Decimal(2))) for _ in range(2))
+        await asyncio.sleep(0)
+        first.cancel()
+        await asyncio.sleep(0)
+        assert first.cancelled()
+        assert not never.done(), "others wait for it"
+        never.set_result(None)
+        assert await second
+        return budget
+
+    assert asyncio.run(main()).reserved == 2
+
+
 def test_a_row_whose_price_is_not_known_is_not_sent():
     async def main() -> Budget:
         return Budget(Decimal(1))

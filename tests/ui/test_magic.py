@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from decimal import Decimal
 from pathlib import Path
 
 import pandas as pd
@@ -288,6 +289,15 @@ def test_runs_show_and_resume_read_the_log(here: Here) -> None:
 def test_a_run_that_was_refused_everywhere_cost_nothing_in_the_list_either(here: Here) -> None:
     here("%%infer sim/echo --name refused -p fault=auth --retries 0\nx")
     assert "$0.00" in next(line for line in here("%infer runs").out.splitlines() if "refused" in line)
+
+
+def test_a_run_is_listed_with_all_that_it_has_paid(here: Here) -> None:
+    for prompt in ("one", "two", "one"):  # the last is answered by the log
+        here(f"%%infer sim/echo --name often --max-tokens 4000\n{prompt} {'word ' * 300}")
+    paid = next(line for line in here("%infer runs").out.splitlines() if "often" in line)
+    each = Decimal(re.search(r"\$([\d.]+)", here("%infer cost often").out)[1])
+    assert each > 0
+    assert f"${each}" in paid
 
 
 def test_a_variable_names_the_run_that_it_holds(here: Here) -> None:

@@ -7,7 +7,7 @@ from typing import cast
 
 from holynb.config import settings
 from holynb.engines.hosted import Hosted
-from holynb.run import assembly
+from holynb.run import assembly, billing
 from holynb.run.batch.lifecycle import Batched, Direct
 from holynb.run.plan import Plan
 from holynb.run.recorder import Recorder
@@ -22,10 +22,10 @@ def batched(plan: Plan, recorder: Recorder, engines: Mapping[Route, Engine], not
     fallback = [settings.route(r) for r in plan.options.fallback]
     # Whatever has a batch API speaks a wire of HTTP (`batch_terms`).
     speaking = {r: cast("Hosted", e) for r, e in engines.items() if r not in fallback}
-    money, validator = assembly.money(plan, notice, recorder.paid, batch=True), assembly.validator(plan)
+    money, validator = billing.money(plan, notice, recorder, batch=True), assembly.validator(plan)
     run = Batched(plan, recorder, speaking, money, validator)
     if fallback:
-        one_by_one = assembly.money(plan, notice)
+        one_by_one = billing.money(plan, notice)
         one_by_one.budget = money.budget
         run.send_directly(_direct(plan, recorder, {r: engines[r] for r in fallback}, one_by_one, validator))
     return run
