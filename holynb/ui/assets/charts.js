@@ -17,11 +17,11 @@ const CHARTS = {
   },
   memory: { title: "Memory", write: write.bytes, lines: null },
 };
-/** What an abbreviation means, for whoever points at it; as in glosses.py. */
+/** Column → what its abbreviation means, for whoever points at it; as in glosses.py. */
 const GLOSSES = {
   p50: "half took no longer",
   p95: "95 % took no longer",
-  TTFT: "time to first token",
+  ttft: "time to first token",
 };
 /** A chart of one dot, or of nothing spent, says nothing that its figure does not. */
 const drawable = (values) => values?.filter((v) => v != null).length > 1;
@@ -48,7 +48,7 @@ function makeCharts(asRoute) {
   return {
     node,
     reset: () => Object.assign(points, { size: 0, columns: {} }),
-    simulated: (yes) => charts.cost.call(yes ? "Cost (simulated)" : "Cost"),
+    simulated: (yes) => charts.cost.call(t(yes ? "Cost (simulated)" : "Cost")),
     /** newest: Points. */
     update(newest) {
       Object.assign(points, { width: newest.width, size: newest.size });
@@ -80,7 +80,7 @@ function makeChart(name, parent, asRoute) {
   const node = make("figure", `hn-chart hn-chart-${name}`, null, { role: "img" });
   const caption = make("figcaption", "hn-caption");
   const legend = make("span", "hn-legend");
-  const title = make("span", "hn-title", spec.title);
+  const title = make("span", "hn-title", t(spec.title));
   caption.append(title, legend);
   const box = make("div", "hn-plot");
   node.append(caption, box);
@@ -95,18 +95,18 @@ function makeChart(name, parent, asRoute) {
       const own = routes.map((c, i) => [c, c.slice(name.length + 1), COLOURS[i % COLOURS.length]]);
       const drawn = [...own, ...spec.lines].filter(([c]) => drawable(columns[c]));
       if (name === "cost" && !drawn.some(([c]) => columns[c].some((v) => v > 0))) return [];
-      if (name === "latency") say(title, own.length ? "Latency, p50" : spec.title);
-      return drawn.map(([c, w, k, x]) => [c, c === "as" && asRoute ? `as ${asRoute}` : w, k, x]);
+      if (name === "latency") say(title, t(own.length ? "Latency, p50" : spec.title));
+      return drawn.map(([c, w, k, x]) => [c, c === "as" && asRoute ? t("as {route}", { route: asRoute }) : t(w), k, x]);
     }
     const devices = [...new Set(Object.keys(columns).filter((c) => c.includes("|")).map((c) => c.slice(0, c.lastIndexOf("|"))))];
     return devices.flatMap((device, i) => {
       const k = COLOURS[i % COLOURS.length];
       const alone = devices.length === 1;
-      const ours = columns[`${device}|ours`] && [`${device}|ours`, alone ? `${device}: ours` : device, k, { fill: alone }];
-      const name = !ours ? device : alone ? "all" : `${device} all`;
+      const ours = columns[`${device}|ours`] && [`${device}|ours`, alone ? t("{device}: ours", { device }) : device, k, { fill: alone }];
+      const name = !ours ? device : alone ? t("all") : t("{device} all", { device });
       const allLine = [`${device}|all`, name, ours && alone ? "--hn-c0" : k, { dash: ours ? [3, 3] : undefined }];
       const all = (!ours || alone || shared(columns, device)) && allLine;
-      const weights = alone && columns[`${device}|weights`] && [`${device}|weights`, "weights", "--hn-c5", { dash: [2, 2] }];
+      const weights = alone && columns[`${device}|weights`] && [`${device}|weights`, t("weights"), "--hn-c5", { dash: [2, 2] }];
       return [ours, weights, all].filter((line) => line && drawable(columns[line[0]]));
     });
   }
@@ -169,7 +169,7 @@ function makeChart(name, parent, asRoute) {
   function split(device, i) {
     const values = [["weights", "weights"], ["kv", "KV"]].map(([key, word]) => [word, columns[`${device}|${key}`]?.[i]]);
     const parts = values.filter(([, v]) => v != null);
-    return parts.length ? ` (${parts.map(([word, v]) => `${word} ${spec.write(v)}`).join(", ")})` : "";
+    return parts.length ? " (" + parts.map(([word, v]) => `${t(word)} ${spec.write(v)}`).join(", ") + ")" : "";
   }
 
   function writeLegend() {
@@ -180,22 +180,22 @@ function makeChart(name, parent, asRoute) {
       let i = at ?? values.length - 1;
       while (i > 0 && values[i] == null) i--;
       const total = columns[column.replace(/\|\w+$/, "|total")]?.findLast((v) => v != null);
-      const ofTotal = column.endsWith("|all") && total ? ` of ${write.bytes(total)}` : "";
-      const one = values[i] == null ? "–" : spec.write(values[i]) + ofTotal;
+      const value = values[i] == null ? "–" : spec.write(values[i]);
+      const one = column.endsWith("|all") && total ? t("{n} of {total}", { n: value, total: write.bytes(total) }) : value;
       const parts = column.endsWith("|ours") ? split(column.slice(0, -5), i) : "";
       const text = `${word} ${one}${parts}`;
       labels.push(text);
-      return [text, k];
+      return [text, k, GLOSSES[column] ?? ""];
     });
     for (const [kind, k] of MARKS) {
       const times = (columns[kind] ?? []).reduce((a, v) => a + (v ?? 0), 0);
-      if (times) chips.push([`${kind} ×${times}`, k]), labels.push(`${times} times ${kind}`);
+      if (times) chips.push([`${t(kind)} ×${times}`, k, ""]), labels.push(t("{n} times {kind}", { n: times, kind: t(kind) }));
     }
     while (legend.children.length > chips.length) legend.lastChild.remove();
-    chips.forEach(([text, k], i) => {
+    chips.forEach(([text, k, gloss], i) => {
       const chip = legend.children[i] ?? legend.appendChild(make("span", "hn-chip"));
       say(chip, text);
-      chip.title = GLOSSES[text.split(" ")[0]] ?? "";
+      chip.title = gloss && t(gloss);
       chip.style.setProperty("--hn-k", `var(${k})`);
     });
     node.setAttribute("aria-label", `${title.textContent}: ${labels.join(", ")}`);

@@ -6,14 +6,14 @@ function makeCompare({ table, detail, showAs, toTable }) {
   const pair = make("div");
   const next = make("div", "hn-next", "", { role: "status", dir: "auto" });
   const kept = makeDetail({ close: leave, show: showAs });
-  const keep = button("hn-button", "Compare", () => {
+  const keep = button("hn-button", t("Compare"), () => {
     const row = detail.row();
     kept.open(table.row(row));
     showAs(row, detail.picked());
     detail.close();
-    say(next, `Row ${table.row(row).label} stays. Open another row to see it beside this one.`);
+    say(next, t("Row {label} stays. Open another row to see it beside this one.", table.row(row)));
     arrange();
-  }, { title: "Keep this row, and see the next one beside it" });
+  }, { title: t("Keep this row, and see the next one beside it") });
   detail.node.querySelector(".hn-gap").after(keep);
   pair.append(kept.node, detail.node);
   node.append(next, pair);

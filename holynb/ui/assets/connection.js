@@ -8,14 +8,14 @@ const KERNEL = {
   shut: "The kernel was shut down.",
   dead: "The kernel has died.",
   lost: "No connection to the kernel: what is shown may be old.",
-  silent: `No word from the kernel for ${SILENT_S} s: it is busy, or gone.`,
+  silent: "No word from the kernel for {n} s: it is busy, or gone.",
 };
 
 /** Watches for the widget that is drawn in `root`. changed(gone): buttons of `root` are out of reach already. */
 function makeConnection(root, changed = () => {}) {
   const node = make("div", "hn-kernel", "", { role: "alert", hidden: "" });
   const [what, command, then] = [make("b"), make("code"), make("span")];
-  const cell = button("hn-button", "Insert the command", () => announce("holynb:insert", { source: command.textContent }));
+  const cell = button("hn-button", t("Insert the command"), () => announce("holynb:insert", { source: command.textContent }));
   const hides = document.createElement("style"); // the sentence that stands in for this widget
   let state = "", standin = "", missed = 0, expected = false, doubted = false;
   cell.dataset.local = "";
@@ -32,7 +32,7 @@ function makeConnection(root, changed = () => {}) {
     state = next;
     root.dataset.kernel = state;
     if (!state) delete root.dataset.kernel;
-    say(what, KERNEL[state] ?? "");
+    say(what, state && t(KERNEL[state], { n: SILENT_S }));
     show(node, state !== "");
     show(cell, Boolean(command.textContent && window.holynbTells?.(root)));
     for (const each of root.querySelectorAll("button:not([data-local])")) {

@@ -11,13 +11,13 @@ function makeThoughts() {
 
 /** hooks: close(), show(row, format). */
 function makeDetail(hooks) {
-  const node = make("section", "hn-detail", null, { "aria-label": "Row details" });
+  const node = make("section", "hn-detail", null, { "aria-label": t("Row details") });
   node.hidden = true;
   const bar = make("div", "hn-bar");
   const title = make("strong", "hn-title");
   const facts = make("span", "hn-soft");
   const formats = makeFormats((format) => hooks.show(row, format));
-  bar.append(title, facts, make("span", "hn-gap"), formats.node, button("hn-button", "Close", () => hooks.close(), { "aria-label": "Close the row" }));
+  bar.append(title, facts, make("span", "hn-gap"), formats.node, button("hn-button", t("Close"), () => hooks.close(), { "aria-label": t("Close the row") }));
   const body = make("div", "hn-detail-body");
   node.append(bar, body);
   node.addEventListener("keydown", (event) => {
@@ -57,7 +57,7 @@ function makeDetail(hooks) {
       item.append(make("span", "hn-soft", at), " ", make("span", null, text, { dir: "auto" }));
       rows.append(item);
     }
-    box.append(make("h4", null, "Attempts"), rows);
+    box.append(make("h4", null, t("Attempts")), rows);
     return box;
   }
 
@@ -70,13 +70,13 @@ function makeDetail(hooks) {
     open({ label, prompt, line }) {
       if (row !== line.row) unfolded = false;
       row = line.row;
-      node.setAttribute("aria-label", `Details of row ${label}`);
+      node.setAttribute("aria-label", t("Details of row {label}", { label }));
       filled = false;
       show(node, true);
-      say(title, `Row ${label}`);
+      say(title, t("Row {label}", { label }));
       say(facts, line.status);
       shape = "";
-      const first = [{ title: "Prompt", text: prompt }, { title: line.failed ? "Error" : "Answer", text: line.text }];
+      const first = [{ title: t("Prompt"), text: prompt }, { title: t(line.failed ? "Error" : "Answer"), text: line.text }];
       body.replaceChildren(...first.map((p) => part(p).box));
     },
     /** message: DetailMessage. */
@@ -84,7 +84,7 @@ function makeDetail(hooks) {
       if (message.row !== row) return;
       filled = true;
       formats.update(message.format);
-      say(title, `Row ${message.label}`);
+      say(title, t("Row {label}", message));
       say(facts, message.facts);
       // What stands there is kept: a row that goes on is filled several times a second, while somebody clicks or selects in it.
       const now = JSON.stringify([message.parts.map((p) => [p.kind, !p.html]), message.attempts.length]);

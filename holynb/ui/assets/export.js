@@ -2,20 +2,21 @@
 
 /** send(what, safe, all) asks the kernel. all: rows, whatever the table shows. */
 function makeExport(send) {
-  const node = make("div", "hn-bar hn-export", null, { role: "toolbar", "aria-label": "Export the rows" });
+  const node = make("div", "hn-bar hn-export", null, { role: "toolbar", "aria-label": t("Export the rows") });
   const why = make("span", "hn-spoken", "", { id: `hn-why-${Math.random().toString(36).slice(2)}` });
   const safe = make("input", null, null, { type: "checkbox" });
-  const choice = make("label", "hn-choice", null, { title: "An apostrophe before a cell that begins with = + - @ keeps it from running as a formula" });
+  const formula = "An apostrophe before a cell that begins with = + - @ keeps it from running as a formula";
+  const choice = make("label", "hn-choice", null, { title: t(formula) });
   const said = make("span", "hn-exported", "", { role: "status", dir: "auto" });
   const ask = (what) => {
     if (what === "parquet" && why.textContent) return say(said, why.textContent);
-    say(said, what === "copy" ? "Copying…" : "Writing…");
+    say(said, t(what === "copy" ? "Copying…" : "Writing…"));
     send(what, safe.checked, what !== "copy");
   };
-  const copy = button("hn-button", "Copy", () => ask("copy"), { title: "Copy the rows that the table shows" });
-  const csv = button("hn-button", "CSV", () => ask("csv"), { title: "Write all rows as a CSV file beside the notebook" });
-  const parquet = button("hn-button", "Parquet", () => ask("parquet"), { title: "Write all rows as a Parquet file beside the notebook" });
-  choice.append(safe, " Safe for spreadsheets");
+  const copy = button("hn-button", t("Copy"), () => ask("copy"), { title: t("Copy the rows that the table shows") });
+  const csv = button("hn-button", "CSV", () => ask("csv"), { title: t("Write all rows as a CSV file beside the notebook") });
+  const parquet = button("hn-button", "Parquet", () => ask("parquet"), { title: t("Write all rows as a Parquet file beside the notebook") });
+  choice.append(safe, " ", t("Safe for spreadsheets"));
   node.append(copy, csv, parquet, choice, said, why);
   return {
     node,
@@ -28,7 +29,7 @@ function makeExport(send) {
     /** message: ExportedMessage. */
     async done(message) {
       const refused = message.text && !(await toClipboard(message.text, copy));
-      say(said, refused ? "The browser does not allow copying here. CSV writes a file." : message.said);
+      say(said, refused ? t("The browser does not allow copying here. CSV writes a file.") : message.said);
       said.classList.toggle("hn-bad", Boolean(refused) || message.failed);
     },
   };

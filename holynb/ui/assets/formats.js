@@ -4,8 +4,8 @@ const FORMATS = { text: "Text", markdown: "Markdown", code: "Code", json: "JSON"
 
 /** A choice of formats. choose(format) is called with what a person picks. */
 function makeFormats(choose) {
-  const node = make("select", "hn-formats", null, { "aria-label": "Show the answer as", title: "Show the answer as" });
-  for (const [value, word] of Object.entries(FORMATS)) node.append(make("option", "", word, { value }));
+  const node = make("select", "hn-formats", null, { "aria-label": t("Show the answer as"), title: t("Show the answer as") });
+  for (const [value, word] of Object.entries(FORMATS)) node.append(make("option", "", t(word), { value }));
   let picked = null;
   node.addEventListener("change", () => choose((picked = node.value)));
   return {

@@ -6,6 +6,8 @@ const FIGURES = [
   ["cache_saved", "saved by the prompt cache"],
 ];
 
+const ENDS = { done: "done", stopped: "stopped" };
+
 /** hooks: stop(). */
 function makeHead(hooks) {
   const node = make("div", "hn-head");
@@ -14,8 +16,8 @@ function makeHead(hooks) {
   const by = make("span", "hn-by", "", { dir: "auto" });
   const badge = make("span", "hn-badge");
   const figures = make("div", "hn-figures");
-  const stop = button("hn-button hn-stop", "Stop", () => hooks.stop());
-  const track = make("div", "hn-track", null, { role: "progressbar", "aria-valuemin": "0", "aria-label": "Rows done" });
+  const stop = button("hn-button hn-stop", t("Stop"), () => hooks.stop());
+  const track = make("div", "hn-track", null, { role: "progressbar", "aria-valuemin": "0", "aria-label": t("Rows done") });
   const [good, bad] = [make("div", "hn-good"), make("div", "hn-failed")];
   const note = make("div", "hn-note");
   const quality = make("div", "hn-quality-line", "", { dir: "auto" });
@@ -26,7 +28,7 @@ function makeHead(hooks) {
   const slots = {};
   for (const [name, word] of FIGURES) {
     const box = make("div", `hn-figure hn-figure-${name}`);
-    slots[name] = { box, value: make("span", "hn-value"), word: make("span", "hn-word", word) };
+    slots[name] = { box, value: make("span", "hn-value"), word: make("span", "hn-word", t(word)) };
     box.append(slots[name].value, " ", slots[name].word);
     figures.append(box);
   }
@@ -44,16 +46,16 @@ function makeHead(hooks) {
       show(badge, Boolean(view.recorded));
       say(badge, view.recorded);
       show(stop, view.can_stop);
-      say(slots.as_cost.word, as_route ? `as ${as_route}` : "elsewhere");
+      say(slots.as_cost.word, as_route ? t("as {route}", { route: as_route }) : t("elsewhere"));
     },
     update(head) {
-      say(done, `${head.ended.toLocaleString("en")} of ${head.n.toLocaleString("en")}`);
+      say(done, t("{n} of {total}", { n: head.ended.toLocaleString("en"), total: head.n.toLocaleString("en") }));
       const running = head.state === "running" || head.state === "stopping";
       for (const [name] of FIGURES) {
         show(slots[name].box, Boolean(head[name]));
         say(slots[name].value, head[name]);
       }
-      say(slots.elapsed.word, running ? "so far" : "in all");
+      say(slots.elapsed.word, t(running ? "so far" : "in all"));
       say(by, title.textContent.endsWith(` · ${head.by}`) ? "" : head.by); // a recording's title names it
       if (by.title !== head.by) by.title = head.by;
       good.style.width = `${head.n ? (100 * (head.ended - head.failed)) / head.n : 0}%`;
@@ -62,19 +64,19 @@ function makeHead(hooks) {
       track.setAttribute("aria-valuenow", head.ended);
       track.setAttribute("aria-valuetext", done.textContent);
       const kinds = head.errors.map(({ kind, n }) => `${n} ${kind}`).join(", ");
-      say(failures, head.failed ? `${head.failed.toLocaleString("en")} failed: ${kinds}` : "");
+      say(failures, head.failed ? t("{n} failed: {kinds}", { n: head.failed.toLocaleString("en"), kinds }) : "");
       say(remark, head.note);
       say(quality, head.quality);
       show(quality, head.quality !== "");
       show(note, Boolean(head.failed || head.note));
-      if (head.state === "stopping") say(stop, "Stop now");
+      if (head.state === "stopping") say(stop, t("Stop now"));
       if (!running) show(stop, false);
       node.dataset.state = head.state;
       // A screen reader is told what is seen, now and then, not ten times a second; at once where a run stops or ends.
       if (Date.now() - announced > 10_000 || head.state !== spoken) {
         [announced, spoken] = [Date.now(), head.state];
         const figures = FIGURES.map(([name]) => head[name] && `${head[name]} ${slots[name].word.textContent}`);
-        const words = [done.textContent, failures.textContent, ...figures, head.quality, head.note, running ? "" : head.state];
+        const words = [done.textContent, failures.textContent, ...figures, head.quality, head.note, ENDS[head.state] ? t(ENDS[head.state]) : ""];
         say(live, words.filter(Boolean).join(", "));
       }
     },

@@ -6,8 +6,9 @@ const page = (window.holynbPage ??= Math.random().toString(36).slice(2));
 const FIRST_CHARTS_MS = 50;
 
 function render({ model, el }) {
+  texts = model.get("texts");
   const id = `hn-${Math.random().toString(36).slice(2)}`;
-  const root = make("div", "hn", null, { role: "region", "aria-label": "A run of holynb", "data-lm-suppress-shortcuts": "true" });
+  const root = make("div", "hn", null, { role: "region", "aria-label": t("A run of holynb"), "data-lm-suppress-shortcuts": "true" });
   const send = (message) => model.send(message);
   const ready = () => send(toKernel.ready(page, seq, el.clientWidth));
   const head = makeHead({ stop: () => send(toKernel.stop()) });
@@ -18,8 +19,8 @@ function render({ model, el }) {
   const table = makeTable({ open: openDetail, visible });
   // Of a run that is shown again; one that goes on is sent without it.
   const again = typeof makeAgain === "function" ? makeAgain({ send, table, detail, showAs, toTable }) : null;
-  const single = make("pre", "hn-answer", "", { dir: "auto", tabindex: "0", role: "log", "aria-label": "Answer" });
-  const rendered = make("div", "hn-rendered", "", { dir: "auto", tabindex: "0", role: "region", "aria-label": "Answer" });
+  const single = make("pre", "hn-answer", "", { dir: "auto", tabindex: "0", role: "log", "aria-label": t("Answer") });
+  const rendered = make("div", "hn-rendered", "", { dir: "auto", tabindex: "0", role: "region", "aria-label": t("Answer") });
   const formats = makeFormats((format) => send(toKernel.detail(0, format)));
   const thoughts = makeThoughts();
   const left = make("div", "hn-left");

@@ -1,5 +1,13 @@
 // Small pieces for the rest. Text of prompts, models and servers reaches the page through textContent alone; formats.js has the exception.
 
+/** English → the kernel's language, with the same {places} (holynb/ko.toml); empty where that is English. */
+let texts = {};
+
+/** A text of ours as a person reads it. Whatever is shown goes through here; tests/ui/live/test_texts.py looks. */
+function t(english, values = {}) {
+  return (texts[english] ?? english).replace(/\{(\w+)\}/g, (place, name) => values[name] ?? place);
+}
+
 function make(tag, name, text, attributes) {
   const node = document.createElement(tag);
   if (name) node.className = name;

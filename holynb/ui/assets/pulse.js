@@ -1,6 +1,7 @@
 // A widget without a face while its kernel answers; then it says so, and the widgets beside it in their box cannot be used.
 
 function render({ model, el }) {
+  texts = model.get("texts");
   const root = make("div", "hn-pulse");
   const beside = () => [...(el.closest(".jupyter-widget-box, .widget-box")?.children ?? [])].filter((each) => !each.contains(el));
   const connection = makeConnection(root, (gone) => beside().forEach((each) => each.toggleAttribute("inert", gone)));

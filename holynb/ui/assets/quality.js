@@ -4,7 +4,7 @@ function makeQuality() {
   const node = make("details", "hn-quality");
   node.open = true;
   const tables = make("div", "hn-quality-tables");
-  node.append(make("summary", null, "Quality"), tables);
+  node.append(make("summary", null, t("Quality")), tables);
   show(node, false);
 
   function cell(text, i, j, kind, total) {

@@ -13,6 +13,7 @@ const FILTERS = {
   failed: (r) => r.failed,
   done: (r) => r.status === "ok",
 };
+const EMPTY = { all: "No rows.", running: "No row is active now.", failed: "No row has failed.", done: "No row is done yet." };
 const WAITING = waitingRow(-1);
 
 /** The first column that rows are sorted by; so are all behind it. */
@@ -36,8 +37,8 @@ function makeTable(hooks) {
   let [fit, rowPx] = ["", 28];
   Object.assign(data, { order: "input", filter: "all", follow: true, chosen: -1, find: "", by: 0, down: true });
   const node = make("div", "hn-table");
-  const bar = make("div", "hn-bar", null, { role: "toolbar", "aria-label": "Rows to show" });
-  const gridRole = { role: "grid", tabindex: "0", "aria-label": "Rows of the run", "aria-colcount": COLUMNS.length };
+  const bar = make("div", "hn-bar", null, { role: "toolbar", "aria-label": t("Rows to show") });
+  const gridRole = { role: "grid", tabindex: "0", "aria-label": t("Rows of the run"), "aria-colcount": COLUMNS.length };
   const scroller = make("div", "hn-scroll", null, gridRole);
   const head = make("div", "hn-row hn-heads", null, { role: "row", "aria-rowindex": "1" });
   const sizer = make("div", "hn-sizer", null, { role: "rowgroup" });
@@ -45,9 +46,10 @@ function makeTable(hooks) {
   const kind = (name) => `hn-cell hn-col-${name || "row"}${TEXTS.includes(name) ? "" : " n"}`;
   const heads = COLUMNS.map((name, column) => {
     const sorted = column >= FIRST_SORTED;
-    const headRole = { role: "columnheader", "aria-colindex": column + 1, ...(name ? {} : { "aria-label": "Row" }) };
-    const cell = make("div", kind(name), sorted ? null : name, headRole);
-    if (sorted) cell.append(button("hn-sort", name, () => sort(column), { title: `Sort by ${name}` }));
+    const headRole = { role: "columnheader", "aria-colindex": column + 1, ...(name ? {} : { "aria-label": t("Row") }) };
+    const word = name && t(name);
+    const cell = make("div", kind(name), sorted ? null : word, headRole);
+    if (sorted) cell.append(button("hn-sort", word, () => sort(column), { title: t("Sort by {column}", { column: name }) }));
     head.append(cell);
     return cell;
   });
@@ -57,25 +59,25 @@ function makeTable(hooks) {
   const [filters, tools] = [make("div", "hn-group"), make("div", "hn-group hn-tools")];
   for (const [name, word, glyph] of [["all", "All"], ["running", "Active", "…"], ["done", "Done", "✓"], ["failed", "Failed", "!"]]) {
     const count = make("span", "hn-count", "0");
-    const tab = button(`hn-tab hn-tab-${name}`, null, () => pick({ filter: name }), { "aria-pressed": "false", title: word });
-    tab.append(make("span", glyph ? "hn-spare" : "", `${word} `), make("span", "hn-short", glyph, { "aria-hidden": "true" }), count);
+    const tab = button(`hn-tab hn-tab-${name}`, null, () => pick({ filter: name }), { "aria-pressed": "false", title: t(word) });
+    tab.append(make("span", glyph ? "hn-spare" : "", `${t(word)} `), make("span", "hn-short", glyph, { "aria-hidden": "true" }), count);
     tabs[name] = { tab, count };
     filters.append(tab);
   }
   const turnOrder = () => pick({ order: data.order === "newest" ? "input" : "newest", by: 0 });
-  const newest = button("hn-tab", "Newest", turnOrder, { "aria-pressed": "false", title: "Newest first" });
-  newest.append(make("span", "hn-spare", " first"));
+  const newest = button("hn-tab", t("Newest"), turnOrder, { "aria-pressed": "false", title: t("Newest first") });
+  newest.append(make("span", "hn-spare", " " + t("first")));
   const turnFollow = () => pick({ follow: !data.follow, ...(data.follow ? {} : { by: 0, find: (find.value = "") }) });
-  const followTitle = "Keep rows in progress in view";
-  const follow = button("hn-tab", "Follow", turnFollow, { "aria-pressed": "true", title: followTitle });
-  const findLabel = "Find rows by prompt, answer or label";
-  const find = make("input", "hn-find", null, { type: "search", placeholder: "Find", "aria-label": findLabel });
+  const followTitle = t("Keep rows in progress in view");
+  const follow = button("hn-tab", t("Follow"), turnFollow, { "aria-pressed": "true", title: followTitle });
+  const findLabel = t("Find rows by prompt, answer or label");
+  const find = make("input", "hn-find", null, { type: "search", placeholder: t("Find"), "aria-label": findLabel });
   find.addEventListener("input", () => pick({ find: find.value.trim().toLowerCase(), follow: false }));
   tools.append(find, newest, follow);
   bar.append(filters, tools);
   const shared = make("div", "hn-shared");
   const beginning = make("span", null, "", { dir: "auto" });
-  shared.append("All prompts begin: ", beginning);
+  shared.append(t("All prompts begin:"), " ", beginning);
   const listed = make("div", "hn-shared");
   node.append(bar, shared, listed, scroller);
   /** Takes the columns that the width has room for. Returns whether they are others. */
@@ -187,7 +189,7 @@ function makeTable(hooks) {
     node.setAttribute("aria-rowindex", place + 2);
     node.setAttribute("aria-selected", row === data.chosen);
     node.id = `${data.id}-${row}`;
-    const state = [status, attempts > 1 && `×${attempts}`, cached && "cached", score && `score ${score}`].filter(Boolean).join(" ");
+    const state = [status, attempts > 1 && `×${attempts}`, cached && t("cached"), score && t("score {score}", { score })].filter(Boolean).join(" ");
     const texts = [data.labels?.[row] ?? String(row), data.prompts[row] ?? "…", text, state, tokens_in, tokens_out, cost, latency_s];
     texts.forEach((t, c) => say(node.words[c], t));
     setPicture(node, data.pictures[row] ?? "");
@@ -212,8 +214,7 @@ function makeTable(hooks) {
     for (let place = first; place < last; place++) fill(element(place - first), place, rows[place]);
     for (let i = 0; i < pool.length; i++) show(pool[i], i < last - first);
     show(empty, rows.length === 0);
-    const filterWord = { all: "here", running: "active", failed: "failed", done: "done" }[data.filter];
-    say(empty, data.n === 0 ? "No rows." : data.find ? "No matching rows." : `No rows are ${filterWord} now.`);
+    say(empty, t(data.n === 0 ? EMPTY.all : data.find ? "No matching rows." : EMPTY[data.filter]));
     scroller.setAttribute("aria-rowcount", rows.length + 1);
     for (const [name, { tab }] of Object.entries(tabs)) tab.setAttribute("aria-pressed", name === data.filter);
     const direction = data.down ? "descending" : "ascending";

@@ -18,3 +18,4 @@ class AgainWidget(anywidget.AnyWidget):
     _esm = packed(asset(*DRAWING[:-1], *AGAIN, DRAWING[-1]))
     _css = asset("live.css", "connection.css", "export.css")
     first = traitlets.Dict().tag(sync=True)
+    texts = traitlets.Dict().tag(sync=True)

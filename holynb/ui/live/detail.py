@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from holynb import attachments
 from holynb.events import Ended, Event, Failed, Started
 from holynb.results import captioned, cost_text
+from holynb.translation import brief
 from holynb.types import Outcome
 from holynb.ui.live.protocol import AttemptLine, DetailMessage, DetailPart
 from holynb.ui.output import clean, count, formats, pictures, seconds, thinking, thought, verdict
@@ -70,41 +71,42 @@ def _parts(source: ViewSource, row: int, events: list[Started | Failed | Ended])
 
 def _rendered(part: DetailPart, how: str) -> DetailPart:
     """A part, with its HTML where it is an answer that is shown otherwise than as text."""
-    if how == "text" or part["title"] != ANSWER_TITLE or not part["text"]:
+    if how == "text" or part["title"] != brief(ANSWER_TITLE) or not part["text"]:
         return part
     return {**part, "html": formats.STYLE + formats.as_html(part["text"], how)}
 
 
 def _part(title: str, text: str, kind: str = "") -> DetailPart:
     if len(text) > MAX_TEXT_CHARS:
-        text = f"{text[:MAX_TEXT_CHARS]}\n… {len(text) - MAX_TEXT_CHARS:,} more characters; the value holds them all."
-    return {"title": title, "text": clean(text), "kind": kind}
+        more = brief(f"… {len(text) - MAX_TEXT_CHARS:,} more characters; the value holds them all.")
+        text = f"{text[:MAX_TEXT_CHARS]}\n{more}"
+    return {"title": brief(title), "text": clean(text), "kind": kind}
 
 
 def _facts(outcome: Outcome | None) -> str:
     if outcome is None:
-        return "not ended"
+        return brief("not ended")
     u, sent = outcome.usage, outcome.attempts or outcome.cached
     facts = [
         outcome.status,
-        "from the run log" if outcome.cached else None,
+        brief("from the run log") if outcome.cached else None,
         outcome.route,
         outcome.model,
         outcome.finish_reason,
-        f"{outcome.tier} tier" if outcome.tier else None,
-        f"{count(u.tokens_in)} + {count(u.tokens_out)} tokens" if sent and (u.tokens_in, u.tokens_out) != (None, None) else None,
-        f"{u.tokens_reasoning:,} of them thought" if sent and u.tokens_reasoning else None,
-        captioned(cost_text(outcome.cost, outcome.route)) if sent else None,
+        brief(f"{outcome.tier} tier") if outcome.tier else None,
+        brief(f"{count(u.tokens_in)} + {count(u.tokens_out)} tokens") if sent and (u.tokens_in, u.tokens_out) != (None, None) else None,
+        brief(f"{u.tokens_reasoning:,} of them thought") if sent and u.tokens_reasoning else None,
+        brief(captioned(cost_text(outcome.cost, outcome.route))) if sent else None,
         seconds(outcome.latency_s) if outcome.latency_s is not None else None,
-        f"first token {seconds(outcome.ttft_s)}" if outcome.ttft_s is not None else None,
+        brief(f"first token {seconds(outcome.ttft_s)}") if outcome.ttft_s is not None else None,
     ]
     return " · ".join(clean(fact) for fact in facts if fact)
 
 
 def _attempt_text(event: Event) -> str:
     if isinstance(event, Started):
-        return f"attempt {event.attempt} sent to {event.route}"
+        return brief(f"attempt {event.attempt} sent to {event.route}")
     if isinstance(event, Failed):
-        again = "" if event.wait is None else f"; again in {seconds(event.wait)}"
-        return clean(f"attempt {event.attempt} failed: {event.kind}: {event.message}{again}")
-    return f"ended: {event.outcome.status}" if isinstance(event, Ended) else ""
+        again = "" if event.wait is None else f"; {brief(f'again in {seconds(event.wait)}')}"
+        return clean(f"{brief(f'attempt {event.attempt} failed')}: {event.kind}: {event.message}{again}")
+    return brief(f"ended: {event.outcome.status}") if isinstance(event, Ended) else ""

@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from holynb.translation import brief
 from holynb.ui.live.protocol import ExportedMessage, ExportKind
 from holynb.ui.output import clean
 from holynb.words import counted
@@ -56,14 +57,14 @@ class Export:
             if kind == "copy":
                 text, done = self.copied(rows, safe=safe)
                 rest = "" if done == len(rows) else f" of {len(rows):,}; CSV has all"
-                return {**_message(kind, f"Copied: {counted(done, 'row')}{rest}."), "text": text}
-            return _message(kind, f"Written: {self.write(kind, safe=safe)}")
+                return {**_message(kind, brief(f"Copied: {counted(done, 'row')}{rest}.")), "text": text}
+            return _message(kind, brief(f"Written: {self.write(kind, safe=safe)}"))
         except OSError as exc:
             path = f"holynb-{_file_name(self._name)}.{kind}"
             reason = f"{path} could not be written in {Path.cwd() if _has_folder() else 'a folder that is gone'}: {exc.strerror or exc}."
-            return _message(kind, f"{reason} %cd to a folder that you may write to, and press again.", failed=True)
+            return _message(kind, brief(f"{reason} %cd to a folder that you may write to, and press again."), failed=True)
         except Exception as exc:  # noqa: BLE001 - a page must hear of it, and the kernel's message loop go on
-            return _message(kind, f"The {kind} failed: {type(exc).__name__}: {str(exc)[:300]}", failed=True)
+            return _message(kind, brief(f"The {kind} failed: {type(exc).__name__}: {str(exc)[:300]}"), failed=True)
 
     def write(self, kind: ExportKind, *, safe: bool = False) -> str:
         """Write the frame beside the notebook; the file's name. A file of somebody else's is left alone: the next number is taken."""

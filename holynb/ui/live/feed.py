@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from holynb.events import Ended, Event, Failed, Started
+from holynb.translation import brief
 from holynb.types import Outcome
 from holynb.ui.live.heading import Heading
 from holynb.ui.live.in_flight import InFlightRow, preview
@@ -186,7 +187,7 @@ class Feed:
         """Which rows the page has; empty where it has all."""
         if self.listed == self.n:
             return ""
-        return (
+        return brief(
             f"Listed are the first {self.listed:,} of {self.n:,} rows, those in progress, and up to {LISTED_FAILED:,} others that failed. "
             "Find and sort look at these; the figures are of all rows."
         )
@@ -215,7 +216,7 @@ class Feed:
             preview(outcome.text if failure is None else failure),
             count(usage.tokens_in) if sent else "",
             count(usage.tokens_out) if sent else "",
-            price(outcome) if sent else "",
+            brief(price(outcome)) if sent else "",
             "" if outcome.latency_s is None else seconds(outcome.latency_s),
             outcome.attempts,
             verdict(outcome, self._scale),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from holynb.events import Ended, Event, Paused
 from holynb.results import dollars, is_simulated
+from holynb.translation import brief, say
 from holynb.ui.live.protocol import ErrorCount, Head, RunState
 from holynb.ui.output import clip, one_line, report, seconds
 from holynb.units import three_digits
@@ -43,7 +44,7 @@ class Heading:
         """Fold an event."""
         if isinstance(event, Paused) and event.kind == "rate_limit":
             until = event.at - self._info.started + event.seconds
-            self._pause = (until, f"{event.route} asked all rows to wait {seconds(event.seconds)} ({event.kind})")
+            self._pause = (until, brief(f"{event.route} asked all rows to wait {seconds(event.seconds)} ({event.kind})"))
         elif isinstance(event, Ended):
             self._simulated |= is_simulated(event.outcome.route)
             if self.quality is not None:
@@ -81,16 +82,17 @@ class Heading:
         if state == "stopping":
             self._stopping_since = elapsed if self._stopping_since is None else self._stopping_since
             left = math.ceil(self._stopping_since + self._info.grace_s - elapsed)
-            rows = f"{counted(in_flight, 'row')} in flight" if in_flight else ""
-            return f"stopping: {', '.join(filter(None, [rows, f'{left} s at most' if left > 0 else '']))}".removesuffix(": ")
+            rows = brief(f"{counted(in_flight, 'row')} in flight") if in_flight else ""
+            rest = brief(f"{left} s at most") if left > 0 else ""
+            return ": ".join(filter(None, [brief("stopping"), ", ".join(filter(None, [rows, rest]))]))
         if state == "running" and elapsed < self._pause[0]:
             return self._pause[1]
-        return clip(one_line(totals.note), NOTE_CHARS)
+        return say(clip(one_line(totals.note), NOTE_CHARS))
 
 
 def _cost(summary: Summary) -> str:
     """What was paid so far: nothing is said before a row has ended, and never $0.00 for what nobody knows."""
-    return "" if summary.running == summary.n else summary.money()
+    return "" if summary.running == summary.n else brief(summary.money())
 
 
 def _by(info: RunInfo, answered: Sequence[tuple[str, int]]) -> str:

@@ -9,6 +9,7 @@ import anywidget
 import ipywidgets as w
 import traitlets
 
+from holynb.translation import brief, page
 from holynb.ui.live import timer
 from holynb.ui.live.assets import asset
 from holynb.ui.live.standin import FIRST_S, StandIn
@@ -27,9 +28,10 @@ class Pulse(anywidget.AnyWidget):
     _esm = asset("page.js", "connection.js", "pulse.js")
     _css = asset("connection.css")
     about = traitlets.Dict().tag(sync=True)
+    texts = traitlets.Dict().tag(sync=True)
 
     def __init__(self, about: Mapping[str, str]) -> None:
-        super().__init__(about=dict(about))
+        super().__init__(about=dict(about), texts=dict(page()))
         self._beats = False
         self.on_msg(self._on_message)
 
@@ -49,7 +51,7 @@ def show(widget: w.Widget, what: str, again: str) -> None:
     """Display a widget that stays (a form, a dashboard) with its sentence. what: "The panel"; again: the command that opens it again."""
     from IPython.display import display
 
-    standin = StandIn(lambda: f"{what} was open here. `{again}` opens it again.")
+    standin = StandIn(lambda: brief(f"{brief(what)} was open here. `{again}` opens it again."))
     display(standin.bundle(watched(widget, again, standin.id)), raw=True)  # type: ignore[no-untyped-call]
     standin.open()
 
@@ -58,5 +60,5 @@ def show(widget: w.Widget, what: str, again: str) -> None:
 
 def watched(widget: w.Widget, again: str, identity: str = "") -> w.VBox:
     """The widget in a box that says so when its kernel is gone. identity: of the sentence that the page hides until then."""
-    pulse = Pulse({"standin": identity, "again": again, "then": "opens it again"})
+    pulse = Pulse({"standin": identity, "again": again, "then": brief("opens it again")})
     return w.VBox([pulse, widget], layout=w.Layout(width="100%"))

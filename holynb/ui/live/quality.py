@@ -9,6 +9,7 @@ from holynb.quality.assessment import Assessment, Labelled, Scored
 from holynb.quality.confusion import Confusion
 from holynb.quality.matching import fold
 from holynb.run.labels import compared
+from holynb.translation import brief
 from holynb.ui.live.measure import Measure
 from holynb.ui.live.qualitytable import QualityTable
 from holynb.ui.output import quality
@@ -88,9 +89,14 @@ def _tables(x: Labelled) -> list[QualityTable]:
     heads, rows = quality.shown(x.confusion)
     named = f"{x.route}, " if x.route else ""
     return [
-        {"title": f"{named}by class", "kind": "classes", "head": list(classes.head), "rows": [list(row) for row in classes.rows]},
         {
-            "title": f"{named}rows: the label, columns: the answer",
+            "title": f"{named}{brief('by class')}",
+            "kind": "classes",
+            "head": list(classes.head),
+            "rows": [list(row) for row in classes.rows],
+        },
+        {
+            "title": f"{named}{brief('rows: the label, columns: the answer')}",
             "kind": "matrix",
             "head": ["", *heads],
             "rows": [[heads[i], *map(str, row)] for i, row in enumerate(rows)],

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from holynb.events import Ended, Failed, Noted
 from holynb.journal import Journal
 from holynb.results import summarize
+from holynb.translation import brief
 from holynb.types import Message, Prompt
 from holynb.ui.live.protocol import RunState
 from holynb.ui.live.recording import Recording
@@ -92,7 +93,7 @@ class Replay:
         self.journal = Journal(len(prompts))
         self.info = RunInfo(prompts, recording.labels, 0.0, recording.title)
         self._skipped_s = _silence(recording)
-        self.label = f"Recorded {recording.recorded_on}" + (f", from {seconds(self._skipped_s)} on" if self._skipped_s else "")
+        self.label = brief(f"Recorded {recording.recorded_on}" + (f", from {seconds(self._skipped_s)} on" if self._skipped_s else ""))
         self._speed = speed
         self._clock = clock
         self._began = clock() - self._skipped_s / speed

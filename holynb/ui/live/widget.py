@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 import traitlets
 
+from holynb.translation import brief, page
 from holynb.ui.live.assets import DRAWING, asset, packed
 from holynb.ui.live.feed import UNLIMITED, Feed
 from holynb.ui.live.in_flight import ANSWER_CHARS
@@ -42,11 +43,12 @@ OPENING_S = 4.0
 
 
 class LiveWidget(anywidget.AnyWidget):
-    """What the page draws. `first` is the snapshot of the moment it opened."""
+    """What the page draws. `first` is the snapshot of the moment it opened; `texts`: what it says in the language that is chosen."""
 
     _esm = packed(asset(*DRAWING))
     _css = asset("live.css", "connection.css")
     first = traitlets.Dict().tag(sync=True)
+    texts = traitlets.Dict().tag(sync=True)
 
 
 class LiveView:
@@ -87,7 +89,7 @@ class LiveView:
         self._snapshot_due = False
         self._over = False
         self._fold_new()
-        self.widget: Any = _widget_class(again=export is not None)(first=self._snapshot())
+        self.widget: Any = _widget_class(again=export is not None)(first=self._snapshot(), texts=dict(page()))
         self.widget.on_msg(self._on_message)
 
     def tick(self) -> None:
@@ -155,15 +157,15 @@ class LiveView:
         name = self.source.name
         if not name:
             return "", ""
-        return (f"%infer show {name}", "shows the run") if over else (f"%infer resume {name}", "goes on with the run")
+        return (f"%infer show {name}", brief("shows the run")) if over else (f"%infer resume {name}", brief("goes on with the run"))
 
     def _sentence(self) -> str:
         """What a notebook that is saved now says in the place of this view."""
         head = self._head()
         if not self.source.name:
-            return f"A recording of {self.source.info.title} was played here. Run the cell again to play it."
+            return brief(f"A recording of {self.source.info.title} was played here. Run the cell again to play it.")
         rest = "" if self.source.state == "done" else f" `%infer resume {self.source.name}` goes on with it."
-        return (
+        return brief(
             f"Run {self.source.info.title}: {head['ended']:,} of {counted(head['n'], 'row')} done at {time.strftime('%Y-%m-%d %H:%M:%S')}. "
             f"`%infer show {self.source.name}` shows it.{rest}"
         )

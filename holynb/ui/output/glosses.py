@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from holynb.translation import brief
+
 __all__ = ["GLOSSES", "tip"]
 
 GLOSSES = {
@@ -15,4 +17,4 @@ GLOSSES = {
 
 def tip(text: str) -> str:
     """A line for each abbreviation in a text; empty where there is none."""
-    return "\n".join(f"{word}: {meaning}" for word, meaning in GLOSSES.items() if re.search(rf"\b{word}\b", text))
+    return "\n".join(f"{word}: {brief(meaning)}" for word, meaning in GLOSSES.items() if re.search(rf"\b{word}\b", text))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from holynb.events import Failed, Noted
 from holynb.results import is_simulated
+from holynb.translation import brief
 from holynb.ui.output import report, series, static, svg
 from holynb.ui.output.html import OPEN_TAG
 
@@ -125,7 +126,7 @@ def spec(charts_by_name: Mapping[str, Chart], *, x_unit: str = "seconds", column
         layout[f"legend{suffix}"] = {"orientation": "h", "x": left, "y": high, "xanchor": "left", "yanchor": "bottom", "font": {"size": 10}}
         layout["annotations"].append(
             {
-                "text": f"<b>{literal(chart.title)}</b>",
+                "text": f"<b>{literal(brief(chart.title))}</b>",
                 "x": left,
                 "y": high,
                 "yshift": key_height,
@@ -247,7 +248,7 @@ def _traces(chart: Chart, suffix: str, end: float) -> list[dict[str, Any]]:
         {
             "type": "scatter",
             "mode": "lines" if len(points) > MAX_MARKED_POINTS and points[-1][0] - points[0][0] > end / 20 else "lines+markers",
-            "name": literal(name),
+            "name": literal(brief(name)),
             "x": [_round(x) for x, _ in points],
             "y": [_round(y) for _, y in points],
             "line": _line_style(chart, name, i),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from holynb import units
 from holynb.events import Failed, Noted
 from holynb.results import dollars, is_simulated
-from holynb.translation import head, say
+from holynb.translation import brief, head, say
 from holynb.ui.output import compared, formats, pictures, quality, rows, series, svg
 from holynb.ui.output.html import OPEN_TAG, SIDEWAYS, safe
 from holynb.ui.output.report import MAX_ROWS, Report, error_text
@@ -107,21 +107,25 @@ def charts(report: Report, least_s: float = LEAST_CHARTED_S) -> dict[str, str]:
     lines = series.by_route(events, report.rows, started, report.compared)
 
     def format_x(x: float) -> str:
-        return seconds(x) if events else f"row {x:.0f}"
+        return seconds(x) if events else brief(f"row {x:.0f}")
 
-    title = "Cost, dollars" + (" (simulated)" if any(is_simulated(o.route) for _, o in ended) else "")
+    title = "Cost, dollars (simulated)" if any(is_simulated(o.route) for _, o in ended) else "Cost, dollars"
     svgs = {
-        "cost": svg.chart(title, _lines(lines["cost"]), dollars, format_x),
-        "latency": svg.chart("Latency, p50" if report.compared else "Latency", _lines(lines["latency"]), seconds, format_x),
-        "tokens": svg.chart("Tokens/s", _lines(lines["tokens"]), units.three_digits, format_x, series.marks(events, started, Failed)),
-        "server": svg.chart("Server", _lines(series.load(events, started)), units.three_digits, format_x),
-        "memory": svg.chart("Memory", _lines(series.memory(events, started)), units.memory, format_x, series.marks(events, started, Noted)),
+        "cost": svg.chart(brief(title), _lines(lines["cost"]), dollars, format_x),
+        "latency": svg.chart(brief("Latency, p50" if report.compared else "Latency"), _lines(lines["latency"]), seconds, format_x),
+        "tokens": svg.chart(
+            brief("Tokens/s"), _lines(lines["tokens"]), units.three_digits, format_x, series.marks(events, started, Failed)
+        ),
+        "server": svg.chart(brief("Server"), _lines(series.load(events, started)), units.three_digits, format_x),
+        "memory": svg.chart(
+            brief("Memory"), _lines(series.memory(events, started)), units.memory, format_x, series.marks(events, started, Noted)
+        ),
     }
     return {name: drawing for name, drawing in svgs.items() if drawing}
 
 
 def _lines(points_by_name: Mapping[str, Sequence[tuple[float, float]]]) -> list[svg.Series]:
-    return [svg.Series(name, points) for name, points in points_by_name.items() if len(points) > 1]
+    return [svg.Series(brief(name), points) for name, points in points_by_name.items() if len(points) > 1]
 
 
 def reasons(report: Report) -> list[str]:

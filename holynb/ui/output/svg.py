@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from holynb.translation import brief
 from holynb.ui.output.glosses import tip
 
 __all__ = ["COLOURS", "Series", "chart", "picture"]
@@ -113,7 +114,7 @@ def _axes(title: str, top: str, first: str, last: str) -> str:
     right, floor = WIDTH - RIGHT, HEIGHT - BOTTOM
     return (
         f'<g style="fill:{INK}" fill="#808080"><text x="{LEFT}" y="12" font-weight="600">{html.escape(title)}</text>'
-        f'<text x="{right}" y="12" text-anchor="end">max {html.escape(top)}</text>'
+        f'<text x="{right}" y="12" text-anchor="end">{html.escape(brief(f"max {top}"))}</text>'
         f'<text x="{LEFT}" y="{HEIGHT - 4}">{html.escape(first)}</text>'
         f'<text x="{right}" y="{HEIGHT - 4}" text-anchor="end">{html.escape(last)}</text></g>'
         f'<path d="M{LEFT} {TOP}H{right}M{LEFT} {floor}H{right}" style="stroke:{RULE}" stroke="#9e9e9e" stroke-width=".6" fill="none"/>'

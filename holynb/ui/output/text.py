@@ -12,6 +12,7 @@ from os.path import commonprefix
 from typing import TYPE_CHECKING, Any
 
 from holynb.results import Summary, captioned, cost_text
+from holynb.translation import brief
 from holynb.units import seconds, three_digits
 from holynb.words import clean, plain
 
@@ -60,13 +61,13 @@ def count(value: int | None) -> str:
 
 def thinking(chars: int, tokens: int | None) -> str:
     """`thinking … 412 tokens` of a row that does; characters where the server does not count while it thinks."""
-    return "thinking …" + (f" {tokens:,} tokens" if tokens else f" {chars:,} characters" if chars else "")
+    return brief("thinking …" + (f" {tokens:,} tokens" if tokens else f" {chars:,} characters" if chars else ""))
 
 
 def thought(outcome: Outcome) -> str:
     """`thought · 412 tokens` of a row that has; characters of what was said of it where the tokens are not known."""
     tokens, chars = outcome.usage.tokens_reasoning, len(outcome.reasoning or "")
-    return "thought" + (f" · {tokens:,} tokens" if tokens else f" · {chars:,} characters" if chars else "")
+    return brief("thought" + (f" · {tokens:,} tokens" if tokens else f" · {chars:,} characters" if chars else ""))
 
 
 def ago(then: float, now: float) -> str:

@@ -392,7 +392,7 @@ def test_a_run_of_ten_thousand_rows_is_shown_again_in_small_messages() -> None:
     view, sent = view_of(source, export=SimpleNamespace())
     state = view.widget.get_state()
     opening = len(json.dumps({k: v for k, v in state.items() if k in ("_esm", "_css", "first", "_anywidget_id")}))
-    assert opening < 75_000
+    assert opening < 76_000
     receive(view, cmd="ready", page="a", seq=1)
     while not view.feed.drained:
         view.tick()
