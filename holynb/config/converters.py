@@ -8,17 +8,33 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
 from typing import Any
 
 from holynb.errors import BadOption
 from holynb.types import THINK_LEVELS
 
-__all__ = ["chunk_size", "dollars", "duration", "integer", "key_value", "names", "number", "one_of", "several_of", "texts", "think"]
+__all__ = [
+    "chunk_size",
+    "dollars",
+    "duration",
+    "duration_text",
+    "integer",
+    "key_value",
+    "names",
+    "number",
+    "one_of",
+    "several_of",
+    "texts",
+    "think",
+]
 
 #: More tokens than any model thinks: above it, a number is a slip of the pen.
 MAX_THINK_TOKENS = 100_000_000
 #: What `--think` takes.
 THINK_VALUES = f"{', '.join(THINK_LEVELS)}, or a number of tokens from 1"
+#: The units of a duration, in seconds.
+_UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "": 1.0}
 
 
 def integer(low: int) -> Callable[[Any], int]:
@@ -62,11 +78,19 @@ def duration(value: Any) -> float:
     parts = re.findall(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", text)
     if not parts or re.sub(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", "", text).strip():
         raise ValueError("a duration such as 90, 90s, 15m or 1h30m")
-    unit = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
-    seconds = sum(float(n) * unit[u] for n, u in parts)
-    if seconds <= 0:
+    seconds = sum(float(n) * _UNITS[u] for n, u in parts)
+    if not 0 < seconds < math.inf:
         raise ValueError("a duration above zero")
     return seconds
+
+
+def duration_text(seconds: float) -> str:
+    """`30d`, `90s`, `0.5s`: what `duration` reads as exactly these seconds, which are finite and above zero."""
+    for unit in ("d", "h", "m"):
+        if not seconds % _UNITS[unit] and float(count := int(seconds // _UNITS[unit])) * _UNITS[unit] == seconds:
+            return f"{count}{unit}"
+    # Never in scientific notation, which nobody types as a duration.
+    return f"{int(seconds) if seconds == int(seconds) else f'{Decimal(repr(float(seconds))):f}'}s"
 
 
 def key_value(values: Any) -> dict[str, Any]:

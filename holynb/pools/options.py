@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shlex
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from holynb import typed_path
+from holynb.config import duration_text
 from holynb.errors import BadOption, closest
 
 __all__ = ["EMBEDDED", "PoolOptions"]
@@ -22,6 +24,10 @@ EMBEDDED = "smollm2-135m"
 
 #: `pp`: the engine's host buffers on a GPU hold eleven batches at a time.
 _MAX = {"dp": 64, "tp": 64, "pp": 11, "restart": 1000}
+
+#: Options that are durations, in seconds, and those that are paths where there is such a file or folder.
+_DURATIONS = ("idle", "lease", "wait_nodes")
+_PATHS = ("model", "python", "runtime_env")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +91,9 @@ class PoolOptions:
             raise BadOption(f"--name takes up to 64 letters, digits, dots and dashes, not {self.name!r}.")
         if self.pool_name == "all":
             raise BadOption("A pool cannot be called all: that is every pool. Choose another --name.")
+        for name in _DURATIONS:
+            if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
+                raise BadOption(f"--{name.replace('_', '-')} takes a duration above zero, such as 30m or 30d, not {value}.")
 
     def _check_engine(self) -> None:
         """The engine, and the options that belong to one engine only."""
@@ -171,15 +180,23 @@ class PoolOptions:
     @property
     def start_command(self) -> str:
         """The line that starts it, from any folder: the model, and the options that differ from the defaults."""
-        path = typed_path.typed(self.model)
-        words = [str(path.absolute()) if typed_path.is_there(path) and self.model != EMBEDDED else self.model]
+        words = [self._word("model")]
         for field in fields(self):
             if field.name == "dp" and self.dp_most is not None:
                 words += ["--dp", f"{self.dp}..{self.dp_most}"]
             elif field.name not in {"model", "dp_most"} and (value := getattr(self, field.name)) != field.default:
                 flag = f"--{field.name.replace('_', '-')}"
-                words += [flag] if value is True else [flag, f"{value:g}" if isinstance(value, float) else str(value)]
-        return f"%infer pool start {shlex.join(words)}"
+                words += [flag] if value is True else [flag, self._word(field.name)]
+        return f"%infer pool start {' '.join(map(_quoted, words))}"
+
+    def _word(self, name: str) -> str:
+        """The value of an option as it is typed: what is read back is the same value."""
+        value = getattr(self, name)
+        if name in _DURATIONS:
+            return duration_text(value)
+        if name in _PATHS and value != EMBEDDED and typed_path.is_there(path := typed_path.typed(value)):
+            return str(path.absolute())
+        return str(value)
 
     @property
     def device_list(self) -> str:
@@ -209,6 +226,11 @@ class PoolOptions:
                 f"{wants} needs {ranks} GPUs, but there {'is' if gpus == 1 else 'are'} {gpus} here. Set --devices, or use fewer."
             )
         return ",".join(f"cuda:{w}" for w in numbers)
+
+
+def _quoted(word: str) -> str:
+    """The word as both a shell and a cell's line read it: in a cell a quote inside single quotes does not end them."""
+    return f'"{word}"' if "'" in word and not set('"$`\\!') & set(word) else shlex.quote(word)
 
 
 def _yaml(text: str) -> Any:

@@ -366,7 +366,7 @@ def test_what_has_run_once_is_started_again_by_the_line_that_started_it(
     pools.start("a model", name="mine", dp=2, idle=90.0, max_len=64)
     pools.start(model)
     pools.stop("all")
-    line = f"%infer pool start '{folder}' --name mine --dp 2 --max-len 64 --idle 90"
+    line = f"%infer pool start '{folder}' --name mine --dp 2 --max-len 64 --idle 90s"
     assert pools.start_command("mine") == line
     with pytest.raises(BadRoute, match=f"Start it: {line}$"):
         pools.status("mine")
