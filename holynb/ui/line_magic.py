@@ -210,7 +210,6 @@ def _show_tables(word: str, magic: Host, args: Sequence[str]) -> None:
 def _pool(magic: Host, args: Sequence[str]) -> None:
     from holynb.ui.cell import said, views
     from holynb.ui.commands import pool
-    from holynb.ui.output import listing
 
     status = views.StatusLine(magic.shell, at_once=True)
     try:
@@ -218,11 +217,13 @@ def _pool(magic: Host, args: Sequence[str]) -> None:
     except BaseException:
         status.end("")
         raise
-    if all(isinstance(p, str) for p in parts):
-        status.end("\n".join(say(p) for p in listing.as_text(parts).split("\n")))
+    shown = [type(p)(say(p)) if isinstance(p, str) else p for p in parts]
+    if all(isinstance(p, str) for p in shown):
+        bundle = said.bundle(shown)
+        status.end(bundle["text/plain"], bundle["text/html"])
     else:
         status.end("")
-        said.show(magic.shell, *(say(p) if isinstance(p, str) else p for p in parts))
+        said.show(magic.shell, *shown)
 
 
 def _refuse_args(word: str, args: Sequence[str]) -> None:

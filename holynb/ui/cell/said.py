@@ -10,17 +10,24 @@ from holynb.ui.cell import views
 from holynb.ui.output import listing
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from holynb.ui.output.listing import Part
 
-__all__ = ["show", "terminal_width"]
+__all__ = ["bundle", "show", "terminal_width"]
 
 
 def show(shell: Any, *parts: Part, gap: str = "\n") -> None:
-    """Print lines of text; display them with their tables where a page may show these."""
-    if getattr(shell, "kernel", None) is None or all(isinstance(p, str) for p in parts):
+    """Display lines and tables where a page may show them, else print them."""
+    if getattr(shell, "kernel", None) is None:
         print(listing.as_text(parts, terminal_width(), gap))
     else:
-        views.display_bundle({"text/html": listing.as_html(parts), "text/plain": listing.as_text(parts, gap=gap)})
+        views.display_bundle(bundle(parts, gap))
+
+
+def bundle(parts: Sequence[Part], gap: str = "\n") -> dict[str, str]:
+    """Lines and tables as HTML and as text."""
+    return {"text/html": listing.as_html(parts), "text/plain": listing.as_text(parts, gap=gap)}
 
 
 def terminal_width() -> int | None:

@@ -168,10 +168,10 @@ class StatusLine:
             sys.stderr.flush()
             self._drawn = True
 
-    def end(self, text: str) -> None:
-        """Replace the line by `text`; empty: erase it."""
+    def end(self, text: str, html: str = "") -> None:
+        """Replace the line by `text`, on a page by `html` where there is some; empty: erase it."""
         if self._kernel and (text or self._handle is not None):
-            self._put(text)
+            self._put(text, html)
             return
         if self._drawn:
             sys.stderr.write("\r\x1b[K")
@@ -179,8 +179,8 @@ class StatusLine:
         if text:
             print(text)
 
-    def _put(self, text: str) -> None:
-        self._handle = display_bundle({"text/plain": text}, self._handle)
+    def _put(self, text: str, html: str = "") -> None:
+        self._handle = display_bundle({"text/plain": text} | ({"text/html": html} if html else {}), self._handle)
 
 
 def display_bundle(bundle: dict[str, Any], handle: Any = None) -> Any:

@@ -14,7 +14,7 @@ from holynb.ui.commands import own_servers, pool_nodes, pool_plan, pool_state, p
 from holynb.ui.commands.deploying import DEPLOY_HELP, DEPLOY_OPTIONS, deploy
 from holynb.ui.output import ago, clean, count, listing
 from holynb.ui.output.helplines import entry, wrapped
-from holynb.ui.output.listing import Listing
+from holynb.ui.output.listing import Listing, Verbatim
 
 if TYPE_CHECKING:
     from holynb.pools import PoolInfo
@@ -103,11 +103,11 @@ def answer(words: Sequence[str], notice: Notice, *, command: str = "%infer pool"
     """As `run`, with its output in lines and tables."""
     word, *args = [*words] or ["help"]
     if word in ("help", "--help", "-h"):
-        return [_help(command)], dict(HELP)
+        return [Verbatim(_help(command))], dict(HELP)
     if word not in HELP:
         raise BadOption(f"There is no {command} {word}.{closest(word, HELP)} Known: {', '.join(HELP)}.")
     if args and args[0] in ("help", "--help", "-h"):
-        return [_help(command, word)], HELP[word]
+        return [Verbatim(_help(command, word))], HELP[word]
     handlers: Mapping[str, Callable[[Sequence[str], Notice], tuple[str | list[Part], Any]]]
     handlers = {
         "plan": _plan,
@@ -130,7 +130,7 @@ def answer(words: Sequence[str], notice: Notice, *, command: str = "%infer pool"
     except UserError as exc:
         raise type(exc)(localise(str(exc))) from exc
     parts: Sequence[Part] = [output] if isinstance(output, str) else output
-    return [clean(localise(p)) if isinstance(p, str) else p for p in parts], data  # a log holds what others wrote
+    return [type(p)(clean(localise(p))) if isinstance(p, str) else p for p in parts], data  # a log holds what others wrote
 
 
 def _plan(args: Sequence[str], _: Notice) -> tuple[list[Part], Any]:
@@ -191,7 +191,7 @@ def _status(args: Sequence[str], _: Notice) -> tuple[str, Any]:
     }
     if info.base_url:
         facts["its token"] = f"in the rendezvous file in HOLYNB_HOME/run, and in: holynb pool status {info.name} --json"
-    return "\n".join([f"pool/{info.name}", *(f"  {k:<10} {v}" for k, v in facts.items() if v)]), info.as_dict()
+    return Verbatim("\n".join([f"pool/{info.name}", *(f"  {k:<10} {v}" for k, v in facts.items() if v)])), info.as_dict()
 
 
 def _stop(args: Sequence[str], _: Notice) -> tuple[str, Any]:
@@ -208,7 +208,7 @@ def _logs(args: Sequence[str], _: Notice) -> tuple[str, Any]:
     if more and not (len(more) == 1 and more[0].isdigit()):
         raise BadOption(f"pool logs takes a pool and a number of lines, not {' '.join(more)!r}.")
     lines = pools.logs(name, int(more[0]) if more else DEFAULT_LOG_LINES)
-    return "\n".join(lines), lines
+    return Verbatim("\n".join(lines)), lines
 
 
 def _deploy(args: Sequence[str], notice: Notice) -> tuple[str, Any]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from holynb import translation
 from holynb.ui.output.text import clean, clip_columns, columns, grid, one_line
 
-__all__ = ["Listing", "Markup", "Part", "as_html", "as_text"]
+__all__ = ["Listing", "Markup", "Part", "Verbatim", "as_html", "as_text"]
 
 #: Of a cell in text: columns of a terminal.
 MAX_CELL_COLUMNS = 60
@@ -45,6 +45,12 @@ STACKED = """@container (max-width:{px}px){{.holynb-list .hs{px},.hs{px} tbody{{
 
 class Markup(str):
     """A cell or a part that is HTML already. Told by its type: a model may call itself `<b …`."""
+
+    __slots__ = ()
+
+
+class Verbatim(str):
+    """A part whose lines and columns stay as they are: a log, help, facts under each other. It is broken between words, too."""
 
     __slots__ = ()
 
@@ -113,7 +119,11 @@ def as_html(parts: Sequence[Part], *, styled: bool = True) -> str:
 def _paragraph(text: str) -> str:
     if not text.strip():
         return ""
-    return f'<div dir="auto" style="margin:6px 0;line-height:1.45;white-space:pre-wrap;overflow-wrap:anywhere">{html.escape(clean(text).strip())}</div>'
+    # JupyterLab breaks a line of plain text anywhere, within a word too; a style of our own does not.
+    wrapping = "white-space:pre-wrap;overflow-wrap:anywhere;word-break:normal"
+    if isinstance(text, Verbatim):
+        return f'<pre dir="auto" style="margin:6px 0;{wrapping}">{html.escape(clean(text))}</pre>'
+    return f'<div dir="auto" style="margin:6px 0;line-height:1.45;{wrapping}">{html.escape(clean(text).strip())}</div>'
 
 
 def style(tables: Sequence[Listing]) -> str:

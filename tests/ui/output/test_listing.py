@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from holynb.ui.output import listing
-from holynb.ui.output.listing import Listing, Markup
+from holynb.ui.output.listing import Listing, Markup, Verbatim
 from holynb.ui.output.text import columns
 
 WIDE = Listing(
@@ -52,3 +52,13 @@ def test_text_stands_left_where_no_style_sheet_is_kept() -> None:
     cells = re.findall(r"<t[hd] [^>]*>", page)
     assert ["text-align:left" in c for c in cells] == [True, False, False, True] * 3
     assert all("vertical-align:top" in c for c in cells), "beside the beginning of what is wrapped"
+
+
+def test_prose_and_what_keeps_its_lines_are_broken_between_words() -> None:
+    """JupyterLab breaks plain text within a word."""
+    page = listing.as_html(["A long sentence.", Verbatim("a  b\n  c <i>")])
+    assert re.findall(r"<(div|pre) dir=\"auto\"[^>]*word-break:normal[^>]*>([^<]*)</", page) == [
+        ("div", "A long sentence."),
+        ("pre", "a  b\n  c &lt;i&gt;"),
+    ]
+    assert listing.as_text([Verbatim("a  b\n  c")]) == "a  b\n  c"
