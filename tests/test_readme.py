@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 from layout import ROOT
 from leftovers import end_pools
@@ -66,6 +67,15 @@ def test_every_cell_runs_as_it_is_written(server: Exact, home: Path, tmp_path: P
     assert "Error:" not in said
     assert len(re.findall(r"^\d+ rows? · ", said, re.MULTILINE)) >= 5, "each recipe's cell answered"
     assert (tmp_path / "replies.csv").read_text(encoding="utf-8").count("negative") == 3
+
+
+def test_the_labels_join_a_frame_whatever_its_columns_are_called() -> None:
+    line = next(cell for cell in cells() if cell.startswith("reviews.join("))
+    labels = pd.DataFrame({"mood": ["negative"], "why": ["It says so."], "status": ["ok"]})
+    for columns in (["text"], ["text", "mood"], ["why", "status", "mood"]):
+        frame = eval(line, {"reviews": pd.DataFrame([["x"] * len(columns)], columns=columns), "labels": labels})
+        assert list(frame) == [*columns, "answer_mood", "answer_why"]
+        assert [frame.iloc[0][name] for name in columns] == ["x"] * len(columns), "what the user has stays"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
