@@ -177,6 +177,20 @@ def test_a_narrow_float_is_its_decimal_on_every_way_out_of_a_frame() -> None:
     assert text("{{ s.tolist()[29999] }} {{ s|last }} {{ s.tail(1).iloc[0] }}", s=big) == "0.1 0.1 0.1"
 
 
+@pytest.mark.parametrize("value", [2.0**53, 2.0**53 + 2, 1e15, 1e16, 1.2345678901234567e19, -1e18, 1e22, 3.0])
+def test_a_whole_float_of_a_column_is_the_same_number_again_and_its_digits_are_to_be_had(value: float) -> None:
+    (cells,) = frame.records(pd.DataFrame({"x": [value]}))
+    assert row("{{ x }}|{{ x|tojson }}", **cells) == f"{value!r}|{value!r}"
+    assert float(row("{{ x }}", **cells)) == value
+    assert row("{{ x|int }}", **cells) == str(int(value))
+    assert row("{{ '{:,.0f}'.format(x) }}", **cells) == f"{int(value):,}"
+
+
+def test_whole_numbers_above_those_of_a_float_stay_as_they_are_beside_a_missing_one() -> None:
+    cells = frame.records(pd.DataFrame({"id": pd.array([2**53 + 1, None], dtype="Int64"), "x": [2.0**53, 1.5]}))
+    assert [row("{{ id }} {{ row.id }}", **c) for c in cells] == ["9007199254740993 9007199254740993", " "]
+
+
 @given(st.lists(st.floats(width=32), max_size=20), st.lists(st.floats(width=16), max_size=20))
 def test_the_exact_value_is_the_shortest_decimal(singles: list[float], halves: list[float]) -> None:
     for values in (np.array(singles, dtype="float32"), np.array(halves, dtype="float16")):
