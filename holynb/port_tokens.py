@@ -20,7 +20,7 @@ from typing import Any
 from kernels_support.jupyter.files import private_folder
 from kernels_support.jupyter.lock import Lock
 
-__all__ = ["PortToken", "TokenNameError", "add", "change", "check_name", "digest", "path", "read", "remove"]
+__all__ = ["PortToken", "TokenNameError", "add", "change", "check_name", "digest", "new_token", "path", "read", "remove"]
 
 _NAME = re.compile(r"[\w.@-]{1,64}")
 
@@ -58,6 +58,11 @@ def read(home: Path) -> list[PortToken]:
     return [_entry(entry, home) for entry in entries]
 
 
+def new_token() -> str:
+    """256 random bits, with a beginning by which they are known and masked wherever they stand."""
+    return f"hnb_{secrets.token_urlsafe(32)}"
+
+
 def check_name(name: str) -> None:
     """Raises TokenNameError."""
     if not _NAME.fullmatch(name):
@@ -72,7 +77,7 @@ def add(home: Path, name: str, tokens_per_day: int | None = None) -> str:
         tokens = read(home)
         if any(t.name == name for t in tokens):
             raise TokenNameError(f"There is a token {name} already. Remove it first (pool token remove {name}), or take another name.")
-        token = secrets.token_urlsafe(32)
+        token = new_token()
         _write(home, [*tokens, PortToken(name, digest(token.encode()), tokens_per_day, today)])
     return token
 

@@ -5,14 +5,19 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-__all__ = ["KEY_SHAPES", "address", "an", "clean", "counted", "is_writable", "kind_of", "lines", "message", "plain"]
+__all__ = ["KEY_SHAPES", "address", "an", "clean", "counted", "is_plain_name", "is_writable", "kind_of", "lines", "message", "plain"]
 
-#: Keys of known providers, anywhere in a text.
+#: Keys of known providers, and a pool's tokens, anywhere in a text.
 KEY_SHAPES = re.compile(
     r"(?<![A-Za-z0-9])(sk-[A-Za-z0-9_-]{16,}|AIza[A-Za-z0-9_-]{30,}|hf_[A-Za-z0-9]{20,}|gsk_[A-Za-z0-9]{20,}|xai-[A-Za-z0-9]{20,}"
-    r"|hs-[A-Za-z0-9_-]{20,}|nvapi-[A-Za-z0-9_-]{20,}|pplx-[A-Za-z0-9]{20,}|ghp_[A-Za-z0-9]{20,}|r8_[A-Za-z0-9]{20,}|A[KS]IA[A-Z0-9]{16}"
+    r"|hs-[A-Za-z0-9_-]{20,}|hnb_[A-Za-z0-9_-]{20,}|nvapi-[A-Za-z0-9_-]{20,}|pplx-[A-Za-z0-9]{20,}|ghp_[A-Za-z0-9]{20,}|r8_[A-Za-z0-9]{20,}|A[KS]IA[A-Z0-9]{16}"
     r"|(?:ABSK|bedrock-api-key-)[A-Za-z0-9+/=_-]{20,})"
 )
+#: A part of a name between its underscores, dashes and dots: a word, a number, a word with a number at its end, or a few characters
+#: mixed, such as K8S. An allow-list: a key of no known kind is none of these.
+_NAME_PART = r"(?:[A-Z]{1,24}[0-9]{0,4}|(?:[A-Z]?[a-z]{2,}+|[A-Z]{2,}+){1,5}[0-9]{0,4}|[a-z][0-9]{0,4}|[0-9]{1,8}|[A-Za-z0-9]{1,5})"
+_PLAIN_NAME = re.compile(rf"_{{0,2}}{_NAME_PART}(?:[_.-]{{1,2}}{_NAME_PART}){{0,11}}")
+_LONGEST_NAME = 80
 #: Abbreviations that are read as words.
 _SPOKEN = ("FLAC", "HEIC", "NA", "RAW")
 #: CSI (colours, cursor), OSC (titles, links) and the two-byte escapes.
@@ -84,6 +89,11 @@ def message(text: str) -> str:
     if "://" in line:
         line = _QUERY.sub(r"\1", _USER.sub(r"\1", line))
     return KEY_SHAPES.sub("***", line)
+
+
+def is_plain_name(text: str) -> bool:
+    """Whether `text` reads as a name of words and numbers, and so may be shown where a key may have been put in a name's place."""
+    return len(text) <= _LONGEST_NAME and _PLAIN_NAME.fullmatch(text) is not None and KEY_SHAPES.search(text) is None
 
 
 def address(text: str) -> str:

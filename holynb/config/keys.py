@@ -17,7 +17,7 @@ from holynb.config.providers import CHAINS
 from holynb.errors import BadKey, BadSetting
 from holynb.secret import NO_KEY_WORDS, Secret
 from holynb.types import Endpoint
-from holynb.words import KEY_SHAPES
+from holynb.words import KEY_SHAPES, is_plain_name
 
 __all__ = [
     "check",
@@ -182,7 +182,7 @@ def save_to_keyring(secret: Secret) -> bool:
 
 def is_variable_name(text: str) -> bool:
     """Whether `text` can be the name of an environment variable, and is not a key put in its place."""
-    return re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text) is not None and not looks_like_key(text)
+    return re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text) is not None and is_plain_name(text)
 
 
 def looks_like_key(text: str) -> bool:

@@ -7,6 +7,7 @@ Later layers win, field by field: HOLYNB_HOME/config.toml, `[tool.holynb]` of th
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,9 +18,9 @@ from typing import Any
 from holynb.config import dotenv, keys, layers, models, suggest, trust
 from holynb.config.home import config_file, home, is_own_config, own_home
 from holynb.config.providers import CHAINS, RESPONSES, Provider, merged, table, variable_prefix
-from holynb.errors import BadOption, BadRoute, BadSetting, closest
+from holynb.errors import BadOption, BadRoute, BadSetting
 from holynb.types import Endpoint, Route
-from holynb.words import address
+from holynb.words import address, is_plain_name
 
 __all__ = [
     "EMBEDDED",
@@ -153,7 +154,7 @@ def route(text: str | None = None) -> Route:
         visited.append(name)
         name = str(settings.alias[name]).strip()
     available = providers()
-    if keys.looks_like_key(name):
+    if keys.looks_like_key(name) or (re.fullmatch("[A-Za-z0-9_-]{16,}", name) and not is_plain_name(name)):
         raise BadRoute("The route looks like an API key. A route is provider/model, for example openai/gpt-6-luna.")
     if "/" not in name:
         if name in available:
@@ -162,7 +163,7 @@ def route(text: str | None = None) -> Route:
     parsed = Route.parse(name)
     if parsed.provider not in available:
         raise BadRoute(
-            f"There is no provider {parsed.provider[:80]!r}.{closest(parsed.provider, available)} Known: {', '.join(sorted(available))}; "
+            f"{suggest.no_provider(parsed.provider, available)} Known: {', '.join(sorted(available))}; "
             f"to add your own: {suggest.entry(parsed.provider)} in {home() / 'config.toml'}."
         )
     return parsed
@@ -172,7 +173,7 @@ def endpoint(route: Route, api_base: str | None = None, api_key_name: str | None
     """The endpoint of `route`. `api_base` and `api_key_name` are the cell's. Raises BadRoute, BadOption, BadSetting."""
     available = providers()
     if (provider := available.get(route.provider)) is None:
-        raise BadRoute(f"There is no provider {route.provider!r}.{closest(route.provider, available)}")
+        raise BadRoute(suggest.no_provider(route.provider, available))
     if api_key_name is not None and not keys.is_variable_name(api_key_name):
         raise BadOption("--api-key-name takes the name of the environment variable that holds the key, never the key itself.")
     base, file = _base(route, provider, api_base)

@@ -15,11 +15,12 @@ from holynb.config import models
 from holynb.config.providers import PROVIDER_NAME, table
 from holynb.errors import closest
 from holynb.types import Route
+from holynb.words import is_plain_name
 
 if TYPE_CHECKING:
     from holynb.config.providers import Provider
 
-__all__ = ["bare", "entry", "model", "routes"]
+__all__ = ["bare", "entry", "model", "no_provider", "routes"]
 
 #: Least similarity of two models' names, as `difflib` measures it.
 MIN_SIMILARITY = 0.75
@@ -33,9 +34,16 @@ def routes(providers: Mapping[str, Provider]) -> list[str]:
 
 
 def entry(name: str) -> str:
-    """The line that makes a provider of one's own, to be copied: of a word that cannot be a provider's name it says NAME."""
-    key = "NAME" if not PROVIDER_NAME.fullmatch(name) else f'"{name}"' if "." in name else name
+    """The line that makes a provider of one's own, to be copied: of a word that cannot be one's name, or may be a key, it says NAME."""
+    key = "NAME" if not (PROVIDER_NAME.fullmatch(name) and is_plain_name(name)) else f'"{name}"' if "." in name else name
     return f'[provider.{key}] base = "https://…/v1"'
+
+
+def no_provider(name: str, providers: Iterable[str]) -> str:
+    """What to say of a provider that there is not. What reads as no name is not repeated: a key may have been put in its place."""
+    if not is_plain_name(name):
+        return "There is no such provider; it is not repeated here, since a key may stand in its place."
+    return f"There is no provider {name!r}.{closest(name, providers)}"
 
 
 def bare(word: str, providers: Mapping[str, Provider], aliases: Iterable[str] = ()) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import random
+import string
 import sys
 import threading
 import traceback
@@ -14,8 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holynb.config import dotenv, keys
-from holynb.errors import BadKey, BadSetting
+from holynb import port_tokens, words
+from holynb.config import dotenv, keys, providers, settings
+from holynb.errors import BadKey, BadRoute, BadSetting
 from holynb.secret import Mask, Secret
 from holynb.types import Endpoint, Route
 
@@ -329,8 +332,48 @@ def test_what_does_not(text):
 
 
 def test_names_of_variables():
-    assert keys.is_variable_name("MY_KEY_2")
+    names = ("MY_KEY_2", "OPENAI_API_KEY", "SCHOOL_TOKEN", "openai_key", "OpenaiKey", "K8S_TOKEN", "HF_TOKEN_2025", "_KEY", "X", "E2E_KEY")
+    assert [name for name in (*names, *(p.key for p in providers.table().values() if p.key)) if not keys.is_variable_name(name)] == []
     assert not any(keys.is_variable_name(t) for t in ("", "2X", "MY-KEY", "MY KEY", "AIza" + "Sy4" * 12, "aB3" * 20))
+
+
+@pytest.mark.parametrize(
+    ("letters", "length"),
+    [
+        (string.ascii_letters + string.digits + "_-", 43),
+        (string.ascii_letters + string.digits + "_-", 32),
+        (string.ascii_letters + string.digits, 32),
+        (string.ascii_letters + string.digits, 20),
+        (string.ascii_lowercase + string.digits, 24),
+        (string.ascii_uppercase + string.digits, 24),
+        ("0123456789abcdef", 32),
+        ("0123456789abcdef", 16),
+    ],
+)
+def test_a_key_of_no_known_kind_is_taken_for_no_name(letters: str, length: int):
+    rng = random.Random(length)
+    taken = [text for text in ("".join(rng.choices(letters, k=length)) for _ in range(5000)) if keys.is_variable_name(text)]
+    assert len(taken) <= 10, taken[:3]
+
+
+def test_a_pools_tokens_are_known_wherever_they_stand():
+    tokens = [port_tokens.new_token() for _ in range(200)]
+    assert len(set(tokens)) == 200
+    for token in tokens:
+        assert keys.looks_like_key(token)
+        assert token[4:] not in words.message(f"it is {token}.")
+
+
+def test_what_may_be_a_key_is_not_repeated_as_a_provider():
+    token = "mDc3gWRRx9Zq_7-tY2LpKw4VbNhJ8sQe"
+    for wrong in (f"{token}/m", token):
+        with pytest.raises(BadRoute) as failure:
+            settings.route(wrong)
+        assert "mDc3" not in str(failure.value)
+    with pytest.raises(BadRoute, match=r"There is no provider 'opnai'\. Did you mean openai"):
+        settings.route("opnai/m")
+    with pytest.raises(BadRoute, match="'llama3:8b' is neither"):
+        settings.route("llama3:8b")
 
 
 @given(st.text(min_size=0, max_size=40))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp
 
+from holynb import port_tokens
 from holynb.pool.server.connection import BoundedConnection, PortConnection
 from holynb.pool.server.http import NameOf, nobody, require_token
 
@@ -50,7 +50,7 @@ def bind(folder: Path, port: int | None) -> PoolSockets:
     unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     unix.bind(str(path))
     path.chmod(0o600)
-    return PoolSockets(path, unix, tcp, None if tcp is None else secrets.token_urlsafe(32))
+    return PoolSockets(path, unix, tcp, None if tcp is None else port_tokens.new_token())
 
 
 @contextlib.asynccontextmanager

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from holynb import loop, units
-from holynb.config import keys, models, settings
+from holynb.config import keys, models, settings, suggest
 from holynb.config.providers import CHAINS, OPENAI_WIRES
 from holynb.engines import servers
 from holynb.errors import BadKey, BadOption, BadRoute, BadSetting, Fault, closest
@@ -70,7 +70,7 @@ def endpoint(provider: str, api_base: str | None = None, api_key_name: str | Non
     """The endpoint of a provider, whatever the model. Raises BadRoute, BadOption."""
     providers = settings.providers()
     if provider not in providers:
-        raise BadRoute(f"There is no provider {provider!r}.{closest(provider, providers)} Known: {', '.join(sorted(providers))}.")
+        raise BadRoute(f"{suggest.no_provider(provider, providers)} Known: {', '.join(sorted(providers))}.")
     return settings.endpoint(Route(provider, "*"), api_base, api_key_name)
 
 
