@@ -72,7 +72,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "holynb.doctor": (
         "check",
-        "accounts | gpu | machine | network | notebook | pool",
+        "accounts | gpu | machine | network | notebook | pool | servers",
         "report",
     ),
     "holynb.engines": (
@@ -85,7 +85,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "hosted | poolwire",
         "logged_in | openai | pool",
         "anthropic | aws_errors | gemini | responses | servers",
-        "aws_hosted | protocols | vertex",
+        "aws_hosted | own_servers | protocols | vertex",
         "azure | bedrock | sagemaker",
         "embeddings",
     ),

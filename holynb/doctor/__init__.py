@@ -1,5 +1,5 @@
-"""`holynb doctor`: what works on this machine, and the command that fixes what does not. Read-only: starts and writes nothing, and sends
-nothing but with `--ask`, which asks each provider whose key is there for its list of models.
+"""`holynb doctor`: what works on this machine, and the command that fixes what does not. Read-only: starts and writes nothing. It
+asks servers of this machine that the settings name for their models, and with `--ask` each provider whose key is there.
 """
 
 from __future__ import annotations

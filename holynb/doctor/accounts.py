@@ -60,13 +60,16 @@ def answers() -> Iterator[Check]:
     from holynb import loop
     from holynb.config import keys, settings
     from holynb.config.providers import OPENAI_WIRES
-    from holynb.engines import servers
+    from holynb.engines import own_servers, servers
     from holynb.errors import Fault, UserError
     from holynb.types import Route
 
-    has_key = False
+    has_key, own = False, own_servers.named()
     for name, provider in settings.providers().items():
         if provider.wire not in OPENAI_WIRES or not provider.key:
+            continue
+        if name in own and own_servers.is_of_this_machine(own[name]):
+            has_key = True  # asked without --ask, too
             continue
         try:
             endpoint = settings.endpoint(Route(name, "*"))

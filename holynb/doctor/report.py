@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from holynb.doctor import accounts, gpu, machine, network, notebook, pool
+from holynb.doctor import accounts, gpu, machine, network, notebook, pool, servers
 from holynb.doctor.check import Check, checked
 from holynb.words import clean
 
@@ -17,7 +17,7 @@ _PROBES = (
     *(machine.python, machine.home, machine.settings, machine.run_log),
     *(notebook.jupyter, notebook.front_end, notebook.place, network.proxy, network.certificates),
     *(pool.local_pool, pool.embedded, gpu.gpu, pool.pools),
-    *(accounts.model, accounts.keys, accounts.aws),
+    *(accounts.model, accounts.keys, servers.own_servers, accounts.aws),
 )
 
 
@@ -34,7 +34,15 @@ def text(results: list[Check], say: Callable[[str], str] = str) -> str:
         if check.cure:
             lines.append(f"{'':17}→ {say(check.cure)}")
     broken = sum(c.state == "broken" for c in results)
-    local = all(c.state == "works" for c in results if c.name == "local pool")
-    hint = "holynb demo" if local else "%%infer openai/gpt-6-luna in a notebook, with that provider's key"
-    lines.append("\n" + say(f"{broken} of {len(results)} failed." if broken else f"Nothing is broken. Try: {hint}"))
+    lines.append("\n" + say(f"{broken} of {len(results)} failed." if broken else f"Nothing is broken. Try: {_next(results)}"))
     return clean("\n".join(lines))
+
+
+def _next(results: list[Check]) -> str:
+    """What to try: what the settings ask by default, the demo, or a provider."""
+    from holynb.config import settings
+
+    if settings.current().default is not None:
+        return f"%%infer {settings.route()} in a notebook"
+    local = all(c.state == "works" for c in results if c.name == "local pool")
+    return "holynb demo" if local else "%%infer openai/gpt-6-luna in a notebook, with that provider's key"

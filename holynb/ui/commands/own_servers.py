@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from holynb.config import settings
-from holynb.config.providers import table
-from holynb.engines import servers
-from holynb.errors import UserError
-from holynb.types import Route
+from holynb.engines import own_servers
 from holynb.words import address
 
 __all__ = ["lines", "named"]
@@ -24,14 +21,8 @@ def named(word: str) -> str:
 
 def _lines() -> dict[str, str]:
     """Route → line."""
-    current, known, by_route = settings.current(), settings.providers(), dict[str, str]()
-    default = (current.default or "").partition("/")[0]
-    for name in current.provider:
-        try:
-            at = settings.endpoint(Route(name, "*"))
-        except UserError:  # it has no address yet
-            continue
-        if servers.is_self_hosted(at) or (name == default and name not in table()):
-            route = f"{name}/{next(iter(known[name].models), 'MODEL')}"
-            by_route[route] = f"{name} is a server that your settings name, at {address(at.base_url)}. Ask it: %%infer {route}"
+    known, by_route = settings.providers(), dict[str, str]()
+    for name, at in own_servers.named().items():
+        route = f"{name}/{next(iter(known[name].models), 'MODEL')}"
+        by_route[route] = f"{name} is a server that your settings name, at {address(at.base_url)}. Ask it: %%infer {route}"
     return by_route
