@@ -131,7 +131,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "mesh | shapes",
         "cache_groups | space",
         "plan",
-        "cards | preflight",
+        "cards | row_length",
+        "preflight",
     ),
     "holynb.pool.models": (
         "check | gguf_facts | gguf_groups | gguf_header | gguf_pretokenizers",

@@ -136,6 +136,11 @@ def test_a_plan_of_a_pool_is_said_in_korean() -> None:
     )
     fetched = said(f"{fits} The time is for files on this disk: first about 16.4 GB are fetched.").partition(" (m fits")[0]
     assert "먼저 약 16.4 GB를 내려받습니다" in fetched
+    row = "a row of 40,960 tokens (--max-len) is more than the 19,895 that its KV cache would hold. It would fit as --tp 2."
+    short = said(f"m does not fit on 2x24GB as --dp 2 in bfloat16: {row} Its own context is 40,960 tokens: --max-len 50000 gives no more.")
+    short = short.partition(" (m does")[0]
+    assert "40,960토큰짜리 행(--max-len)은 KV 캐시에 들어갈 19,895토큰보다 깁니다." in short
+    assert short.endswith("--max-len 50000(으)로도 더 늘어나지 않습니다.")
     many = said("8B does not fit on 2x24GB: --dp 3 needs 3 devices, and 2 are named. It would fit as --dp 2.").partition(" (8B")[0]
     assert many.endswith("장치 3개가 필요한데, 지정한 장치는 2개입니다. 다음과 같이 하면 들어갑니다: as --dp 2.")
     full = said("8B does not fit on 1x17GB in bfloat16: beside 16 GB of weights, 90% of 17 GB has no room for keys, values and work.")

@@ -37,6 +37,7 @@ from holynb.pool.fit import (
 from holynb.pool.fit.cards import parse_gpus
 from holynb.pool.fit.known import full_id, known_config, misspelt, quantized_as, unknown
 from holynb.pool.fit.quantization import parse_quantization
+from holynb.pool.fit.row_length import own_context
 from holynb.pool.models import embedded
 from holynb.pool.models.weights import WeightsError, local_folder
 
@@ -113,10 +114,13 @@ def advice(model: str, spec: Spec, device: Device, request: PlanRequest) -> Advi
         if plan.ITEMSIZE[other] != plan.itemsize_of(own, cpu=device.cpu) and other not in ("float16", "fp8", "int8"):
             fits += _fits(spec, device, other, limits, request)[:1]
     if fits:
-        line = f"{model} {describe_fit(spec, device, fits[0], fits[0].dtype, limits)}."
+        line = f"{model} {describe_fit(spec, device, fits[0], fits[0].dtype, limits)}.{own_context(spec, request.max_len)}"
         memory_each = None if device.cpu else device.memory
         return Advice(model, str(device), line + _faster(spec, device, fits[0], limits, request), tuple(fits[:_MAX_FITS]), memory_each)
-    line = f"{model} {describe_fit(spec, device, None, own, limits, share=request.share)}."
+    # Those whose cache is too small for the rows that are asked for: what the best of them lacks is said.
+    short = [replace(f, fits=False) for f in _fits(spec, device, own, replace(limits, firm=False), request)]
+    line = f"{model} {describe_fit(spec, device, short[0] if short else None, own, limits, share=request.share)}."
+    line += own_context(spec, request.max_len)
     if plan.best_fit(spec, device, own, limits, request.share) is None:
         line += _largest(device, own, request)
     return Advice(model, str(device), line, ())
@@ -190,7 +194,7 @@ def spec_of(word: str, home: Path) -> tuple[Spec, str]:
     if path.suffix.lower() == ".gguf" and path.is_file():
         return _of_gguf(path), ""
     if word == embedded.NAME:
-        return plan.spec_of_size("135M"), ""
+        return replace(plan.spec_of_size("135M"), max_len=8192), ""
     return _by_name(word)
 
 

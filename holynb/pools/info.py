@@ -38,6 +38,7 @@ class PoolInfo:
     pp: int = 1
     started: float | None = None
     max_len: int | None = None
+    max_len_asked: int | None = None
     requests: int | None = None
     idle_s: float | None = None
     tokens_in: int | None = None
@@ -115,6 +116,7 @@ def read_status(record: Record) -> PoolInfo:
         "ranks": tuple(r.pid for r in record.ranks),
         "engine": str(record.facts.get("engine", "native")),
         "on": record.facts.get("on"),
+        "max_len_asked": record.facts.get("max_len"),
         **{k: int(record.facts.get(k, 1)) for k in ("dp", "tp", "pp")},
     }
     if not record.here:

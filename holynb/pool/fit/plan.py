@@ -46,9 +46,6 @@ GPU_OVERHEAD_BYTES = 1_200_000_000
 #: The same on a CPU: what torch's allocator and oneDNN hold beside our tensors (measured: 60 to 380 MB, SmolLM2, 4 to 64 rows).
 CPU_OVERHEAD_BYTES = 200_000_000
 
-#: KV tokens that a pool should have to be worth starting.
-MIN_KV_TOKENS = 4096
-
 #: Of a device's memory, where none is asked for.
 SHARE = 0.9
 
@@ -72,6 +69,9 @@ SHAPES = (
     (80, 8192, 28672, 64, 8, 128, 128256),
     (126, 16384, 53248, 128, 8, 128, 128256),
 )
+
+#: The context of a model of which only the size is known.
+ANY_LEN = 2**31
 
 #: How files of four bits usually lie.
 FOUR_BITS = FourBits("gptq", 128)
@@ -154,8 +154,8 @@ def limits_of(spec: Spec, *, cpu: bool, max_len: int | None = None) -> BatchLimi
     rope = spec.rope
     # Beyond what it was first trained with, all of a pool's contexts are turned by another set of factors: only where that is asked for.
     usual = min(DEFAULT_MAX_LEN, int(rope["original_max_position_embeddings"])) if _two_sets(rope) else DEFAULT_MAX_LEN
-    length = min(max_len or usual, spec.max_len)
-    return BatchLimits(batch=64, chunk=1024, max_len=length) if cpu else BatchLimits(batch=256, chunk=8192, max_len=length)
+    length, firm = min(max_len or usual, spec.max_len), max_len is not None
+    return BatchLimits(64, 1024, length, firm=firm) if cpu else BatchLimits(256, 8192, length, firm=firm)
 
 
 def _two_sets(rope: Mapping[str, Any]) -> bool:
@@ -223,7 +223,7 @@ def fit(spec: Spec, device: Device, mesh: Mesh, dtype: str, limits: BatchLimits,
         most, saves = max(most, row), min(saves, groups.saves(limits.max_len))
     kind = "cpu" if device.cpu else "gpu"
     start = STARTUP_S[kind] + weights / LOAD_BYTES_PER_S[kind]
-    enough = tokens >= min(MIN_KV_TOKENS, limits.max_len)
+    enough = tokens >= limits.least_cache
     ways, kv = (device.count // mesh.size, mesh.tensor, mesh.pipe), tokens * most // limits.max_len
     return Fit(*ways, dtype, weights, work, kv, tokens, round(start, 1), enough, round(saves, 2))
 
@@ -251,12 +251,15 @@ def best_fit(spec: Spec, device: Device, dtype: str, limits: BatchLimits, share:
 
 
 def spec_of_size(text: str) -> Spec:
-    """A dense model of about so many weights (`70B`, `1.76T`), shaped like those people run: for planning without files."""
+    """A dense model of about so many weights (`70B`, `1.76T`), shaped like those people run: for planning without files.
+
+    It has no context of its own: any `--max-len` is planned with.
+    """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([MBT])", text.strip(), re.IGNORECASE)
     if not match:
         raise UserError(f"{text} is neither a folder with config.json nor a size such as 70B.")
     wanted = float(match[1]) * {"M": 1e6, "B": 1e9, "T": 1e12}[match[2].upper()]
-    shapes = [Spec("LlamaForCausalLM", *s, max_len=8192, tied=s[1] <= 2560, dtype="bfloat16") for s in SHAPES]
+    shapes = [Spec("LlamaForCausalLM", *s, max_len=ANY_LEN, tied=s[1] <= 2560, dtype="bfloat16") for s in SHAPES]
     near = min(shapes, key=lambda s: abs(log(s.weights / wanted)))
     layers = max(1, round((wanted - (near.weights - near.layers * near.layer_weights)) / near.layer_weights))
     return replace(near, layers=layers)

@@ -13,6 +13,7 @@ from holynb.pool.fit import memory, plan
 from holynb.pool.fit.groups import GroupQuantization, multiplies_groups
 from holynb.pool.fit.limits import BatchLimits
 from holynb.pool.fit.mesh import Mesh
+from holynb.pool.fit.row_length import longest_row, own_context, too_short
 from holynb.pool.fit.spec import Spec, read_spec
 
 __all__ = ["Forecast", "best_dtype", "describe_fit", "flags", "forecast", "free_gpu_memory", "gpu_memory", "would_fit"]
@@ -47,14 +48,16 @@ def forecast(
     limits = plan.limits_of(spec, cpu=cpu, max_len=max_len)
     device = plan.Device(len(devices), min(known), cpu=cpu)
     result = plan.fit(spec, device, mesh, dtype, limits, share=share)
-    line = f"{folder.name} {describe_fit(spec, device, result if result.fits else None, dtype, limits, share=share)}"
+    line = f"{folder.name} {describe_fit(spec, device, result, dtype, limits, share=share)}"
     if not result.fits:
         raise UserError(f"{line}.")
     # GPUs that are as free as the chosen ones could work too.
     free = [] if cpu else [m for m in free_gpu_memory() if m >= 0.9 * min(known)]
     more = plan.best_fit(spec, plan.Device(len(free), min(free)), dtype, limits, share) if len(free) > len(devices) else None
     others = f"; with all {len(free)} free GPUs:{flags(more)}" if more else ""
-    return Forecast(f"loading {folder.name} ({units.memory(result.weights)}), about {result.start_s:.0f} s{others}", f"{line}{others}")
+    loading = f"loading {folder.name} ({units.memory(result.weights)}), about {result.start_s:.0f} s{others}"
+    cut = own_context(spec, max_len)
+    return Forecast(loading, f"{line}{others}{'.' if cut else ''}{cut}")
 
 
 def free_gpu_memory() -> list[int]:
@@ -76,8 +79,8 @@ def best_dtype(spec: Spec, *, cpu: bool) -> str:
 def describe_fit(
     spec: Spec, device: plan.Device, result: plan.Fit | None, dtype: str, limits: BatchLimits, *, share: float = plan.SHARE
 ) -> str:
-    """One line for a person: what to start, or what is missing and what would do."""
-    if result:
+    """One line for a person: what to start, or what is missing and what would do. `result`: a way that fits, or one that falls short."""
+    if result and result.fits:
         # Of a mixture of experts all lie there, and a token is multiplied by few.
         active = int(result.weights * _active_share(spec, dtype, cpu=device.cpu))
         part = "" if spec.experts is None else f" ({units.memory(active)} for a token)"
@@ -86,18 +89,24 @@ def describe_fit(
         how = plan.started(spec, dtype, cpu=device.cpu).quantization
         if isinstance(how, GroupQuantization) and not how.at_load:
             kind = f"{dtype}, to which its own four to eight bits are widened" if how.widened else "its own four to eight bits"
-        slides = f" (windows: {result.kv_saves:.1f} times less than all layers would keep)" if result.kv_saves > 1 else ""
+        slides = " (rows of up to that many)" if result.kv_tokens < limits.max_len else ""
+        slides += f" (windows: {result.kv_saves:.1f} times less than all layers would keep)" if result.kv_saves > 1 else ""
         return (
             f"fits on {device}{' as' * bool(flags(result))}{flags(result)} in {kind}: {weights}, "
             f"{result.kv_tokens:,} tokens of KV cache per replica{slides}, ready in about {result.start_s:.0f} s"
         )
+    would = would_fit(spec, device, dtype, limits, share)
+    if result and (why := too_short(result, limits)):
+        rows = longest_row(spec, device, result, limits, share)
+        would = ", or ".join(filter(None, [would, f"with --max-len {rows}{_as(result)}" if rows else ""]))
+        line = f"does not fit on {device}{' as' * bool(flags(result))}{flags(result)} in {dtype}: {why}"
+        return f"{line}. It would fit {would}" if would else line
     total = plan.weights_bytes(plan.started(spec, dtype, cpu=device.cpu), Mesh().shard(spec), plan.itemsize_of(dtype, cpu=device.cpu))
     line, alone = f"does not fit on {device} in {dtype}", units.memory(total)
     if total < device.memory:
         line += f": beside {alone} of weights, {share:.0%} of {units.memory(device.memory)} has no room for keys, values and work"
     else:
         line += f": the weights alone are {alone}"
-    would = would_fit(spec, device, dtype, limits, share)
     return f"{line}. It would fit {would}" if would else line
 
 
@@ -115,7 +124,8 @@ def would_fit(spec: Spec, device: plan.Device, dtype: str, limits: BatchLimits, 
     if device.cpu:
         return ""
     if other := plan.best_fit(spec, device, dtype, limits, share):
-        return f"as{flags(other) or ' one replica on one device'}"
+        holds = f" ({other.kv_tokens:,} tokens of KV cache per replica)" if limits.firm else ""
+        return f"as{flags(other) or ' one replica on one device'}{holds}"
     if share < plan.SHARE and (other := plan.best_fit(spec, device, dtype, limits)):
         return f"with --memory {plan.SHARE:g}{_as(other)}"
     ways = [f"in {s}{_as(less)}" for s in plan.smaller_dtypes(spec, dtype) if (less := plan.best_fit(spec, device, s, limits, share))][:1]

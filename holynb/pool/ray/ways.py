@@ -14,6 +14,7 @@ from holynb import units
 from holynb.errors import UserError
 from holynb.pool.fit import Device, Fit, Mesh, Spec, best_dtype, check_divisible, describe_fit, flags, plan
 from holynb.pool.fit.mesh import tensor_sizes
+from holynb.pool.fit.row_length import own_context, too_short
 from holynb.pool.ray.config import RayConfig
 from holynb.pool.ray.placement import ClusterNode, Places, counted, lay, strategy, why_not
 
@@ -44,6 +45,7 @@ def cluster_plan(model: str, spec: Spec, cluster: Sequence[ClusterNode], config:
         division = "" if _is_open(config) else f" as {chosen.flags}"
         says = f"{model} does not fit on {shown}{division} in {config.dtype}: {_missing(spec, hosts, config, chosen)}."
         says += f" It would fit {would[0]}." if would else ""
+    says += own_context(spec, config.max_len)
     places = lay(chosen, hosts, 0 if _is_open(config) and not ways else None)
     listed = [asdict(way) | {"flags": flags(way).strip()} for way in ways[:_MAX_WAYS]]
     return {
@@ -127,6 +129,8 @@ def _missing(spec: Spec, hosts: Sequence[ClusterNode], config: RayConfig, chosen
     if (why := why_not(chosen, hosts)) is not None:
         return why
     way, device = _fit(spec, hosts, chosen), _device(hosts, chosen)
+    if short := too_short(way, plan.limits_of(spec, cpu=not config.gpu, max_len=config.max_len)):
+        return short
     whole = plan.weights_bytes(plan.started(spec, way.dtype, cpu=device.cpu), Mesh().shard(spec), plan.ITEMSIZE[way.dtype], cpu=device.cpu)
     if _is_open(config) and config.gpu:
         total = sum((n.gpu_memory or 0) * n.gpus for n in hosts)

@@ -150,7 +150,7 @@ def _start(args: Sequence[str], notice: Notice) -> tuple[str, Any]:
     if not address and "port" in options:
         address = f". Its port and token, once it is ready, in a terminal: holynb pool status {info.name} --json"
     text = f"pool/{info.name} is {pool_state.state(info)} (pid {info.pid}{_devices(info)}). Ask it with %%infer pool/{info.name}{address}"
-    return "\n".join(filter(None, [text, pool_state.remedy(info)])), info.as_dict()
+    return "\n".join(filter(None, [text, pool_state.shortened(info), pool_state.remedy(info)])), info.as_dict()
 
 
 def _list(args: Sequence[str], notice: Notice) -> tuple[str | list[Part], Any]:
@@ -177,7 +177,7 @@ def _status(args: Sequence[str], _: Notice) -> tuple[str, Any]:
         "as": info.parallelism,
         "devices": "" if info.nodes else ", ".join(info.devices),  # of a cluster each node's are with it
         "memory": _memory(info),
-        "longest": f"{count(info.max_len)} tokens",
+        "longest": pool_state.longest(info),
         "requests": f"{count(info.requests)} in flight",
         "tokens": f"{count(info.tokens_in)} + {count(info.tokens_out)}",
         "stages": "; ".join(pool_state.stages(info)),

@@ -5,15 +5,34 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from holynb.ui.output import count
+
 if TYPE_CHECKING:
     from holynb.pools import PoolInfo
 
-__all__ = ["changes", "remedy", "stages", "state"]
+__all__ = ["changes", "longest", "remedy", "shortened", "stages", "state"]
 
 
 def state(info: PoolInfo) -> str:
     """Its state, and of a pool that lost replicas how many are left."""
     return f"{info.state}, {info.dp - info.missing} of {info.dp} replicas" if info.missing else info.state
+
+
+def longest(info: PoolInfo) -> str:
+    """The tokens that a row can have, and what was asked for where that is more."""
+    more = f" (--max-len {info.max_len_asked} is more than its context)" if _is_shortened(info) else ""
+    return f"{count(info.max_len)} tokens{more}"
+
+
+def shortened(info: PoolInfo) -> str:
+    """That rows are shorter than was asked for; empty where they are not."""
+    if not _is_shortened(info):
+        return ""
+    return f"Rows of pool/{info.name} have up to {info.max_len:,} tokens, its context: --max-len {info.max_len_asked} gives no more."
+
+
+def _is_shortened(info: PoolInfo) -> bool:
+    return bool(info.max_len and info.max_len_asked and info.max_len < info.max_len_asked)
 
 
 def remedy(info: PoolInfo) -> str:
