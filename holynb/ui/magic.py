@@ -118,11 +118,9 @@ class InferMagic(Configurable):
         if options.save:
             money.save_prompt(body, route, options)
         if options.dry_run:
-            from holynb.ui.cell import said
             from holynb.ui.commands import preview
-            from holynb.ui.output.listing import Verbatim
 
-            said.show(self.shell, Verbatim(say(preview.text(planned))))
+            preview.show(self.shell, planned)
             return None
         money.confirm_cost(planned, can_ask=self.can_ask)
         show = "charts" if line.name and not line.show and "show" not in line.options else options.show

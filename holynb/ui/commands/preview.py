@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from holynb import attachments, pools
 from holynb.config import keys, models, settings, suggest
 from holynb.pricing import prices
 from holynb.run import assembly, attaching, pack, prompt_cache, quote, reservation
 from holynb.run.batch import marks
+from holynb.translation import say
+from holynb.ui.cell import said
 from holynb.ui.commands import routing
 from holynb.ui.output import clean, clip, seconds
+from holynb.ui.output.listing import Verbatim
 from holynb.words import counted
 
 if TYPE_CHECKING:
     from holynb.run import Plan, Quote
     from holynb.types import Endpoint
 
-__all__ = ["text"]
+__all__ = ["show", "text"]
 
 SAMPLE_ROWS = 3
 MAX_MESSAGE_CHARS = 600
@@ -26,6 +29,11 @@ MAX_MESSAGE_CHARS = 600
 MAX_DAYS = 60
 #: From so many rows on, sending a few first is suggested: their answers narrow the estimate.
 MIN_ROWS_FOR_TRIAL = 50
+
+
+def show(shell: Any, plan: Plan) -> None:
+    """Display or print it, in the language that is chosen."""
+    said.show(shell, Verbatim(say(text(plan))))
 
 
 def text(plan: Plan) -> str:
