@@ -1,7 +1,8 @@
 """The MODEL word of `pool start` → a folder of safetensors, config and tokenizer: embedded, folder, GGUF file or hub id. No torch.
 
 `python -m holynb.pool.models.weights MODEL --home DIR` prints one JSON object a line: stage and share, and last the folder or an
-error. It is a process of its own so that a fetch of minutes neither blocks the pool's server nor dies with a kernel.
+error. With `--config PLACE` the folder holds config.json alone, and is null where that is not to be had without the rest. It is a process
+of its own so that a fetch of minutes neither blocks the pool's server nor dies with a kernel.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from holynb.no_proxy import spell_out
 from holynb.pool.models import check, embedded
@@ -22,7 +25,7 @@ from kernels_support.jupyter.limits import limit_memory
 from kernels_support.jupyter.lock import Lock
 from kernels_support.jupyter.process import die_with_parent
 
-__all__ = ["WeightsError", "local_folder", "main", "resolve_folder"]
+__all__ = ["WeightsError", "config_folder", "local_folder", "main", "resolve_folder"]
 
 Progress = Callable[[str, float | None], None]
 
@@ -74,9 +77,44 @@ def resolve_folder(model: str, home: Path, progress: Progress, *, kept: bool = T
         return embedded.ensure(home, progress, kept=kept)
     if path.suffix.lower() == ".gguf" and path.is_file():
         return _from_gguf(path, home, progress, kept=kept)
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", model) and not path.exists():
+    if _is_hub_id(model):
         return _from_hub(model, home, progress)
     raise WeightsError(f"{model} is no folder, no .gguf file, no hub id (org/name) and not {embedded.NAME}, the embedded model.")
+
+
+def config_folder(model: str, home: Path, place: Path) -> Path | None:
+    """A folder with config.json, before gigabytes are fetched or converted; a new one is made in `place`. None where there is none.
+
+    Raises WeightsError where the weights could not be had either.
+    """
+    path = Path(model).expanduser()
+    if path.suffix.lower() == ".gguf" and path.is_file():
+        from holynb.pool.models.convert import ConvertError, config_of
+
+        if (converted := _gguf_folder(path, home, kept=True)).is_dir():
+            return converted
+        try:
+            return _with_config(place / path.stem, config_of(path))
+        except (ConvertError, OSError) as exc:
+            raise WeightsError(f"{path.name} could not be converted: {exc}") from exc
+    if not _is_hub_id(model):
+        return None
+    fetched = _hub_folder(model, home)
+    return fetched if (fetched / "config.json").is_file() else _config_from_hub(model, place)
+
+
+def _with_config(folder: Path, config: dict[str, Any]) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+def _is_hub_id(model: str) -> bool:
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", model) is not None and not Path(model).expanduser().exists()
+
+
+def _hub_folder(model: str, home: Path) -> Path:
+    return home / "models" / model.replace("/", "--")
 
 
 def _checked(path: Path) -> Path:
@@ -87,13 +125,18 @@ def _checked(path: Path) -> Path:
     return path.resolve()
 
 
-def _from_gguf(path: Path, home: Path, progress: Progress, *, kept: bool) -> Path:
-    """Convert once; the folder's name holds the file's size and time, so that a changed file is converted anew."""
-    from holynb.pool.models.convert import ConvertError, convert
-
+def _gguf_folder(path: Path, home: Path, *, kept: bool) -> Path:
+    """Its name holds the file's size and time, so that a changed file is converted anew."""
     stat = path.stat()
     mark = hashlib.sha256(f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}:{_KEEPING if kept else _READING}".encode()).hexdigest()[:10]
-    folder = home / "models" / f"{path.stem}-{mark}"
+    return home / "models" / f"{path.stem}-{mark}"
+
+
+def _from_gguf(path: Path, home: Path, progress: Progress, *, kept: bool) -> Path:
+    """Convert once."""
+    from holynb.pool.models.convert import ConvertError, convert
+
+    folder = _gguf_folder(path, home, kept=kept)
     with Lock(home / "models" / f".{folder.name}.lock"):
         if folder.is_dir():
             return folder
@@ -109,17 +152,37 @@ def _from_gguf(path: Path, home: Path, progress: Progress, *, kept: bool) -> Pat
 
 
 def _from_hub(model: str, home: Path, progress: Progress) -> Path:
-    """Fetch from the hub into `home` (HF_ENDPOINT, HF_TOKEN and proxies are honoured by its own client)."""
+    """Fetch from the hub into `home`. Raises WeightsError."""
+    folder = _hub_folder(model, home)
+    with _hub(model) as hub:
+        progress(f"fetching {model} from the hub", None)
+        hub.snapshot_download(model, local_dir=folder, allow_patterns=_HUB_PATTERNS)
+    return _checked(folder)
+
+
+def _config_from_hub(model: str, place: Path) -> Path | None:
+    folder = place / model.replace("/", "--")
+    with _hub(model) as hub:
+        try:
+            hub.hf_hub_download(model, "config.json", local_dir=folder)
+        except hub.errors.EntryNotFoundError as exc:
+            if isinstance(exc, hub.errors.LocalEntryNotFoundError):  # the hub did not answer
+                raise
+            return None
+    return folder
+
+
+@contextmanager
+def _hub(model: str) -> Iterator[Any]:
+    """The hub's own client, which honours HF_ENDPOINT, HF_TOKEN and proxies; its errors as WeightsError."""
     try:
-        from huggingface_hub import snapshot_download
+        import huggingface_hub
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     except ImportError as exc:
         raise WeightsError(f"Fetching {model} needs huggingface_hub: pip install 'holynb[local]'.") from exc
-    progress(f"fetching {model} from the hub", None)
-    folder = home / "models" / model.replace("/", "--")
     spell_out(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
     try:
-        snapshot_download(model, local_dir=folder, allow_patterns=_HUB_PATTERNS)
+        yield huggingface_hub
     except HfHubHTTPError as exc:
         status = exc.response.status_code if exc.response is not None else "no answer"
         hint = " A gated model needs HF_TOKEN." if status in {401, 403} else ""
@@ -128,7 +191,6 @@ def _from_hub(model: str, home: Path, progress: Progress) -> Path:
         raise WeightsError(
             f"{model} could not be fetched from the hub: {str(exc).splitlines()[0].rstrip('.')}. A folder of safetensors works without it."
         ) from exc
-    return _checked(folder)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -139,6 +201,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--tag", default="holynb-pool")
     parser.add_argument("--widened", action="store_true", help="matrices of a GGUF file in float32, for other engines")
     parser.add_argument("--parent", type=int, help="end with this process")
+    parser.add_argument("--config", type=Path, metavar="PLACE", help="config.json alone, for a plan")
     args = parser.parse_args(argv)
     if args.parent is not None:
         die_with_parent(args.parent)
@@ -151,11 +214,14 @@ def main(argv: list[str] | None = None) -> int:
         print(json.dumps({"stage": stage, "share": share}), flush=True)
 
     try:
-        folder = resolve_folder(args.model, args.home, say, kept=not args.widened)
+        if args.config is not None:
+            folder = config_folder(args.model, args.home, args.config)
+        else:
+            folder = resolve_folder(args.model, args.home, say, kept=not args.widened)
     except (WeightsError, embedded.EmbeddedError) as exc:
         print(json.dumps({"error": str(exc)}), flush=True)
         return 1
-    print(json.dumps({"folder": str(folder)}), flush=True)
+    print(json.dumps({"folder": None if folder is None else str(folder)}), flush=True)
     return 0
 
 

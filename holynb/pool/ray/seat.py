@@ -97,7 +97,7 @@ class Seat:
             return {"missing": config.model}
         plain = PoolConfig(config.name, config.model, self._home)
         try:
-            return {"folder": str(await weights_folder(plain, self._service))}
+            return {"folder": str(await weights_folder(plain, self._service, look=self._look))}
         except StartError as exc:
             return {"error": str(exc)}
 
@@ -134,14 +134,22 @@ class Seat:
 
     async def forecast(self, folder: str, beside: int) -> tuple[str, str] | str | None:
         """How the model fits here: a line and details; an error; None where it cannot be known. `beside`: our ranks on this node."""
+        return await self._forecast(Path(folder), beside)
+
+    async def _look(self, folder: Path) -> None:
+        """Before the weights are fetched. Raises StartError where they cannot fit."""
+        if isinstance(why := await self._forecast(folder, 1, whole=False), str):
+            raise StartError(why)
+
+    async def _forecast(self, path: Path, beside: int, *, whole: bool = True) -> tuple[str, str] | str | None:
         config, mesh = self._config, Mesh(self._config.tp, self._config.pp)
         if config.runner != RUNNER:
             return None
         devices = ["cpu"] * beside if not config.gpu else [self._device()]
-        path = Path(folder)
 
         def look() -> tuple[str, str] | None:
-            check_shapes(path, plan.with_kv(read_spec(path), config.kv))
+            if whole:
+                check_shapes(path, plan.with_kv(read_spec(path), config.kv))
             fit = forecast(path, devices, dtype=config.dtype, max_len=config.max_len, share=config.memory, mesh=mesh, kv=config.kv)
             return None if fit is None else (fit.loading, fit.details)
 

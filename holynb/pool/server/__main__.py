@@ -46,7 +46,7 @@ class Replicas:
     async def start(self) -> None:
         """Prepare the weights, then load ranks and tokenizer concurrently. Raises StartError."""
         config, service = self._config, self._service
-        self._folder = await weights_folder(config, service)
+        self._folder = await weights_folder(config, service, look=lambda folder: _forecast(config, folder, whole=False))
         service.set_stage("loading the weights")
         if (fit := await _forecast(config, self._folder)) is not None:
             service.set_stage(fit.loading)
@@ -121,13 +121,17 @@ class Replicas:
             lifecycle.log(f"replica {number} was started again")
 
 
-async def _forecast(config: PoolConfig, folder: Path) -> Forecast | None:
-    """How the model fits these devices. Raises StartError where it does not fit, cannot be divided so, or is unknown."""
+async def _forecast(config: PoolConfig, folder: Path, *, whole: bool = True) -> Forecast | None:
+    """How the model fits these devices. Raises StartError where it does not fit, cannot be divided so, or is unknown.
+
+    whole: the folder holds the weights, too.
+    """
     if config.runner != RUNNER:
         return None
     mesh = Mesh(config.tp, config.pp)
     try:
-        await asyncio.to_thread(lambda: check_shapes(folder, plan.with_kv(read_spec(folder), config.kv)))
+        if whole:
+            await asyncio.to_thread(lambda: check_shapes(folder, plan.with_kv(read_spec(folder), config.kv)))
         return await asyncio.to_thread(
             forecast, folder, config.devices, dtype=config.dtype, max_len=config.max_len, share=config.memory, mesh=mesh, kv=config.kv
         )

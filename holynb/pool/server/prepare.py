@@ -8,6 +8,8 @@ import json
 import os
 import signal
 import sys
+import tempfile
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +22,33 @@ from kernels_support.jupyter.limits import unlimited
 __all__ = ["weights_folder"]
 
 
-async def weights_folder(config: PoolConfig, service: Service, *, kept: bool = True) -> Path:
-    """The weights' folder; progress of a download or conversion is the service's stage. `kept`: see `local_folder`. Raises StartError."""
+async def weights_folder(
+    config: PoolConfig, service: Service, *, kept: bool = True, look: Callable[[Path], Awaitable[object]] | None = None
+) -> Path:
+    """The weights' folder; progress of a download or conversion is the service's stage. `kept`: see `local_folder`. Raises StartError.
+
+    look: called before that with a folder of config.json alone, where it is to be had; raises StartError where the rest is not wanted.
+    """
     try:
         folder = local_folder(config.model, config.home, kept=kept)
     except WeightsError as exc:
         raise StartError(str(exc)) from exc
     if folder is not None:
         return folder
+    if look is not None:
+        with tempfile.TemporaryDirectory(prefix="holynb-config-") as place:
+            if (folder := await _made_ready(config, service, "--config", place)) is not None:
+                await look(folder)
+    folder = await _made_ready(config, service, *["--widened"] * (not kept))
+    if folder is None:
+        raise StartError(f"the weights of {config.model} could not be made ready (see the log)")
+    return folder
+
+
+async def _made_ready(config: PoolConfig, service: Service, *options: str) -> Path | None:
+    """The folder that `holynb.pool.models.weights` names. Raises StartError."""
     command = [sys.executable, "-P", "-m", "holynb.pool.models.weights", config.model, "--home", str(config.home)]
-    command += ["--tag", config.tag, "--parent", str(os.getpid()), *["--widened"] * (not kept)]
+    command += ["--tag", config.tag, "--parent", str(os.getpid()), *options]
     child = await asyncio.create_subprocess_exec(
         *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, start_new_session=True
     )
@@ -49,4 +68,4 @@ async def weights_folder(config: PoolConfig, service: Service, *, kept: bool = T
             await child.wait()
     if "folder" not in message:
         raise StartError(message.get("error") or f"the weights of {config.model} could not be made ready (see the log)")
-    return Path(message["folder"])
+    return None if message["folder"] is None else Path(message["folder"])

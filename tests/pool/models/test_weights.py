@@ -18,6 +18,7 @@ import gguf_fake
 import pytest
 from pool_fake import byte_model
 
+from holynb.pool.fit import read_spec
 from holynb.pool.models.weights import WeightsError, local_folder, resolve_folder
 
 QUIET = lambda stage, share: None  # noqa: E731
@@ -27,9 +28,11 @@ class Hub(BaseHTTPRequestHandler):
     """One public repository `org/tiny`, and a gated one `org/gated`. The few routes that a snapshot needs."""
 
     files: dict[str, bytes]
+    asked: list[str]
     commit = "c" * 40
 
     def do_GET(self) -> None:
+        self.asked.append(self.path)
         parts = self.path.split("?")[0].strip("/").split("/")
         if self.path.startswith("/api/models/org/tiny"):
             if "tree" in parts:
@@ -50,6 +53,8 @@ class Hub(BaseHTTPRequestHandler):
             )
         if parts[:3] == ["org", "tiny", "resolve"] and parts[4] in self.files:
             return self._send(200, self.files[parts[4]], parts[4])
+        if parts[:3] == ["org", "tiny", "resolve"]:
+            return self._send(404, b"{}", "x", {"X-Error-Code": "EntryNotFound"})
         self._send(
             403 if "gated" in self.path else 404, b"{}", "x", {"X-Error-Code": "GatedRepo" if "gated" in self.path else "RepoNotFound"}
         )
@@ -79,10 +84,22 @@ class Hub(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[str]:
-    model = byte_model(tmp_path / "source")
+def asked() -> list[str]:
+    """The paths that the hub is asked for."""
+    return []
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """The repository's files."""
+    return byte_model(tmp_path / "source")
+
+
+@pytest.fixture
+def hub(source: Path, asked: list[str]) -> Iterator[str]:
+    model = source
     files = {p.name: p.read_bytes() or b"weights" for p in model.iterdir()} | {"pytorch_model.bin": b"x" * 100, "README.md": b"hi"}
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("TheHub", (Hub,), {"files": files}))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("TheHub", (Hub,), {"files": files, "asked": asked}))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield f"http://127.0.0.1:{server.server_address[1]}"
@@ -91,11 +108,11 @@ def hub(tmp_path: Path) -> Iterator[str]:
     server.server_close()
 
 
-def run(model: str, home: Path, **env: str) -> tuple[int, list[dict[str, Any]]]:
+def run(model: str, home: Path, *options: str, **env: str) -> tuple[int, list[dict[str, Any]]]:
     """`python -m holynb.pool.models.weights`, as the server runs it."""
     paths = {"PYTHONPATH": str(Path(__file__).parents[3]), "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HOME": str(home / "hf"), **env}
     done = subprocess.run(
-        [sys.executable, "-m", "holynb.pool.models.weights", model, "--home", str(home)],
+        [sys.executable, "-m", "holynb.pool.models.weights", model, "--home", str(home), *options],
         capture_output=True,
         text=True,
         check=False,
@@ -144,6 +161,91 @@ def test_a_hub_id_is_fetched_and_only_what_the_pool_reads(tmp_path: Path, hub: s
     names = {p.name for p in folder.iterdir() if p.is_file()}
     assert {"config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"} <= names
     assert names.isdisjoint({"pytorch_model.bin", "README.md"})
+
+
+def test_the_config_of_a_hub_id_is_fetched_alone(tmp_path: Path, hub: str, asked: list[str]) -> None:
+    code, lines = run("org/tiny", tmp_path, "--config", str(tmp_path / "place"), HF_ENDPOINT=hub)
+    assert code == 0, lines
+    folder = Path(lines[-1]["folder"])
+    assert folder.parent == tmp_path / "place"
+    assert [p.name for p in folder.iterdir() if p.is_file()] == ["config.json"]
+    assert {path.rpartition("/")[2] for path in asked} == {"config.json"}
+
+
+@pytest.fixture
+def bare(source: Path) -> None:
+    """The repository has no config.json."""
+    (source / "config.json").unlink()
+
+
+@pytest.mark.usefixtures("bare")
+def test_a_repository_without_a_config_has_none_alone(tmp_path: Path, hub: str) -> None:
+    assert run("org/tiny", tmp_path, "--config", str(tmp_path / "place"), HF_ENDPOINT=hub) == (0, [{"folder": None}])
+
+
+@pytest.mark.parametrize(("model", "words"), [("org/none", "no org/none for us (404)"), ("org/gated", "needs HF_TOKEN")])
+def test_what_the_hub_does_not_give_has_no_config_either(tmp_path: Path, hub: str, model: str, words: str) -> None:
+    code, lines = run(model, tmp_path, "--config", str(tmp_path / "place"), HF_ENDPOINT=hub)
+    assert code == 1
+    assert words in lines[-1]["error"]
+
+
+def test_the_config_of_a_gguf_file_is_read_before_it_is_converted(tmp_path: Path) -> None:
+    file = tmp_path / "m.gguf"
+    gguf_fake.write(file)
+    _, lines = run(str(file), tmp_path, "--config", str(tmp_path / "place"))
+    read = Path(lines[-1]["folder"])
+    assert [p.name for p in read.iterdir()] == ["config.json"]
+    converted = resolve_folder(str(file), tmp_path, QUIET)
+    assert read_spec(read) == read_spec(converted)
+    assert run(str(file), tmp_path, "--config", str(tmp_path / "again"))[1] == [{"folder": str(converted)}]
+
+
+BIG = {
+    "architectures": ["Qwen3ForCausalLM"],
+    "model_type": "qwen3",
+    "num_hidden_layers": 96,
+    "hidden_size": 65536,
+    "vocab_size": 151936,
+    "intermediate_size": 262144,
+    "num_attention_heads": 512,
+    "num_key_value_heads": 128,
+    "head_dim": 128,
+    "rms_norm_eps": 1e-6,
+    "max_position_embeddings": 4096,
+    "rope_theta": 1e6,
+    "tie_word_embeddings": False,
+    "torch_dtype": "bfloat16",
+}
+
+
+@pytest.fixture
+def big(source: Path) -> None:
+    """The repository is that of a model that fits on no machine."""
+    (source / "config.json").write_text(json.dumps(BIG))
+
+
+@pytest.mark.usefixtures("big")
+def test_what_does_not_fit_is_refused_before_its_weights_are_fetched(tmp_path: Path, hub: str, asked: list[str]) -> None:
+    paths = {
+        "PYTHONPATH": str(Path(__file__).parents[3]),
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_ENDPOINT": hub,
+    }
+    words = ["--tag", "holynb-pool:big", "--name", "big", "--model", "org/tiny", "--home", str(tmp_path), "--devices", "cpu"]
+    done = subprocess.run(
+        [sys.executable, "-m", "holynb.pool.server", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env={**os.environ, **paths},
+    )
+    assert done.returncode != 0
+    assert "org--tiny does not fit" in done.stdout + done.stderr
+    assert {path.rpartition("/")[2] for path in asked} == {"config.json"}
+    assert not (tmp_path / "models").exists()
 
 
 @pytest.mark.parametrize(("model", "words"), [("org/none", "no org/none for us (404)"), ("org/gated", "needs HF_TOKEN")])
