@@ -122,7 +122,13 @@ def _pool(args: list[str]) -> int:
 
     as_json, words = "--json" in args, [a for a in args if a != "--json"]
     parts, data = pool.answer(words, _ignore_notice if as_json else _print_notice, command="holynb pool")
-    print(json.dumps(data, default=str) if as_json else _say(listing.as_text(parts, said.terminal_width())))
+    notes = [p for p in parts if isinstance(p, listing.Remark)]
+    if as_json:
+        print(json.dumps(data, default=str))
+    elif len(notes) < len(parts):
+        print(_say(listing.as_text([p for p in parts if not isinstance(p, listing.Remark)], said.terminal_width())), flush=True)
+    for note in notes if not as_json else ():
+        _print_notice(_say(note))
     # A script asks by the exit code whether it fits. The help of a plan is no plan.
     return 1 if words[:1] == ["plan"] and isinstance(data, dict) and not data["ways"] else 0
 

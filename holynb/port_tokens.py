@@ -11,16 +11,30 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
 from kernels_support.jupyter.files import private_folder
 from kernels_support.jupyter.lock import Lock
 
-__all__ = ["PortToken", "TokenNameError", "add", "change", "check_name", "digest", "new_token", "path", "read", "remove"]
+__all__ = [
+    "PortToken",
+    "TokenNameError",
+    "add",
+    "add_all",
+    "change",
+    "check_name",
+    "composed",
+    "digest",
+    "new_token",
+    "path",
+    "read",
+    "remove",
+]
 
 _NAME = re.compile(r"[\w.@-]{1,64}")
 
@@ -31,12 +45,17 @@ class TokenNameError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class PortToken:
-    """One named token. `tokens_per_day`: None is without a limit."""
+    """One named token. `tokens_per_day`: None is without a limit. `expires`: a time in ISO 8601 with its zone; empty: never."""
 
     name: str
     sha256: str
     tokens_per_day: int | None = None
     added: str = ""
+    expires: str = ""
+
+    @property
+    def is_expired(self) -> bool:
+        return bool(self.expires) and datetime.fromisoformat(self.expires) <= datetime.now().astimezone()
 
 
 def path(home: Path) -> Path:
@@ -63,55 +82,74 @@ def new_token() -> str:
     return f"hnb_{secrets.token_urlsafe(32)}"
 
 
+def composed(name: str) -> str:
+    """The name with its letters composed (NFC): what looks alike is one name, also where a Mac's files write it in parts."""
+    return unicodedata.normalize("NFC", name)
+
+
 def check_name(name: str) -> None:
     """Raises TokenNameError."""
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(composed(name)):
         raise TokenNameError(f"A token's name is 1 to 64 letters, digits, '.', '-', '_' and '@', not {name!r}.")
 
 
-def add(home: Path, name: str, tokens_per_day: int | None = None) -> str:
+def add(home: Path, name: str, tokens_per_day: int | None = None, expires: str = "") -> str:
     """A new token of this name, which is said once. Raises TokenNameError, OSError, ValueError."""
-    check_name(name)
+    if not (tokens := add_all(home, [name], tokens_per_day, expires)):
+        raise TokenNameError(f"There is a token {name} already. Remove it first (pool token remove {name}), or take another name.")
+    return tokens[composed(name)]
+
+
+def add_all(home: Path, names: Sequence[str], tokens_per_day: int | None = None, expires: str = "") -> Mapping[str, str]:
+    """Name → its new token, for each that has none yet; all of them or none. Raises TokenNameError, OSError, ValueError."""
+    for name in names:
+        check_name(name)
     today = date.today().isoformat()  # noqa: DTZ011 - the day of whoever adds it
     with _lock(home):
-        tokens = read(home)
-        if any(t.name == name for t in tokens):
-            raise TokenNameError(f"There is a token {name} already. Remove it first (pool token remove {name}), or take another name.")
-        token = new_token()
-        _write(home, [*tokens, PortToken(name, digest(token.encode()), tokens_per_day, today)])
-    return token
+        before = read(home)
+        taken = {t.name for t in before}
+        tokens = {name: new_token() for name in dict.fromkeys(map(composed, names)) if name not in taken}
+        if tokens:
+            added = [PortToken(name, digest(token.encode()), tokens_per_day, today, expires) for name, token in tokens.items()]
+            _write(home, [*before, *added])
+    return tokens
 
 
-def change(home: Path, name: str, tokens_per_day: int | None) -> None:
-    """Another limit for a token that stays as it is. Raises TokenNameError, OSError, ValueError."""
+def change(home: Path, names: Collection[str], changed: Callable[[PortToken], PortToken]) -> None:
+    """Change tokens that stay as they are otherwise; all or none. Raises TokenNameError, OSError, ValueError."""
+    wanted = {*map(composed, names)}
     with _lock(home):
         tokens = read(home)
-        if not any(t.name == name for t in tokens):
-            raise TokenNameError(f"There is no token {name}. Add it: pool token add {name}")
-        _write(home, [replace(t, tokens_per_day=tokens_per_day) if t.name == name else t for t in tokens])
+        _check_there(tokens, names, "Add it: pool token add {name}")
+        _write(home, [changed(t) if t.name in wanted else t for t in tokens])
 
 
-def remove(home: Path, name: str) -> None:
-    """Pools refuse it from their next request on. Raises TokenNameError, OSError, ValueError."""
+def remove(home: Path, *names: str) -> None:
+    """Pools refuse them from their next request on; all are removed or none. Raises TokenNameError, OSError, ValueError."""
+    wanted = {*map(composed, names)}
     with _lock(home):
         tokens = read(home)
-        rest = [t for t in tokens if t.name != name]
-        if len(rest) == len(tokens):
-            raise TokenNameError(
-                f"There is no token {name}. {'There are: ' + ', '.join(t.name for t in tokens) if tokens else 'There are none'}."
-            )
-        _write(home, rest)
+        _check_there(tokens, names, f"{'There are: ' + ', '.join(t.name for t in tokens) if tokens else 'There are none'}.")
+        _write(home, [t for t in tokens if t.name not in wanted])
+
+
+def _check_there(tokens: Sequence[PortToken], names: Collection[str], advice: str) -> None:
+    """Raises TokenNameError for the first name that no token has."""
+    there = {t.name for t in tokens}
+    if (lost := next((n for n in names if composed(n) not in there), None)) is not None:
+        raise TokenNameError(f"There is no token {lost}. {advice.replace('{name}', lost)}")
 
 
 def _entry(entry: Any, home: Path) -> PortToken:
     try:
         token = PortToken(**entry)
-    except TypeError as exc:
+        token.is_expired  # noqa: B018 - raises where its time is none
+    except (TypeError, ValueError) as exc:
         raise ValueError(f"{path(home)} is no list of tokens") from exc
     limit = token.tokens_per_day
     if not (isinstance(token.name, str) and isinstance(token.sha256, str) and (limit is None or (type(limit) is int and limit >= 0))):
         raise ValueError(f"{path(home)} is no list of tokens")
-    return token
+    return replace(token, name=composed(token.name))
 
 
 def _lock(home: Path) -> Lock:
@@ -122,6 +160,8 @@ def _write(home: Path, tokens: Sequence[PortToken]) -> None:
     """Put a whole file in the place of the old one: a pool may be reading it."""
     private_folder(home)
     aside = path(home).with_suffix(f".{os.getpid()}")
+    # A pool that was started by an earlier version knows no `expires`, and would let nobody in.
+    entries = [{k: v for k, v in asdict(token).items() if k != "expires" or v} for token in tokens]
     with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        json.dump({"tokens": [asdict(token) for token in tokens]}, file, ensure_ascii=False, indent=1)
+        json.dump({"tokens": entries}, file, ensure_ascii=False, indent=1)
     aside.replace(path(home))

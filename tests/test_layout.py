@@ -279,7 +279,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "pending | rundisplay | said | shown",
     ),
     "holynb.ui.commands": (
-        "own_servers | pool_nodes | pool_state",
+        "own_servers | pool_nodes | pool_state | token_names",
         "active | bench_report | deploying | history | model_lines | pool_plan | pool_token | roi_report | routing | table_diff | trust",
         "pool",
         "bench | preview | roi | updates",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any
@@ -16,6 +17,7 @@ from holynb.types import THINK_LEVELS
 
 __all__ = [
     "chunk_size",
+    "composed",
     "dollars",
     "duration",
     "duration_text",
@@ -27,6 +29,7 @@ __all__ = [
     "several_of",
     "texts",
     "think",
+    "whole_number",
 ]
 
 #: More tokens than any model thinks: above it, a number is a slip of the pen.
@@ -37,11 +40,17 @@ THINK_VALUES = f"{', '.join(THINK_LEVELS)}, or a number of tokens from 1"
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "": 1.0}
 
 
+def whole_number(value: Any) -> int:
+    """`50000`, `50_000` or `50,000`. Raises ValueError, also for `5,0`: nobody groups so, and 50 may not be what was meant."""
+    text = str(value).strip()
+    return int(text.replace(",", "") if re.fullmatch(r"[+-]?\d{1,3}(?:,\d{3})+", text) else text)
+
+
 def integer(low: int) -> Callable[[Any], int]:
     """A converter for integers of at least `low`."""
 
     def convert(value: Any) -> int:
-        parsed = int(str(value).replace("_", "").replace(",", "")) if not isinstance(value, bool) else low - 1
+        parsed = whole_number(value) if not isinstance(value, bool) else low - 1
         if parsed < low:
             raise ValueError(f"a whole number from {low}")
         return parsed
@@ -117,6 +126,11 @@ def names(value: Any) -> tuple[str, ...]:
     return tuple(s for p in parts if (s := str(p).strip()))
 
 
+def composed(value: Any) -> str:
+    """A name with its letters composed (NFC): what looks alike is one name, also where a Mac's files write it in parts."""
+    return unicodedata.normalize("NFC", str(value))
+
+
 def texts(value: Any) -> tuple[str, ...]:
     """One text or several, unchanged."""
     return tuple(str(v) for v in _several(value, "one text, or a list of texts"))
@@ -158,10 +172,16 @@ def several_of(*words: str) -> Callable[[Any], tuple[str, ...]]:
 
 def chunk_size(value: Any) -> str:
     """`auto`, or a number of tokens."""
-    text = str(value).strip().replace("_", "").replace(",", "")
-    if text != "auto" and not (text.isdecimal() and text.isascii() and int(text) >= 64):
+    text = str(value).strip()
+    if text == "auto":
+        return text
+    try:
+        tokens = whole_number(text) if text.isascii() else 0
+    except ValueError:
+        tokens = 0
+    if tokens < 64:
         raise ValueError("auto, or a number of tokens from 64")
-    return text
+    return str(tokens)
 
 
 def think(value: Any) -> str | int:

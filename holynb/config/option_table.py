@@ -6,7 +6,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from holynb.config.converters import chunk_size, dollars, duration, integer, key_value, names, number, one_of, several_of, texts, think
+from holynb.config.converters import (
+    chunk_size,
+    composed,
+    dollars,
+    duration,
+    integer,
+    key_value,
+    names,
+    number,
+    one_of,
+    several_of,
+    texts,
+    think,
+)
 from holynb.types import SERVICE_TIERS
 
 __all__ = ["BY_NAME", "PLANNED", "TABLE", "Option"]
@@ -112,8 +125,8 @@ TABLE: tuple[Option, ...] = (
     _switch("stream", "--stream", help="stream the answers"),
     Option("cache", ("--no-cache",), None, "do not reuse answers of the run log, nor offer these for reuse", group="run log"),
     _switch("refresh", "--refresh", help="ask again, and keep the new answers", group="run log"),
-    Option("resume", ("--resume",), "RUN", "continue this run: send only the rows it lacks", group="run log"),
-    Option("name", ("--name",), "RUN", "name the run; the same name again continues it", group="run log"),
+    Option("resume", ("--resume",), "RUN", "continue this run: send only the rows it lacks", composed, group="run log"),
+    Option("name", ("--name",), "RUN", "name the run; the same name again continues it", composed, group="run log"),
     Option("only", ("--only",), "failed", "send only the failed rows of the last run, or the one named", one_of("failed"), group="run log"),
     Option("into", ("--into",), "COLUMN", "the value is a copy of the input plus this column", group="result"),
     Option(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import unicodedata
 from pathlib import Path
 
 from holynb.pools.options import EMBEDDED, PoolOptions
@@ -73,4 +74,4 @@ def start_command(home: Path, name_or_model: str) -> str:
 
 def path(home: Path, name: str) -> Path:
     """The pool's own log."""
-    return home / "logs" / f"pool-{name.replace('/', '_')}.log"
+    return home / "logs" / f"pool-{unicodedata.normalize('NFC', name).replace('/', '_')}.log"

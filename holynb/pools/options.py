@@ -9,6 +9,7 @@ import re
 import shlex
 import shutil
 import sys
+import unicodedata
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ class PoolOptions:
             raise BadOption(f"--max-len takes a number of tokens, prompt and answer together, not {self.max_len}.")
         if self.port is not None and not 0 <= self.port <= 65535:
             raise BadOption(f"--port takes a number from 1 to 65535, or 0 for a free one, not {self.port}.")
-        if self.name is not None and not re.fullmatch(r"[\w][\w.:-]{0,63}", self.name):
+        if self.name is not None and not re.fullmatch(r"[\w][\w.:-]{0,63}", self.pool_name):
             raise BadOption(f"--name takes up to 64 letters, digits, dots and dashes, not {self.name!r}.")
         if self.pool_name == "all":
             raise BadOption("A pool cannot be called all: that is every pool. Choose another --name.")
@@ -174,8 +175,9 @@ class PoolOptions:
 
     @property
     def pool_name(self) -> str:
-        """The pool's name: `name`, or the last part of the model's."""
-        return self.name or re.sub(r"[^\w.:-]", "_", Path(self.model).name.removesuffix(".gguf"))[:64] or "pool"
+        """The pool's name: `name`, or the last part of the model's. Composed (NFC): a Mac's folders write Hangul and accents in parts."""
+        last = unicodedata.normalize("NFC", Path(self.model).name.removesuffix(".gguf"))
+        return unicodedata.normalize("NFC", self.name or "") or re.sub(r"[^\w.:-]", "_", last)[:64] or "pool"
 
     @property
     def start_command(self) -> str:

@@ -13,6 +13,7 @@ import os
 import re
 import tempfile
 import tomllib
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -156,6 +157,7 @@ def apply(prompts: Any, route: str | None, options: Options) -> tuple[Any, str |
 
 # -- names and files ---------------------------------------------------------------------------------------------------
 def _path(name: str) -> Path:
+    name = unicodedata.normalize("NFC", name)
     if not _NAME.fullmatch(name) or name.endswith(".") or _DEVICES.fullmatch(name):
         raise BadOption(f"{name!r} cannot be a saved prompt's name: letters, digits, - _ and . (64 at most), a letter or a digit first.")
     return folder() / f"{name}.toml"

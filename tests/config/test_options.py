@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import unicodedata
 
 import pytest
 
@@ -53,6 +54,8 @@ def test_think_is_a_level_or_a_number_of_tokens(given: object, think: object):
             ({"think": v}, f"--think takes off, low, medium, high, max, or a number of tokens from 1, not {v!r}")
             for v in (True, False, 0, -1, "0", "HIGH", "12k", "", 1.5, float("nan"), "none", ["low"], 10**9)
         ),
+        ({"max_tokens": "5,0"}, "--max-tokens takes a whole number from 1, not '5,0'"),
+        ({"chunk": "1,00"}, "--chunk takes auto, or a number of tokens from 64, not '1,00'"),
         ({"max_tokens": "many"}, "--max-tokens takes a whole number from 1, not 'many'"),
         ({"temperature": "hot"}, "--temperature takes a number from 0 to 5, not 'hot'"),
         ({"temperature": float("nan")}, "--temperature takes a number"),
@@ -103,3 +106,10 @@ def test_half_a_surrogate_pair_is_refused_where_something_is_named_with_it(name:
 
 def test_dollars_may_be_written_as_dollars():
     assert Options.parse({"budget": "$0.50", "confirm": " $2"}) == Options.parse({"budget": 0.5, "confirm": 2})
+
+
+def test_names_that_look_alike_are_one():
+    """A Mac's files, and what is copied from them, write Hangul and accents in parts."""
+    apart = unicodedata.normalize("NFD", "낮잠 é")
+    o = Options.parse({"name": apart, "resume": apart})
+    assert o.name == o.resume == "낮잠 é" != apart

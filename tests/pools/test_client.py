@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -421,3 +422,16 @@ def test_the_embedded_models_name_mistyped_is_refused_before_anything_starts(sta
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("started"))
     with pytest.raises(BadOption, match=r"smollm2-135 is no folder, no \.gguf file and no hub id.*Did you mean smollm2-135m\?"):
         start("smollm2-135")
+
+
+def test_names_that_look_alike_are_one_pool(tmp_path: Path) -> None:
+    """A Mac's folders write Hangul in parts."""
+    apart = unicodedata.normalize("NFD", "반")
+    folder = byte_model(tmp_path / f"{apart}-모델")
+    assert PoolOptions(str(folder)).pool_name == "반-모델"
+    pools.start(str(folder), name=apart)
+    assert [p.name for p in pools.listing()] == ["반"]
+    assert pools.status(apart).pid == pools.status("반").pid
+    assert pools.logs("반")[0] == pools.logs(apart)[0]
+    assert pools.stop(apart) == ["반"]
+    assert pools.start_command(apart) == pools.start_command("반")

@@ -66,9 +66,15 @@ class Clients:
         self._usage_thread = ThreadPoolExecutor(1, "holynb-usage")
 
     async def name_of(self, key: bytes) -> str | None:
-        """Whose token this is; None: nobody's."""
+        """Whose token this is; None: nobody's. Raises ApiError 401 where it has expired."""
         await self._read()
         token = self._by_digest.get(port_tokens.digest(key)) if key else None
+        if token is not None and token.is_expired:
+            on = token.expires[:16].replace("T", " ")
+            words = (
+                f"The token {token.name} expired on {on}. Ask whoever runs the pool (holynb pool token set {token.name} --expires DURATION)"
+            )
+            raise ApiError(401, words, code="invalid_api_key")
         return token.name if token else None
 
     async def hold(self, name: str | None, tokens: int) -> Hold:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from holynb import translation
 from holynb.ui.output.text import clean, clip_columns, columns, grid, one_line
 
-__all__ = ["Listing", "Markup", "Part", "Verbatim", "as_html", "as_text"]
+__all__ = ["Listing", "Markup", "Part", "Remark", "Verbatim", "as_html", "as_text"]
 
 #: Of a cell in text: columns of a terminal.
 MAX_CELL_COLUMNS = 60
@@ -45,6 +45,12 @@ STACKED = """@container (max-width:{px}px){{.holynb-list .hs{px},.hs{px} tbody{{
 
 class Markup(str):
     """A cell or a part that is HTML already. Told by its type: a model may call itself `<b …`."""
+
+    __slots__ = ()
+
+
+class Remark(str):
+    """A part about the others. A console writes it beside them, to stderr: what is sent into a file is the others alone."""
 
     __slots__ = ()
 

@@ -6,8 +6,10 @@ import asyncio
 import json
 import sqlite3
 import stat
+import unicodedata
 from contextlib import closing
-from datetime import date, timedelta
+from dataclasses import replace
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pool_fake import Pool, Pools
 
-from holynb import port_tokens, port_usage
+from holynb import cli, port_tokens, port_usage
+from holynb.errors import BadOption
 from holynb.pool.server import clients
 from holynb.pool.server.apierror import ApiError
 from holynb.pool.server.clients import Clients
@@ -199,44 +202,144 @@ def test_a_named_token_asks_until_its_day_is_used_and_is_told_of_nobody_else(ser
     ]
 
 
+def test_an_expired_token_is_refused_with_the_day_it_ended(tmp_path: Path) -> None:
+    past = (datetime.now().astimezone() - timedelta(days=1)).isoformat(timespec="seconds")
+    ended, kept = port_tokens.add(tmp_path, "ann", 100, past), port_tokens.add(tmp_path, "bob", None, past.replace("20", "29", 1))
+
+    async def follow() -> None:
+        known = Clients(tmp_path)
+        with pytest.raises(ApiError, match=f"The token ann expired on {past[:10]}") as caught:
+            await known.name_of(ended.encode())
+        assert (caught.value.status, caught.value.code) == (401, "invalid_api_key")
+        assert await known.name_of(kept.encode()) == "bob"
+        port_tokens.change(tmp_path, ["ann"], lambda t: replace(t, expires=""))
+        assert await known.name_of(ended.encode()) == "ann"
+        await known.close()
+
+    asyncio.run(follow())
+
+
+def test_a_file_without_ends_is_one_that_an_earlier_pool_reads(tmp_path: Path) -> None:
+    port_tokens.add(tmp_path, "ann", 100)
+    assert set(json.loads(port_tokens.path(tmp_path).read_text())["tokens"][0]) == {"name", "sha256", "tokens_per_day", "added"}
+
+
 def test_the_command(home: Path) -> None:
-    said, data = command.run(["token", "add", "Kim.민지", "--tokens-per-day", "50,000"], print)
-    token = data["token"]
-    assert said.startswith(f"{token}\nis Kim.민지's token (50,000 tokens a day).")
+    text, data = command.run(["token", "add", "Kim.민지", "--tokens-per-day", "50,000"], print)
+    token = data[0]["token"]
+    assert text.splitlines()[0] == f"Kim.민지 {token}"
+    assert "Not shown again (50,000 tokens a day)" in text
     assert [(t.name, t.sha256) for t in port_tokens.read(home)] == [("Kim.민지", port_tokens.digest(token.encode()))]
-    said, data = command.run(["token", "list"], print)
-    assert "Kim.민지" in said
-    assert token not in said
+    text, data = command.run(["token", "list"], print)
+    assert "Kim.민지" in text
+    assert token not in text
     today = date.today()
-    assert data == [{"name": "Kim.민지", "tokens_per_day": 50_000, "added": today.isoformat(), "used": {today.isoformat(): 0}}]
+    assert data == [
+        {"name": "Kim.민지", "tokens_per_day": 50_000, "added": today.isoformat(), "expires": "", "used": {today.isoformat(): 0}}
+    ]
     days = [(today - timedelta(days=i)).isoformat() for i in range(3)]
     port_usage.add(home, {(days[0], "Kim.민지"): 5, (days[2], "Kim.민지"): 1200, ("2001-01-01", "Kim.민지"): 7}, days[0])
-    said, data = command.run(["token", "list", "--days", "3"], print)
-    assert said.splitlines()[-1].split()[-4:] == ["1,205", "5", "0", "1,200"]
+    text, data = command.run(["token", "list", "--days", "3"], print)
+    assert text.splitlines()[-1].split()[-4:] == ["1,205", "5", "0", "1,200"]
     assert data[0]["used"] == dict(zip(days, (5, 0, 1200), strict=True))
     assert command.run(["token", "remove", "Kim.민지"], print)[0] == "Kim.민지's token is removed; pools refuse it from now on."
-    said, data = command.run(["token", "list", "--days", "3"], print)
-    assert said.splitlines()[-1].split() == ["Kim.민지", "removed", "1,205", "5", "0", "1,200"]
+    text, data = command.run(["token", "list", "--days", "3"], print)
+    assert text.splitlines()[-1].split() == ["Kim.민지", "removed", "1,205", "5", "0", "1,200"]
     assert data[0]["added"] is None
 
 
-def test_a_class_is_added_from_a_file_and_added_again_keeps_its_tokens(home: Path, tmp_path: Path) -> None:
+def test_a_semester_ends_and_limits_go_for_several_at_once(home: Path, tmp_path: Path) -> None:
+    command.run(["token", "add", "ann", "bob", "--tokens-per-day", "500", "--expires", "120d"], print)
+    day = (date.today() + timedelta(days=120)).isoformat()
+    assert [t.expires[:10] for t in port_tokens.read(home)] == [day, day]
+    text, data = command.run(["token", "list"], print)
+    assert "expires" in text.splitlines()[0]
+    assert day in text
+    assert data[0]["expires"].startswith(day)
+    text, _ = command.run(["token", "set", "ann", "bob", "--tokens-per-day", "none", "--expires", "none"], print)
+    assert text.splitlines() == ["ann has no limit from now on.", "bob has no limit from now on."]
+    assert [(t.tokens_per_day, t.expires) for t in port_tokens.read(home)] == [(None, "")] * 2
+    (tmp_path / "names.txt").write_text("ann\nbob\n")
+    command.run(["token", "set", "--file", str(tmp_path / "names.txt"), "--tokens-per-day", "5"], print)
+    with pytest.raises(Exception, match="There is no token eve"):
+        command.run(["token", "remove", "ann", "eve"], print)
+    assert [t.tokens_per_day for t in port_tokens.read(home)] == [5, 5], "none is removed where one is not there"
+    command.run(["token", "remove", "--file", str(tmp_path / "names.txt")], print)
+    assert port_tokens.read(home) == []
+    past = (datetime.now().astimezone() - timedelta(hours=1)).isoformat(timespec="seconds")
+    port_tokens.add(home, "old", 5, past)
+    assert command.run(["token", "list"], print)[0].splitlines()[-1].split()[1] == "expired"
+
+
+def test_a_class_is_added_from_a_file_and_added_again_keeps_its_tokens(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     names = tmp_path / "names.txt"
     names.write_text("\ufeffminji\r\n\r\n박민지\r\nx.y@school.kr", encoding="utf-8")
-    said, data = command.run(["token", "add", "--file", str(names), "--tokens-per-day", "500"], print)
-    assert said.splitlines() == [f"{d['name']} {d['token']}" for d in data]
-    assert [d["name"] for d in data] == ["minji", "박민지", "x.y@school.kr"]
+    assert cli.main(["pool", "token", "add", "--file", str(names), "--tokens-per-day", "500"]) == 0
+    out, err = capsys.readouterr()
+    lines = [line.split(" ") for line in out.splitlines()]
+    assert [name for name, _ in lines] == ["minji", "박민지", "x.y@school.kr"]
+    assert [port_tokens.digest(token.encode()) for _, token in lines] == [t.sha256 for t in port_tokens.read(home)]
+    assert err.startswith("Not shown again (500 tokens a day)")
     names.write_text("minji\nlate\n", encoding="utf-8")
-    said, more = command.run(["token", "add", "--file", str(names)], print)
-    assert [d["name"] for d in more] == ["late"]
-    assert said.endswith("(kept as they are: minji)")
+    assert cli.main(["pool", "token", "add", "--file", str(names)]) == 0
+    out, err = capsys.readouterr()
+    assert [line.split(" ")[0] for line in out.splitlines()] == ["late"], "a file of tokens gets nothing else"
+    assert err.startswith("Kept as they are, for they have a token: minji.")
+    assert cli.main(["pool", "token", "add", "--file", str(names)]) == 0
+    assert capsys.readouterr().out == ""
+    assert cli.main(["pool", "token", "add", "one"]) == 0
+    assert capsys.readouterr().out.startswith("one hnb_"), "one alone is said as several are"
     assert command.run(["token", "set", "minji", "--tokens-per-day", "800"], print)[0] == "minji has 800 tokens a day from now on."
     assert {t.name: t.tokens_per_day for t in port_tokens.read(home)}["minji"] == 800
-    assert port_tokens.read(home)[0].sha256 == port_tokens.digest(data[0]["token"].encode())
+    assert port_tokens.read(home)[0].sha256 == port_tokens.digest(lines[0][1].encode())
     names.write_text("later\n\nDora E.\n", encoding="utf-8")
-    with pytest.raises(Exception, match=r"names\.txt, line 3: .*not 'Dora E\.'\. No token was made\."):
+    with pytest.raises(Exception, match=r"names\.txt, line 3: .*not 'Dora E\.'\. Nothing was changed\."):
         command.run(["token", "add", "--file", str(names)], print)
     assert "later" not in {t.name for t in port_tokens.read(home)}
+
+
+def test_what_looks_alike_is_one_name(home: Path, tmp_path: Path) -> None:
+    """A Mac writes Hangul and accents in parts."""
+    apart, whole = unicodedata.normalize("NFD", "홍길동"), "홍길동"
+    assert apart != whole
+    token = command.run(["token", "add", apart], print)[1][0]["token"]
+    for name in (apart, whole):
+        with pytest.raises(Exception, match="There is a token"):
+            command.run(["token", "add", name], print)
+    assert [t.name for t in port_tokens.read(home)] == [whole]
+    (tmp_path / "names.txt").write_text(f"{whole}\n{apart}\n", encoding="utf-8")
+    with pytest.raises(Exception, match=r"홍길동 stands 2 times \(.*line 1, .*line 2\)"):
+        command.run(["token", "add", "--file", str(tmp_path / "names.txt")], print)
+    command.run(["token", "add", unicodedata.normalize("NFD", "José")], print)
+    command.run(["token", "set", apart, "--tokens-per-day", "5"], print)
+    assert [(t.name, t.tokens_per_day) for t in port_tokens.read(home)] == [(whole, 5), ("José", None)]
+    text = port_tokens.path(home).read_text(encoding="utf-8")
+    port_tokens.path(home).write_text(text.replace(whole, apart), encoding="utf-8")  # as an earlier version wrote it
+    assert port_tokens.read(home)[0].name == whole
+    command.run(["token", "remove", apart], print)
+    assert [t.name for t in port_tokens.read(home)] == ["José"]
+    assert token not in text
+
+
+@pytest.mark.parametrize(
+    ("raw", "says"),
+    [
+        ("ann\n민지\n".encode("cp949"), "not in UTF-8, but in another encoding, such as CP949.*Save it as UTF-8"),
+        ("ann\n민지\n".encode("utf-16"), "not in UTF-8, but in UTF-16. Save it as UTF-8"),
+        ("ann\nbob\n".encode("utf-16-le"), "not in UTF-8, but in UTF-16"),
+        (b"", "is empty"),
+        (b"\n \n", "is empty"),
+        (b"dup\nother\ndup\n", r"dup stands 2 times \(.*line 1, .*line 3\)"),
+    ],
+)
+def test_a_file_of_names_that_cannot_be_taken_makes_no_token(home: Path, tmp_path: Path, raw: bytes, says: str) -> None:
+    (tmp_path / "names.txt").write_bytes(raw)
+    for word in ("add", "remove"):
+        with pytest.raises(BadOption, match=says):
+            command.run(["token", word, "--file", str(tmp_path / "names.txt")], print)
+    assert port_tokens.read(home) == []
 
 
 @pytest.mark.parametrize(
@@ -246,6 +349,14 @@ def test_a_class_is_added_from_a_file_and_added_again_keeps_its_tokens(home: Pat
         (["add", "--file", "/nowhere/names.txt"], "cannot be read"),
         (["add", "new", "a b"], "1 to 64 letters"),
         (["set", "ann"], "takes --tokens-per-day"),
+        (["set", "--tokens-per-day", "5"], "takes a name, or several, or --file"),
+        (["remove"], "takes a name, or several, or --file"),
+        (["add", "new", "new"], r"new stands 2 times \(on the line, on the line\)"),
+        (["add", "new", "--tokens-per-day", "5,0"], "whole number from 1 on, or none, not '5,0'"),
+        (["add", "new", "--tokens-per-day", "1,00,000"], "whole number"),
+        (["add", "new", "--expires", "soon"], "--expires takes a duration such as 30d"),
+        (["add", "new", "--expires", "99999999d"], "--expires takes a duration such as 30d"),
+        (["remove", "ann", "--expires", "1d"], "--expires does not belong to pool token remove"),
         (["set", "bob", "--tokens-per-day", "5"], "There is no token bob"),
         (["list", "--file", "x"], "--file does not belong to pool token list"),
         (["add", "a b"], "1 to 64 letters"),
