@@ -1,6 +1,7 @@
 """holynb: send cells and DataFrames of prompts to hosted APIs or your own GPUs, from a notebook. Imports nothing heavy.
 
-`%load_ext holynb` in a notebook; without a magic, `holynb.infer(prompts, "provider/model")`. Public names are imported on first use.
+`%load_ext holynb` in a notebook; without a magic, `holynb.infer(prompts, "provider/model")`, and `holynb.read("NAME")` for an earlier run.
+Public names are imported on first use.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from holynb.errors import HolynbError, InferError, Interrupted, UserError
-    from holynb.run import Run, infer
+    from holynb.run import Run, infer, read
 
     last: Run | None
     runs: Sequence[Run]
@@ -28,6 +29,7 @@ __all__ = [
     "infer",
     "last",
     "load_ipython_extension",
+    "read",
     "runs",
     "unload_ipython_extension",
 ]
@@ -42,6 +44,7 @@ _MODULES = {
     "UserError": "holynb.errors",
     "Run": "holynb.run",
     "infer": "holynb.run",
+    "read": "holynb.run",
 }
 
 

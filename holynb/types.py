@@ -192,7 +192,7 @@ class Request:
     def key(self, base_url: str) -> str:
         """The request's identity as hex SHA-256: address, requested route, messages, sampling, schema and sample number.
 
-        `base_url` is the endpoint's (`''` for sim and pool), so a gateway and the provider behind it never share answers.
+        `base_url` is the endpoint's (`''` for sim, of a pool what it runs), so a gateway and the provider behind it never share answers.
         """
         turns = [identity.text_of(m.identity) if m.attachments else identity.turn(m.role, m.content) for m in self.messages]
         return self.key_with(base_url, turns)

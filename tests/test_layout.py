@@ -185,7 +185,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "logfiles | vllm_env",
         "on_ray",
         "client",
-        "launch",
+        "identity | launch",
         "deploy",
     ),
     "holynb.pricing": (
@@ -229,7 +229,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "chunk_log | judged_rows | packs | reservation | work",
         "batch | map_reduce | quality",
         "run",
-        "bench | function",
+        "bench | function | reading",
     ),
     "holynb.run.batch": (
         "elsewhere | marks",

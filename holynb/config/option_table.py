@@ -85,7 +85,9 @@ TABLE: tuple[Option, ...] = (
     Option("temperature", ("--temperature",), "X", "sampling temperature", number(0, 5), group="sampling", unit="0 to 5"),
     Option("top_p", ("--top-p",), "X", "nucleus sampling", number(0, 1, open_low=True), group="sampling", unit="above 0, to 1"),
     Option("stop", ("--stop",), "TEXT", "stop string; may be repeated", texts, repeatable=True, group="sampling", unit="text"),
-    Option("seed", ("--seed",), "N", "sampling seed", integer(0), group="sampling", unit="a whole number"),
+    Option(
+        "seed", ("--seed",), "N", "sampling seed; each of --samples has the next one", integer(0), group="sampling", unit="a whole number"
+    ),
     Option(
         "think", ("--think",), "LEVEL|N", "how much the model thinks first: off, low, medium, high, max, or tokens", think, group="sampling"
     ),

@@ -2,6 +2,7 @@
 
 from holynb.pools.client import end_reason, find, find_status, gauges, listing, logs, not_running, start_command, status, stop
 from holynb.pools.deploy import deploy
+from holynb.pools.identity import identity
 from holynb.pools.info import PoolInfo
 from holynb.pools.launch import plan, start
 from holynb.pools.logfiles import ENDED_ON_REQUEST
@@ -16,6 +17,7 @@ __all__ = [
     "find",
     "find_status",
     "gauges",
+    "identity",
     "listing",
     "logs",
     "not_running",

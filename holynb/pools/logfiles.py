@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shlex
 import unicodedata
@@ -12,7 +13,7 @@ from holynb.pools.options import EMBEDDED, PoolOptions
 from kernels_support.jupyter.files import private_folder
 from kernels_support.jupyter.supervisor import tail
 
-__all__ = ["ENDED_ON_REQUEST", "add_end", "create", "end_reason", "files", "last_line", "path", "start_command"]
+__all__ = ["ENDED_ON_REQUEST", "add_end", "create", "end_reason", "files", "last_line", "path", "start_command", "started"]
 
 #: In the reason of a pool that was stopped. Such a pool starts again only where somebody asks for it.
 ENDED_ON_REQUEST = "told to end"
@@ -70,6 +71,17 @@ def start_command(home: Path, name_or_model: str) -> str:
     # A name alone does not give the model.
     is_model = name_or_model == EMBEDDED or "/" in name_or_model or name_or_model.endswith(".gguf")
     return PoolOptions(name_or_model).start_command if is_model else f"%infer pool start MODEL --name {name_or_model}"
+
+
+def started(home: Path, name: str) -> dict[str, str]:
+    """Model, dtype and kv of the last start of the pool of this name, as far as they were given; empty where no log has it."""
+    command = start_command(home, name)
+    try:
+        words = shlex.split(command)[3:] if "MODEL" not in command else []
+    except ValueError:  # a log that was written to by others
+        return {}
+    flags = {flag.removeprefix("--"): value for flag, value in itertools.pairwise(words) if flag in ("--dtype", "--kv")}
+    return {"model": words[0], **flags} if words else {}
 
 
 def path(home: Path, name: str) -> Path:

@@ -37,7 +37,7 @@ class ChunkLog:
     def __init__(self, plan: Plan, recorder: Recorder) -> None:
         self._recorder = recorder
         self._options = plan.options
-        self._addresses = {e.route: e.base_url for e in plan.targets.endpoints}
+        self._addresses = plan.addresses
         self._own: dict[str, Outcome] = {}
         self._next: dict[int, int] = {}
         self._place: dict[int, tuple[int, str]] = {}

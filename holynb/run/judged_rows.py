@@ -48,7 +48,7 @@ class JudgedRows(Sink):
         self.rows: list[Outcome | None] = [None] * len(plan.rows.requests)
         self.add: Callable[[WorkItem], bool] = lambda _: False
         self._plan, self._judge, self._journal, self._recorder = plan, judge, journal, recorder
-        self._address = next(e.base_url for e in plan.targets.endpoints if e.route == judge.route)
+        self._address = plan.addresses[judge.route]
         self._held: dict[int, Outcome] = {}
         self._cases: dict[int, _Case] = {}
         self._by_key: dict[str, _Case] = {}

@@ -46,7 +46,7 @@ class KeyTable:
 class RequestKeys:
     """The keys of a plan's rows, each computed once, when it is first needed: ten thousand take a tenth of a second.
 
-    `addresses`: the base URL of each route, which is part of a request's identity. `chunk`: `--chunk`, None without it.
+    `addresses`: what answers on each route (`Plan`), which is part of a request's identity. `chunk`: `--chunk`, None without it.
     `long`: rows that are asked in chunks from the start.
     """
 

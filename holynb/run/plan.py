@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from holynb import files, schema
+from holynb import files, pools, schema
 from holynb.config import Options, keys, settings
 from holynb.config.model_traits import ModelTraits
 from holynb.errors import BadOption
@@ -84,6 +84,7 @@ class Plan:
     """Everything a run needs. `schema`: what answers are held to; `notes`: for a person to read. `keys` follow from the rest.
 
     `labels`: what answers are compared with; `judge`: who grades them. `variable`: the notebook's, which the cell gives its result.
+    `addresses`: what answers on each route, as far as a request's identity has it: a URL, or a pool's model and files.
     """
 
     rows: Rows
@@ -95,12 +96,13 @@ class Plan:
     labels: labels.Labels | None = None
     judge: judge.Judge | None = None
     variable: str | None = None
+    addresses: Mapping[Route, str] = field(init=False, repr=False, compare=False)
     keys: RequestKeys = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        addresses = {e.route: e.base_url for e in self.targets.endpoints}
-        keys = RequestKeys(self.rows.requests, addresses, chunk=self.options.chunk, long=self.rows.long)
-        object.__setattr__(self, "keys", keys)
+        addresses = {e.route: pools.identity(e.route.model) if e.wire == "pool" else e.base_url for e in self.targets.endpoints}
+        object.__setattr__(self, "addresses", addresses)
+        object.__setattr__(self, "keys", RequestKeys(self.rows.requests, addresses, chunk=self.options.chunk, long=self.rows.long))
 
     @property
     def route(self) -> Route:
@@ -228,20 +230,30 @@ _NOTHING = Sampling()
 
 @dataclass(frozen=True, slots=True)
 class _Samplings:
-    """How a route is asked. `usual`: one object for all rows that set nothing for themselves, by which their keys are made in common."""
+    """How a route is asked. `usual`: one object for all rows that set nothing for themselves, by which their keys are made in common; and
+    `seeded`, by sample, where a seed is given: with the same one all answers to a prompt would be the same.
+    """
 
     known: ModelTraits
     run: Sampling
     usual: Sampling
+    seeded: dict[int, Sampling] = field(default_factory=dict)
 
     @classmethod
     def of(cls, options: Options, known: ModelTraits) -> _Samplings:
         run = Sampling(options.max_tokens, options.temperature, options.top_p, options.stop, options.seed, options.p, options.think)
         return cls(known, run, _with_longest(run, known))
 
-    def over(self, own: Sampling) -> Sampling:
-        """A row's."""
-        return self.usual if own == _NOTHING else _with_longest(own.over(self.run), self.known)
+    def over(self, own: Sampling, sample: int) -> Sampling:
+        """A row's, for this sample of its answers."""
+        sampling = self.usual if own == _NOTHING else _with_longest(own.over(self.run), self.known)
+        if not sample or sampling.seed is None:
+            return sampling
+        if sampling is not self.usual:
+            return replace(sampling, seed=sampling.seed + sample)
+        if sample not in self.seeded:
+            self.seeded[sample] = replace(sampling, seed=sampling.seed + sample)
+        return self.seeded[sample]
 
 
 def _with_longest(sampling: Sampling, known: ModelTraits) -> Sampling:
@@ -254,7 +266,7 @@ def request(row: int, prompt: Prompt, route: Route, options: Options, sample: in
         return None
     if options.embed:
         return embedding.request(row, prompt, route, options)
-    sampling = samplings.over(prompt.sampling)
+    sampling = samplings.over(prompt.sampling, sample)
     if sampling.extra:
         check_extra(sampling.extra, route, schema=options.schema is not None)
     return Request(

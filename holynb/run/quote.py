@@ -134,7 +134,7 @@ def _judged_before(plan: Plan, judge: Judge, left: Pending | None) -> list[Reque
     if left is None:
         return []
     answers = {row: o for row, o in {**left.answers, **plan.earlier.kept}.items() if o.status == "ok"}
-    address = next(e.base_url for e in plan.targets.endpoints if e.route == judge.route)
+    address = plan.addresses[judge.route]
     verdicts = {}
     for row, outcome in answers.items():
         if (request := plan.rows.requests[row]) is not None:

@@ -204,6 +204,16 @@ def test_compare_and_samples_are_long_form_on_two_more_levels():
         infer("{{ text }}", "sim/echo", df=df, samples=2, into="x")
 
 
+def test_each_sample_of_a_seed_has_the_next_one():
+    run = infer(["a", "b"], "sim/echo", samples=3, seed=5, temperature=0.9).wait(DEADLINE)
+    assert [r.sampling.seed for r in run.requests] == [5, 6, 7] * 2
+    assert {id(r.sampling) for r in run.requests[:3]} == {id(r.sampling) for r in run.requests[3:]}, "keys are made in common"
+    assert [r.sampling.seed for r in infer(["a"], "sim/echo", samples=2).wait(DEADLINE).requests] == [None, None]
+    df = pd.DataFrame({"text": ["a", "b"], "seed": [40, 50]})
+    own = infer("{{ text }}", "sim/echo", df=df, samples=2, params_from=["seed"]).wait(DEADLINE)
+    assert [r.sampling.seed for r in own.requests] == [40, 41, 50, 51]
+
+
 def test_a_budget_is_never_exceeded_and_the_rows_that_did_not_fit_say_so():
     run = infer([f"row {i}" for i in range(50)], "sim/echo", budget=0.0006, max_tokens=4).wait(DEADLINE)
     frame = run.frame()
@@ -439,7 +449,7 @@ def test_a_name_used_again_for_other_prompts_loses_no_answer_that_was_paid(home:
     assert sent(other) == 2, "the row that asks the same is there"
     record = resume.stored("nightly")
     assert (record.n, record.ok, record.failed) == (3, 3, 0)
-    assert record.cost == sum((o.cost or 0 for o in (*other.rows()[::2], first.rows()[1]) if o), Decimal(0))
+    assert record.cost == sum((o.cost or 0 for o in (*first.rows(), *other.rows()[::2]) if o), Decimal(0)), "all that it has paid"
     runlog.close()
     again = Run(resume.resumed("nightly")).start().wait(DEADLINE)
     assert again.frame()["text"].tolist() == ["two 0", "one 1", "two 2"]
@@ -537,6 +547,25 @@ def test_what_only_failed_kept_on_another_route_is_not_asked_again_when_it_is_re
     assert third.frame()["route"].tolist() == second.frame()["route"].tolist()
 
 
+@pytest.mark.parametrize("way", [{"judge": "sim/json"}, {"embed": True}, {"rows": "broken"}], ids=["judge", "embed", "broken"])
+def test_a_run_is_read_by_its_name(way: dict[str, object]) -> None:
+    broken = way.pop("rows", None)
+    if broken:
+        with pytest.raises(holynb.InferError) as failure:
+            infer(["a", "b"], "sim/echo", name="read", p={"fault": "auth"}, retries=0).wait(DEADLINE)
+        run = failure.value.run
+    else:
+        run = infer(["a", "b"], "sim/echo", name="read", **way).wait(DEADLINE)
+    runlog.close()
+    frame = holynb.read("read")
+    pd.testing.assert_frame_equal(frame, run.result())
+    origin = run.result().attrs["holynb"]
+    assert frame.attrs["holynb"] == pytest.approx(origin | {"cost": origin["cost"] or 0.0}), "what was refused everywhere cost nothing"
+    pd.testing.assert_frame_equal(holynb.read(run.id[:8]), frame)
+    with pytest.raises(BadOption, match=r"There is no run 'raed' in the run log. Did you mean read"):
+        holynb.read("raed")
+
+
 FRAMES = {
     "missing": pd.DataFrame({"t": ["a", "b", "a", None, ""]}, index=["v", "w", "x", "y", "z"]),
     "equal labels": pd.DataFrame({"t": ["a", "", "c"]}, index=[1, 1, 2]),
@@ -561,6 +590,7 @@ WAYS: dict[str, dict[str, object]] = {
 def test_a_run_comes_back_whole_from_the_log_alone(df: pd.DataFrame, way: dict[str, object]) -> None:
     first = infer("{{ t }}", "sim/echo", df=df, name="whole", **way).wait(DEADLINE)
     runlog.close()
+    pd.testing.assert_frame_equal(holynb.read("whole"), first.result())
     again = Run(resume.resumed("whole")).start().wait(DEADLINE)
     assert sent(again) == 0
     told = ["text", "status", "route", "model", "tokens_in", "tokens_out"]

@@ -63,10 +63,13 @@ def of(shell: Any, plan: Plan) -> Renewal | None:
 
     if plan.variable is None:
         return None
-    earlier = session.find(plan.earlier.run or "")
     held = shell.user_ns.get(plan.variable, _NOTHING)
-    ours = held is _NOTHING or held is earlier or _is_result(earlier, held)
-    return Renewal(plan.variable, held, ours, earlier, 0 if earlier is None else earlier.summary().ok)
+    # A go that answered nothing gave the variable nothing: it holds what one before it gave.
+    goes = [run for run in reversed(session.runs()) if run.id == plan.earlier.run]
+    earlier = next((run for run in goes if held is run or _is_result(run, held)), None)
+    ours = held is _NOTHING or earlier is not None
+    before = earlier or next(iter(goes), None)
+    return Renewal(plan.variable, held, ours, earlier, 0 if before is None else before.summary().ok)
 
 
 def _is_result(earlier: SessionRun | None, held: Any) -> bool:

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 from ui.shells import Here
 
-from holynb.run import session
+from holynb.errors import NotRunning
+from holynb.run import assembly, session
 
 #: Two rows at a time have an answer when the deadline comes.
 CUT = "-c 1 -p latency=0.3 --deadline 0.5 --no-cache"
@@ -60,3 +61,17 @@ def test_a_variable_that_holds_a_run_holds_the_one_that_goes_on(here: Here) -> N
     assert here["held"] is not before
     assert here["held"].wait(20).frame()["text"].tolist() == ["one", "two", "three"]
     assert here(f"%infer resume behind -q {GO_ON}").out == ""
+
+
+def test_a_go_that_could_not_begin_leaves_the_variable_to_the_next(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    here(f"%%infer held << sim/echo -l --name half {CUT}\none\ntwo\nthree")
+    assert 0 < (here["held"]["status"] == "ok").sum() < 3
+
+    async def gone(*args: object) -> None:
+        raise NotRunning("pool/half is not running.")
+
+    with monkeypatch.context() as away:
+        away.setattr(assembly, "ready", gone)
+        assert "is not running" in here.refused(f"%infer run --only failed half {GO_ON}")
+    assert "held now holds this result.\n" in here(f"%infer run --only failed half {GO_ON}").out
+    assert set(here["held"]["status"]) == {"ok"}
