@@ -23,7 +23,7 @@ PRECISION = ("dtype", "kv")
 
 
 def identity(name_or_model: str) -> str:
-    """What answers as the pool of this name or model, running or as it was started last; empty for the embedded one, and one never started."""
+    """What answers as the pool of this name or model, now or at its last start; empty for the embedded one, and where nobody knows."""
     facts = _facts(name_or_model)
     model = str(facts.get("model") or "")
     precision = [f"{fact}={facts[fact]}" for fact in PRECISION if facts.get(fact)]
