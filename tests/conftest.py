@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 from leftovers import end_pools
+from process_state import forget, restored
 
 ROOT = Path(__file__).parent.parent
 #: Files of few tests that take a browser as long as so many of its others (44 and 36 s).
@@ -104,17 +105,23 @@ def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """HOLYNB_HOME, empty but for the models that tests share. Pools that a test started there end with it."""
+def as_if_first() -> Iterator[None]:
+    """A test finds nothing that another one set, typed or learned in this process."""
+    forget()
+    with restored():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def home(as_if_first: None, tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """HOLYNB_HOME, empty but for the models that tests share. Runs and pools that a test started there end with it."""
     folder = tmp_path / "holynb-home"
     folder.mkdir(mode=0o700)
     (folder / "models").symlink_to(models, target_is_directory=True)
     monkeypatch.setenv("HOLYNB_HOME", str(folder))
-    if (assembly := sys.modules.get("holynb.run.assembly")) is not None:
-        assembly._answered.clear()  # what answered another test is not waited for in this one
     yield folder
-    if (settings := sys.modules.get("holynb.config.settings")) is not None:
-        settings.reset()  # a provider that this test named would be listed in the next
+    if (loop := sys.modules.get("holynb.loop")) is not None:
+        loop.close()
     end_pools(tmp_path)
     if (current := sys.modules.get("holynb.runlog.current")) is not None:
         for path in [path for path in current._logs if path.is_relative_to(folder)]:
@@ -122,7 +129,7 @@ def home(tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 
 @pytest.fixture(autouse=True)
-def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def bare_environment(as_if_first: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """No key, no base URL and no proxy of the person who runs the tests reaches a test."""
     for name in list(os.environ):
         if name.upper().endswith(("_API_KEY", "_BASE_URL", "_PROXY", "AZURE_OPENAI_ENDPOINT")) or name.startswith("AWS_"):

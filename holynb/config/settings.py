@@ -105,8 +105,9 @@ def override(**values: Any) -> None:
 
 
 def reset() -> None:
-    """Forget every `override`."""
-    override(**dict.fromkeys(_overrides))
+    """Forget every `override`. Where there is none, what was merged before is used again."""
+    if _overrides:
+        override(**dict.fromkeys(_overrides))
 
 
 def config_paths() -> list[Path]:
