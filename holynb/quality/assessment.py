@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
+from typing import Any
 
 from holynb.quality import agreement
 from holynb.quality.confusion import Confusion
@@ -182,7 +183,7 @@ def _mean_interval(given: Sequence[tuple[int, int]]) -> Interval | None:
     for prompt, score in given:
         of_prompt.setdefault(prompt, []).append(score)
     kinds = Counter((sum(scores), len(scores)) for scores in of_prompt.values())
-    sums = np.array(list(kinds) or [(0, 0)])
+    sums: np.ndarray[Any, Any] = np.array(list(kinds) or [(0, 0)])
     return bootstrap(list(kinds.values()), lambda r: np.asarray((r @ sums[:, 0]) / (r @ sums[:, 1]))) if len(of_prompt) > 1 else None
 
 
