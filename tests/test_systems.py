@@ -27,7 +27,7 @@ assert list(frame["text"]) == [f"row {i}" for i in range(20)], frame
 assert [i.name for i in pools.listing()] == ["mac"]
 rank = Process.of(info.ranks[0])
 rank.signal(signal.SIGKILL)
-assert rank.wait(5)
+assert rank.wait(30)
 assert holynb.infer(["again"], "pool/mac").wait().frame()["text"][0] == "again"
 every = [Process.of(pid) for pid in (info.pid, info.ranks[1])]
 assert pools.stop("mac") == ["mac"]
@@ -36,7 +36,7 @@ assert pools.start(sys.argv[1], name="mac").state == "ready"
 server = pools.status("mac")
 left = Process.of(server.ranks[0])
 Process.of(server.pid).signal(signal.SIGKILL)
-assert left.wait(5), "it watches the socket, where the system does not end it"
+assert left.wait(30), "it watches the socket, where the system does not end it"
 notes = []
 assert pools.listing(notes.append) == [] and "gone without a goodbye" in notes[0], notes
 assert list((settings.home() / "run").iterdir()) == []

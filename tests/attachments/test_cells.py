@@ -274,14 +274,14 @@ def test_sizes_of_large_and_broken_headers():
 
 def test_a_pdf_made_to_take_long_does_not():
     for repeated in (b"/Type/Pages ", b"/Count 1 ", b"/Type/ObjStm "):
-        begun = time.perf_counter()
+        begun = time.process_time()
         assert measures.pages(b"%PDF-1.4\n" + repeated * 100_000) is None
-        assert time.perf_counter() - begun < 1.5
+        assert time.process_time() - begun < 1.5
     stream = zlib.compress(b"<< /Type /Catalog >>")
     packed = b"".join(b"<< /Type /ObjStm >>\nstream\n" + stream + b"\nendstream\n" + bytes(10_000) for _ in range(1000))
-    begun = time.perf_counter()
+    begun = time.process_time()
     assert measures.pages(packed + b"<< /Kids [] /Count 12 /Type /Pages >>") == 12
-    assert time.perf_counter() - begun < 1.5
+    assert time.process_time() - begun < 1.5
 
 
 def test_a_picture_that_claims_more_pixels_than_are_decoded_is_told_by_their_number():

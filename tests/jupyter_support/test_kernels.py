@@ -99,7 +99,7 @@ def test_a_pool_outlives_interrupt_restart_and_kill_and_two_kernels_share_it(ker
     kernel = Process.of(first.manager.provisioner.pid)  # type: ignore[union-attr]
     assert kernel is not None
     kernel.signal(9)
-    assert kernel.wait(5)
+    assert kernel.wait(30)
     second.manager.shutdown_kernel(now=False)
     assert pool.alive
     assert pools.stop("bytes") == ["bytes"]

@@ -29,7 +29,7 @@ def test_a_number_used_again_is_not_hit() -> None:
         assert not replace(found, start=found.start - 1).signal(signal.SIGKILL)
         assert child.poll() is None
         assert found.signal(signal.SIGKILL, group=True)
-        assert found.wait(5)  # a zombie until we bury it, and not alive
+        assert found.wait(30)  # a zombie until we bury it, and not alive
         assert not found.signal(signal.SIGKILL)
     finally:
         child.kill()
@@ -45,7 +45,7 @@ def test_stop_kills_what_does_not_listen() -> None:
     found = Process.of(child.pid)
     assert found is not None
     assert found.stop(0.2)
-    assert child.wait(5) == -signal.SIGKILL
+    assert child.wait(30) == -signal.SIGKILL
     child.stdout.close()
 
 

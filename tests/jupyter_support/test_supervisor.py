@@ -43,7 +43,7 @@ def test_a_bound_child_talks_over_its_socket_and_ends_with_it(tmp_path: Path) ->
     assert next(wire.frames(child.control)) == {"echo": {"n": 1}}
     assert os.getsid(child.pid) == child.pid != os.getsid(0)
     child.control.close()
-    assert child.wait(5)
+    assert child.wait(30)
     assert child.code == 0
     assert child.how() == "ended with code 0"
     assert child.tail() == ["got {'n': 1}"]
@@ -58,7 +58,7 @@ def test_a_killed_parent_takes_its_bound_child_along() -> None:
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    assert child.wait(5), "the child outlived its parent"
+    assert child.wait(30), "the child outlived its parent"
 
 
 def test_an_interrupt_of_our_group_does_not_reach_children() -> None:
@@ -86,14 +86,14 @@ def test_an_interrupt_of_our_group_does_not_reach_children() -> None:
         free_survives = child.alive
         child.signal(signal.SIGKILL)
     assert free_survives
-    assert child.wait(5)
+    assert child.wait(30)
 
 
 def test_kill_is_said_in_words_and_stop_is_final() -> None:
     child = spawn(Command([sys.executable, "-c", "import time; time.sleep(60)"]), bound=False)
     assert child.how() == "runs"
     os.kill(child.pid, signal.SIGKILL)
-    assert child.wait(5)
+    assert child.wait(30)
     assert "SIGKILL" in child.how()
     deaf = spawn(Command([sys.executable, "-c", "import signal,time; signal.signal(15, 1); time.sleep(60)"]), bound=True)
     deaf.stop(grace=0.5)

@@ -140,7 +140,7 @@ def one_round(pools: Pools, rng: random.Random, scene: Scene, shape: str) -> str
             assert outcome == "ok", (shape, victim, result)
     pool.process.terminate()
     pool.process.wait(SILENCE_S)
-    gone, left = psutil.wait_procs([psutil.Process(p) for p in pids if psutil.pid_exists(p)], timeout=5)
+    gone, left = psutil.wait_procs([psutil.Process(p) for p in pids if psutil.pid_exists(p)], timeout=30)
     assert not left, (shape, victim, left, gone)
     return victim
 

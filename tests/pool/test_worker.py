@@ -114,7 +114,7 @@ def test_a_cancelled_row_is_heard_of_no_more(tmp_path: Path) -> None:
 def test_a_failing_step_says_why_and_ends(rank: Rank, tmp_path: Path) -> None:
     rank.add(1, list(b"!boom"))
     assert "illegal memory access" in rank.next("failed")["message"]
-    assert rank.child.wait(5)
+    assert rank.child.wait(30)
     assert rank.child.code == 1
     assert any("Traceback" in line for line in rank.child.tail(20))
 
@@ -123,13 +123,13 @@ def test_told_to_stop_it_ends_cleanly_and_without_a_server_at_once(tmp_path: Pat
     rank = Rank(tmp_path / "a")
     rank.next("ready")
     rank.send({"t": "stop"})
-    assert rank.child.wait(5)
+    assert rank.child.wait(30)
     assert rank.child.code == 0
     busy = Rank(tmp_path / "b", HOLYNB_FAKE_STEP="0.01")
     busy.add(1, [1] * 3000)
     busy.next("step")
     busy.sock.close()
-    assert busy.child.wait(5), "it outlived its server"
+    assert busy.child.wait(30), "it outlived its server"
     rank.child.stop(1.0)
 
 
@@ -149,5 +149,5 @@ def test_a_rank_whose_server_is_gone_keeps_its_weights_for_the_next_one(tmp_path
         last.close()
     assert len([line for line in rank.child.tail(9) if line.startswith("loaded")]) == 1
     rank.control.close()
-    assert rank.child.wait(5), "it outlived who handed it over"
+    assert rank.child.wait(30), "it outlived who handed it over"
     rank.sock.close()

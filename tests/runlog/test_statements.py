@@ -106,7 +106,7 @@ def test_what_leads_is_committed_with_what_follows_it(tmp_path: Path, monkeypatc
     log.add(Statement("payment", [], leads=True))
     time.sleep(0.05)  # as long as the thread needs to take the first alone, and more
     log.add(Statement("answer", [], lambda failure: done.set()))
-    assert done.wait(5)
+    assert done.wait(30)
     log.close()
     assert groups == [["payment", "answer"]]
 

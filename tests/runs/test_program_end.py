@@ -22,6 +22,7 @@ def ask():
         print(f"error: {exc}", flush=True)
     else:
         print("answered", flush=True)
+        return True
 """
 
 
@@ -50,12 +51,17 @@ threading.Thread(target=later).start()
 def test_in_a_daemon_thread_as_the_program_ends(home: Path):
     """It asks again and again until it is gone: every one is answered, stopped with the program, or that error."""
     code = """
+once, refused = threading.Event(), threading.Event()
 def forever():
     while True:
-        ask()
+        if ask():
+            once.set()
+        else:
+            refused.set()
 threading.Thread(target=forever, daemon=True).start()
-atexit.register(time.sleep, 0.3)
-time.sleep(1.5)
+atexit.register(time.sleep, 0.3)  # a few more
+atexit.register(refused.wait, 20)
+once.wait(20)
 """
     out, err = program(home, code)
     lines = out.splitlines()

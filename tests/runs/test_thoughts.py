@@ -126,13 +126,13 @@ def test_a_stopped_row_keeps_what_it_had_thought(monkeypatch):
 
 
 def test_thoughts_are_content_for_the_silence_limit():
-    """Fourteen thoughts in 1.4 s with a limit of 1 s; then as many empty keep-alives."""
+    """Fourteen thoughts in 2.8 s with a limit of 2 s; then as many empty keep-alives."""
     piece = chunk(sse({**openai_chunk(), "choices": [{"index": 0, "delta": {"reasoning_content": "hm "}}]}))
     empty = chunk(sse({**openai_chunk(), "choices": [{"index": 0, "delta": {"content": "", "reasoning_content": ""}}]}))
     ended = chunk(sse(openai_chunk("tea", "stop"), "[DONE]"))
-    with Exact([stream_head(), *[piece, 0.1] * 14, ended, END]) as server:
-        frame = infer(server, stream=True, timeout=1).wait(DEADLINE).frame()
+    with Exact([stream_head(), *[piece, 0.2] * 14, ended, END]) as server:
+        frame = infer(server, stream=True, timeout=2).wait(DEADLINE).frame()
     assert thought(frame)[0][:2] == ("tea", "hm " * 14)
-    with Exact([stream_head(), piece, *[empty, 0.1] * 14, ended, END]) as server, pytest.raises(holynb.InferError) as caught:
-        infer(server, "b", stream=True, timeout=1).wait(DEADLINE)
+    with Exact([stream_head(), piece, *[empty, 0.2] * 14, ended, END]) as server, pytest.raises(holynb.InferError) as caught:
+        infer(server, "b", stream=True, timeout=2).wait(DEADLINE)
     assert caught.value.run.frame()["error_type"][0] == "timeout"

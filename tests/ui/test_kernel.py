@@ -61,7 +61,7 @@ def test_one_prompt_streams_while_somebody_watches(here: Kernel) -> None:
     words = [len(c["data"]["text/plain"].splitlines()[0].split()) for c in reply.of("display_data", "update_display_data")[:-1]]
     assert words == sorted(words)
     assert len(set(words)) > 5
-    assert here.value("bool(one.ttft_s[0] < 1 < one.latency_s[0])") == "True"
+    assert here.value("bool(one.ttft_s[0] + 1 < one.latency_s[0])") == "True", "the other words take two seconds and more"
 
 
 @pytest.mark.parametrize("cell", ["%%time\n%%infer {}", "%%capture c\n%%infer {}", "get_ipython().run_cell('%%infer {}')"])

@@ -150,9 +150,9 @@ def test_what_all_prompts_begin_with_is_said_once() -> None:
 def test_a_hundred_kilobytes_in_a_cell_cost_no_more_than_a_page() -> None:
     import time
 
-    began = time.perf_counter()
+    began = time.process_time()
     as_html(record([ok("\x1b[31m한 " * 100_000)] * 100, ["x " * 500_000] * 100))
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_unknown_is_a_question_mark_and_skipped_costs_nothing() -> None:
