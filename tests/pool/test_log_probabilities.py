@@ -14,6 +14,7 @@ import pytest
 import holynb
 from holynb import pools
 from holynb.pool.models import embedded
+from holynb.pools.info import PoolInfo
 
 pytest.importorskip("llguidance")
 
@@ -22,12 +23,26 @@ BOOK: Any = [{"role": "user", "content": "What is the best book?"}]
 TEXT = "The capital of France is Paris, and that of Italy is"
 
 
+@pytest.fixture(scope="module")
+def served(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, PoolInfo]]:
+    """A pool for the module, with its home: to start one takes several times as long as to ask it all of this."""
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "models").symlink_to(models, target_is_directory=True)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("HOLYNB_HOME", str(folder))
+        info = pools.start(port=0, dtype="float32")
+    yield folder, info
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("HOLYNB_HOME", str(folder))
+        pools.stop("all")
+
+
 @pytest.fixture
-def client(home: Path) -> Iterator[openai.OpenAI]:
-    info = pools.start(port=0, dtype="float32")
+def client(home: Path, served: tuple[Path, PoolInfo], monkeypatch: pytest.MonkeyPatch) -> openai.OpenAI:
+    folder, info = served
+    monkeypatch.setenv("HOLYNB_HOME", str(folder))
     assert info.token is not None
-    yield openai.OpenAI(base_url=info.base_url, api_key=info.token.reveal(), max_retries=0, timeout=60)
-    pools.stop("all")
+    return openai.OpenAI(base_url=info.base_url, api_key=info.token.reveal(), max_retries=0, timeout=60)
 
 
 def reference_logs(folder: Path, ids: list[int]) -> list[float]:
