@@ -44,7 +44,7 @@ def in_all(cost: Decimal | None, tokens: tuple[int, int] | None, answers: tuple[
     counts = f"{tokens[0]:,} + {tokens[1]:,} tokens" if tokens is not None and (tokens[0] > answers[0] or tokens[1] > answers[1]) else ""
     if cost:
         return ", ".join(filter(None, [f"this run cost {dollars(cost)} in all", counts]))
-    return counts and f"{counts} in all, earlier requests and a judge's among them"
+    return counts and f"{counts} over all requests of this run"
 
 
 def is_pool(route: Route | str | None) -> bool:

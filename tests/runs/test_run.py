@@ -242,14 +242,14 @@ def test_the_tokens_of_a_run_are_one_figure_wherever_they_are_told(judge: str | 
     shown = report.load("labels").summary
     assert shown.tokens_in_all == paid
     assert ((shown.tokens_in, shown.tokens_out) == paid) is (judge is None)
-    said = f"{paid[0]:,} + {paid[1]:,} tokens in all, earlier requests and a judge's among them"
+    said = f"{paid[0]:,} + {paid[1]:,} tokens over all requests of this run"
     assert (said in shown.line()) is (judge is not None)
 
 
 def test_a_judged_run_says_what_its_judge_took():
     run = infer("a", "sim/echo", judge="sim/json", name="one").wait(DEADLINE)
     paid = spending.tokens(runlog.log(), run.id)
-    assert f"{paid[0]:,} + {paid[1]:,} tokens in all, earlier requests and a judge's among them" in run.summary().line()
+    assert f"{paid[0]:,} + {paid[1]:,} tokens over all requests of this run" in run.summary().line()
     assert "in all" not in infer("b", "sim/echo").wait(DEADLINE).summary().line()
 
 

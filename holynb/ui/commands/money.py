@@ -138,7 +138,7 @@ def _run_text(name: str) -> str:
 def _table(lines: Sequence[SpendingLine], *, day: bool, free: bool = False) -> Listing:
     """free: what the last line sums is of pools alone."""
     thought = any(s.tokens_reasoning is not None for s in lines)
-    counts = ["rows", "failed", "cached", "tokens in", "tokens out", *(["thought"] if thought else [])]
+    counts = ["sent", "failed", "cached", "tokens in", "tokens out", *(["thought"] if thought else [])]
     rows = []
     for s in lines:
         names = [str(s.day), s.route or "?", s.model or ""] if day else [s.route or "?"]

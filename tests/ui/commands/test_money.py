@@ -98,7 +98,7 @@ def test_cost_by_day_and_by_month(here: Here, home: Path) -> None:
     here("%%infer sim/echo -l -q\none two three\nfour five six")
     here("%%infer sim/echo -l -q\none two three\nfour five six")
     days = here("%infer cost").out
-    assert days.splitlines()[0].split() == ["day", "route", "model", "rows", "failed", "cached", "tokens", "in", "tokens", "out", "cost"]
+    assert days.splitlines()[0].split() == ["day", "route", "model", "sent", "failed", "cached", "tokens", "in", "tokens", "out", "cost"]
     assert "simulated" in days
     assert "Simulated, not billed" in days
     month = here("%infer cost --month").out
