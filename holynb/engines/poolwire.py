@@ -37,6 +37,7 @@ _KINDS = {
     "replica_died": "server",
     "pool_failed": "connection",
     "server_error": "server",
+    "not_finite": "server",
     "unsupported_parameter": "bad_request",
     "invalid_schema": "bad_request",
 }
@@ -160,4 +161,5 @@ def fault(error: dict[str, Any], status: int | None) -> Fault:
     raw = json.dumps(error, ensure_ascii=False)[:2000]
     if code == "pool_failed":
         return PoolEnding("oom" if NO_MEMORY in message else kind, message, retry=False, status=status, raw=raw)
-    return Fault(kind, message, status=status, raw=raw)
+    # The same numbers come of the same weights.
+    return Fault(kind, message, status=status, raw=raw, **({"retry": False} if code == "not_finite" else {}))

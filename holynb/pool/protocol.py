@@ -47,7 +47,8 @@ class ProtocolError(wire.WireError):
 
 @dataclass(slots=True)  # not frozen: one is built for each row of each step, and frozen ones take 2.5 times as long
 class Emit:
-    """A step's output for one job: new tokens (without the end token), the finish reason, and a note (`admitted`, `oom`).
+    """A step's output for one job: new tokens (without the end token), the finish reason, and a note (`admitted`, `oom`,
+    `not_finite`, or why its grammar cannot go on).
 
     `cached`: with `admitted`, the number of prompt tokens that were in the KV cache. `scores`: where asked for, those of `tokens`, and
     of the end token after them; `prompt_scores`: those of the prompt's tokens but the first, with the first of `scores`. `vector`: of a

@@ -43,7 +43,7 @@ def feed_reference(inputs: DecodeInputs) -> None:
         active = position >= 0
         if active and block >= 0:
             inputs.table[row, position // page] = block
-        inputs.ids[row] = (inputs.tokens[source] if source >= 0 else host_id) if active else 0
+        inputs.ids[row] = (max(int(inputs.tokens[source]), 0) if source >= 0 else host_id) if active else 0
         inputs.positions[row] = max(position, 0)
         inputs.slots[row] = int(inputs.table[row, position // page]) * page + position % page if active else -1
         inputs.lengths[row] = inputs.next_positions[row] = position + 1
@@ -93,7 +93,8 @@ def _feed(  # noqa: PLR0917 - what a kernel needs
     entry_ptr = table_ptr + row.to(tl.int64) * table_stride + tl.maximum(position, 0) // page
     old_block = tl.load(entry_ptr, mask=active & (block < 0), other=0)
     tl.store(entry_ptr, block, mask=active & (block >= 0))
-    token = tl.load(token_ptr + source, mask=source >= 0, other=0)
+    # Of a row whose last logits were no numbers there is no token; it ends once the host knows.
+    token = tl.maximum(tl.load(token_ptr + source, mask=source >= 0, other=0), 0)
     tl.store(id_ptr + row, tl.where(active, tl.where(source >= 0, token, host_id), 0))
     tl.store(position_ptr + row, tl.maximum(position, 0))
     tl.store(slot_ptr + row, tl.where(active, tl.where(block >= 0, block, old_block) * page + position % page, -1))

@@ -10,7 +10,7 @@ import torch
 
 from kernels_support.gpu.lang import jit, launch_kernel, pdl_barrier, tl, triton
 from kernels_support.gpu.nucleus import logit_thresholds
-from kernels_support.gpu.sampling import PHILOX_ROUNDS, PIECE_TOKENS, SamplingParams
+from kernels_support.gpu.sampling import NOT_FINITE, PHILOX_ROUNDS, PIECE_TOKENS, SamplingParams
 from kernels_support.gpu.threshold_search import load_logits
 
 __all__ = ["sample", "sample_into"]
@@ -47,6 +47,7 @@ def sample_into(logits: torch.Tensor, params: SamplingParams, out: torch.Tensor,
         piece_tokens=PIECE_TOKENS,
         rounds=PHILOX_ROUNDS,
         pieces_padded=triton.next_power_of_2(pieces),
+        not_finite=NOT_FINITE,
         num_warps=4,
     )
 
@@ -105,6 +106,7 @@ def _sample_token(  # noqa: PLR0917 - what a kernel needs
     piece_tokens: tl.constexpr,
     rounds: tl.constexpr,
     pieces_padded: tl.constexpr,
+    not_finite: tl.constexpr,
     pdl: tl.constexpr,
 ) -> None:
     """A piece by its logsumexp, then a token of it."""
@@ -134,9 +136,10 @@ def _sample_token(  # noqa: PLR0917 - what a kernel needs
             x = _scaled_logits(logits_ptr, row, first + i * (piece_tokens // 4), vocab, scale, threshold) - _negative_gumbel(words[i])
             best, token = _better(best, token, x, first + i * (piece_tokens // 4))
     value = tl.max(best, 0)
-    # A token of the piece in any case.
+    # A token of the piece in any case, unless no logit of the row is a number: none of them compares, so none was chosen.
     last = tl.minimum(piece * piece_tokens + piece_tokens, vocab) - 1
-    tl.store(out_ptr + row, tl.min(tl.where(best == value, token, last), 0))
+    chosen = tl.min(tl.where(best == value, token, last), 0)
+    tl.store(out_ptr + row, tl.where(value > float("-inf"), chosen, not_finite))
 
 
 @jit

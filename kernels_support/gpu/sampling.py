@@ -16,9 +16,11 @@ from dataclasses import dataclass
 import torch
 
 __all__ = [
+    "NOT_FINITE",
     "PHILOX_ROUNDS",
     "PIECE_TOKENS",
     "SamplingParams",
+    "marked",
     "philox",
     "piece_gumbel_noise",
     "sample_reference",
@@ -32,6 +34,10 @@ PHILOX_ROUNDS = 7
 #: A token's noise is word i // (PIECE_TOKENS / 4) of counter i % (PIECE_TOKENS / 4), i its index in the piece: a GPU thread uses all four
 #: words that it draws.
 PIECE_TOKENS = 2048
+
+#: In the place of a token where the row's logits are no numbers: no token is the likeliest then. It travels to the host as tokens do,
+#: so that nobody waits for it.
+NOT_FINITE = -1
 
 _U32_MAX = 0xFFFFFFFF
 
@@ -108,15 +114,16 @@ def threshold_reference(scaled: torch.Tensor, top_k: torch.Tensor, top_p: torch.
 
 
 def sample_reference(logits: torch.Tensor, params: SamplingParams, min_p: torch.Tensor | None = None) -> torch.Tensor:
-    """(rows, vocabulary) → (rows,) int64. Ties go to the smaller token.
+    """(rows, vocabulary) → (rows,) int64, NOT_FINITE of rows without numbers. Ties go to the smaller token.
 
     `min_p` (rows,): tokens less probable than that share of the most probable one are dropped, too, as in transformers after top-p
     (Nguyen et al. 2024, arXiv:2407.01082).
     """
-    tokens = logits.argmax(-1)
+    best = logits.argmax(-1)
+    tokens = best.clone()
     random = (params.temperature > 0).nonzero()[:, 0]
     if not len(random):
-        return tokens
+        return marked(tokens, logits, best)
     scaled = logits[random].float() / params.temperature[random, None]
     cut = ((params.top_k[random] > 0) | (params.top_p[random] < 1)).nonzero()[:, 0]
     if len(cut):
@@ -127,7 +134,12 @@ def sample_reference(logits: torch.Tensor, params: SamplingParams, min_p: torch.
     if min_p is not None:
         scaled.masked_fill_(scaled < scaled.amax(-1, keepdim=True) + min_p[random, None].log(), -torch.inf)
     tokens[random] = _sample_softmax(scaled, tokens[random], params.seed[random], params.position[random])
-    return tokens
+    return marked(tokens, logits, best)
+
+
+def marked(tokens: torch.Tensor, logits: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
+    """The tokens, NOT_FINITE of rows whose logits are no numbers. `best`: the argmax, which is NaN where one of them is."""
+    return tokens.masked_fill(~(logits.gather(-1, best[:, None])[:, 0] > -torch.inf), NOT_FINITE)
 
 
 def _sample_softmax(scaled: torch.Tensor, best: torch.Tensor, seed: torch.Tensor, position: torch.Tensor) -> torch.Tensor:

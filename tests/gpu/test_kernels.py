@@ -39,6 +39,7 @@ from kernels_support.gpu.lang import launch_kernel  # noqa: E402
 from kernels_support.gpu.paged import PREFILL_TILE_QUERIES, Decode, Prefill, fills_device, splits  # noqa: E402
 from kernels_support.gpu.paged_splits import combine_splits, combine_splits_fp8  # noqa: E402
 from kernels_support.gpu.sampling import (  # noqa: E402
+    NOT_FINITE,
     PIECE_TOKENS,
     SamplingParams,
     philox,
@@ -556,30 +557,38 @@ def test_noise_belongs_to_a_row_and_a_token_whatever_else_is_asked() -> None:
 
 
 @pytest.mark.parametrize("what", [torch.nan, torch.inf, -torch.inf])
-def test_logits_that_are_no_numbers_choose_a_token_all_the_same(what: float) -> None:
+def test_rows_without_a_number_choose_no_token_and_others_theirs(what: float) -> None:
     vocab = 2 * PIECE_TOKENS + 904
-    logits = torch.full((3, vocab), what, device=DEVICE)
-    logits[1, 5:] = 0.5
+    logits = torch.full((4, vocab), what, device=DEVICE)
+    logits[1, 5:] = logits[3, :] = 0.5
     for pick in (sample_reference, sampler.sample):
-        for heat in (0.0, 1.0):
-            chosen = pick(logits, choice(3, temperature=heat))
-            assert ((chosen >= 0) & (chosen < vocab)).all()
+        for how in ({"temperature": 0.0}, {"temperature": 1.0}, {"temperature": 1.0, "top_k": 20, "top_p": 0.9}):
+            chosen = pick(logits, choice(4, **how)).tolist()
+            assert all(NOT_FINITE <= token < vocab for token in chosen)
+            assert chosen[3] >= 0
             if what == torch.inf:
-                assert chosen[1] < 5
+                assert 0 <= chosen[1] < 5
+                assert min(chosen) >= 0
+            else:
+                assert chosen[0] == chosen[2] == NOT_FINITE
+            if what == -torch.inf:
+                assert chosen[1] >= 5
 
 
 def test_feeding() -> None:
-    said = torch.tensor([[2, -1, 0, -1], [0, 55, 0, 9], [16, 5, 15, -1], [7, -1, -1, -1]], dtype=torch.int32, device=DEVICE)
+    rows = [[2, -1, 0, -1, 1], [0, 55, 0, 9, 0], [16, 5, 15, -1, 7], [7, -1, -1, -1, -1]]
+    said = torch.tensor(rows, dtype=torch.int32, device=DEVICE)
     made = []
     for run in (feed, feed_reference):
-        table = torch.arange(12, dtype=torch.int32, device=DEVICE).view(4, 3).contiguous()
-        outs = [torch.full((4,), 99, dtype=torch.int32, device=DEVICE) for _ in range(5)]
-        run(DecodeInputs(said, torch.tensor([10, 11, 12], dtype=torch.int32, device=DEVICE), table, *outs, 16))
+        table = torch.arange(15, dtype=torch.int32, device=DEVICE).view(5, 3).contiguous()
+        outs = [torch.full((5,), 99, dtype=torch.int32, device=DEVICE) for _ in range(5)]
+        # The second token is none (`sampling.NOT_FINITE`), and nothing is read outside of the embedding for it.
+        run(DecodeInputs(said, torch.tensor([10, NOT_FINITE, 12], dtype=torch.int32, device=DEVICE), table, *outs, 16))
         made.append([table, *outs])
     for ours, plain in zip(*made, strict=True):
         assert torch.equal(ours, plain)
-    assert made[0][1].tolist()[:3] == [12, 55, 10]
-    assert made[0][3].tolist() == [7 * 16, 3 * 16 + 5, 6 * 16 + 15, -1]
+    assert made[0][1].tolist() == [12, 55, 10, 0, 0]
+    assert made[0][3].tolist() == [7 * 16, 3 * 16 + 5, 6 * 16 + 15, -1, 12 * 16 + 7]
 
 
 def test_feeding_of_further_groups() -> None:

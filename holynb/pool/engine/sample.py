@@ -22,7 +22,7 @@ from holynb.pool.engine.scores import ScoreRow
 from holynb.pool.engine.sequence import Seq
 from holynb.pool.protocol import Job
 from kernels_support.gpu.masking import mask
-from kernels_support.gpu.sampling import SamplingParams, sample_reference
+from kernels_support.gpu.sampling import SamplingParams, marked, sample_reference
 
 __all__ = ["CPU", "SamplingDevice", "sample_rows", "sample_tokens", "sampling_params", "score", "with_seed"]
 
@@ -62,7 +62,8 @@ def sampling_params(seqs: Sequence[Seq]) -> SamplingParams:
 def sample_tokens(logits: Tensor, seqs: Sequence[Seq]) -> Tensor:
     """One token for each row of logits, of sequences that are all plain."""
     if all(s.job.temperature <= 0 for s in seqs):
-        return logits.argmax(-1)
+        tokens = logits.argmax(-1)
+        return marked(tokens, logits, tokens)
     return sample_reference(logits, sampling_params(seqs))
 
 
@@ -102,7 +103,7 @@ def score(logits: Tensor, tokens: Tensor, rows: Sequence[ScoreRow], *, first: in
     at = device.send(np.array([r.logits - first for r in rows], np.int64))
     prompt = device.send(np.array([r.prompt_token for r in rows], np.int64))
     sampled = device.send(np.array([max(r.sampled - first, 0) for r in rows], np.int64))
-    own = torch.where(prompt >= 0, prompt, tokens.long()[sampled] if len(tokens) else prompt)
+    own = torch.where(prompt >= 0, prompt, tokens.long()[sampled].clamp(min=0) if len(tokens) else prompt)
     parts = []
     for i in range(0, len(rows), _SCORED_AT_ONCE):
         logs = logits.index_select(0, at[i : i + _SCORED_AT_ONCE]).float().log_softmax(-1)

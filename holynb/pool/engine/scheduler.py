@@ -125,7 +125,8 @@ class BatchScheduler:
                 self._count(seq, 1)
             stops = (token in job.eos and not job.ignore_eos) or token in job.stop_ids
             finish = "stop" if stops else "length" if len(seq.tokens) - len(job.ids) >= job.max_new else None
-            fault = seq.constraint.fault if seq.constraint is not None else None
+            fault = "not_finite" if token < 0 else None  # as `sampling.NOT_FINITE`
+            fault = seq.constraint.fault if fault is None and seq.constraint is not None else fault
             if fault is not None:
                 stops, finish = True, "error"
             emits.append(Emit(job.id, () if stops else (token,), finish, fault))

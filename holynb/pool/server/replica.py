@@ -244,8 +244,10 @@ class Replica:
             generation.tokens += emit.tokens
             generation.last_token_at = now
         if emit.finish == "error":
-            code = "oom" if "oom" in generation.notes else "server_error"
+            code = next((note for note in ("oom", "not_finite") if note in generation.notes), "server_error")
             messages = {
+                "not_finite": "The model computed something else than finite numbers: its files may be damaged, "
+                "or a --dtype float16 too narrow for it.",
                 "oom": f"This row does not fit in the device's memory, even alone. {_OOM_ADVICE}.",
                 "server_error": f"The rank gave this row up: {emit.note}.",
             }
