@@ -42,8 +42,8 @@ def test_a_word_that_is_none_is_a_usage_message(words: list[str], capsys: pytest
         (["pool", "list", "x"], "takes no more arguments; unexpected: 'x'"),
         (["pool", "logs"], "the name of one pool"),
         (["pool", "stop", "a", "b"], "the name of one pool"),
-        (["pool", "stop"], "No pool is running. Start one: holynb pool start smollm2-135m"),
-        (["pool", "status"], "No pool is running. Start one: holynb pool start smollm2-135m"),
+        (["pool", "stop"], "No pool of yours is running. Start one: holynb pool start smollm2-135m"),
+        (["pool", "status"], "No pool of yours is running. Start one: holynb pool start smollm2-135m"),
         (["pool", "logs", "a", "b"], "a number of lines"),
     ],
 )
@@ -63,19 +63,24 @@ SCHOOL = 'default = "school/class"\n[provider.school]\nbase = "http://127.0.0.1:
 def test_a_students_list_of_pools_names_the_class(capsys: pytest.CaptureFixture[str]) -> None:
     (settings.home() / "config.toml").write_text(SCHOOL, encoding="utf-8")
     line = "school is a server that your settings name, at http://127.0.0.1:8123/v1. Ask it: %%infer school/class"
+    no_key = (
+        "  school needs a key, but SCHOOL_TOKEN is not set. Set SCHOOL_TOKEN in the environment or a .env file, or run %infer key school."
+    )
     assert cli.main(["pool", "list"]) == 0
-    assert capsys.readouterr().out == f"{line}\nNo pool is running. Start one: holynb pool start smollm2-135m\n"
-    for words in (["status", "class"], ["logs", "school/class"], ["stop", "school"]):
+    assert capsys.readouterr().out == f"{line}\n{no_key}\nNo pool of yours is running. Start one: holynb pool start smollm2-135m\n"
+    assert cli.main(["pool", "status", "class"]) == 0
+    assert capsys.readouterr().out == f"{line}\n{no_key}\n"
+    for words in (["logs", "school/class"], ["stop", "school"]):
         assert cli.main(["pool", *words]) == 2
         assert capsys.readouterr().err == f"holynb: {line}. Whoever runs it sees its state, and stops it.\n"
     assert cli.main(["pool", "status"]) == 2
-    assert capsys.readouterr().err == f"holynb: {line}. No pool is running. Start one: holynb pool start smollm2-135m\n"
+    assert capsys.readouterr().err == f"holynb: {line}. No pool of yours is running. Start one: holynb pool start smollm2-135m\n"
 
 
 @pytest.mark.usefixtures("fake_pools")
 def test_pools_from_the_console(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["pool", "list"]) == 0
-    assert capsys.readouterr().out == "No pool is running. Start one: holynb pool start smollm2-135m\n"
+    assert capsys.readouterr().out == "No pool of yours is running. Start one: holynb pool start smollm2-135m\n"
     assert cli.main(["pool", "start", model, "--name", "mine", "--port", "0"]) == 0
     streams = capsys.readouterr()
     assert "pool/mine is ready" in streams.out

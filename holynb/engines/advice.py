@@ -35,7 +35,7 @@ def with_advice(fault: Fault, endpoint: Endpoint, *, keyed: bool) -> str:
         name = endpoint.key_name or "an environment variable (--api-key-name)"
         return f"{provider} needs a key, but none is set ({words}).{page} and put it in {name}, or run %infer key {provider}."
     if fault.kind == "quota":
-        return f"{provider} refused it for its credit or quota ({words.removesuffix('.')}). It was not asked again."
+        return f"{provider} refused it for its credit or quota ({words.removesuffix('.')}). Asking again at once does not help."
     if fault.kind == "not_found":
         # Another status than 404 comes from a server that knows its models.
         doubt = ", or is not the right address" if fault.status == 404 else ""

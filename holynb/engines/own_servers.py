@@ -8,12 +8,12 @@ from urllib.parse import urlsplit
 from holynb.config import keys, settings, trust
 from holynb.config.providers import table
 from holynb.engines import servers
-from holynb.engines.servers import ServedModel
+from holynb.engines.servers import ServedModel, TokenUsage
 from holynb.errors import Fault, UserError
 from holynb.types import Endpoint, Route
 from holynb.words import address
 
-__all__ = ["ask", "is_of_this_machine", "named", "trouble"]
+__all__ = ["ask", "is_of_this_machine", "named", "trouble", "usage"]
 
 
 def named() -> dict[str, Endpoint]:
@@ -38,6 +38,11 @@ def is_of_this_machine(endpoint: Endpoint) -> bool:
 async def ask(endpoint: Endpoint) -> Sequence[ServedModel]:
     """The server's models. Raises Fault, and UserError where its key is missing or cannot be one."""
     return await servers.models(endpoint, keys.resolve(endpoint))
+
+
+async def usage(endpoint: Endpoint) -> TokenUsage | None:
+    """What the user's token has used of the server's; None where it counts none. Raises as `ask`."""
+    return await servers.usage(endpoint, keys.resolve(endpoint))
 
 
 def trouble(endpoint: Endpoint, fault: Fault) -> tuple[str, str]:

@@ -20,7 +20,7 @@ from holynb.errors import Fault
 from holynb.secret import Mask
 from holynb.types import Endpoint, Secret
 
-__all__ = ["ServedModel", "ServerLoad", "is_self_hosted", "load", "models", "parse_metrics", "samples"]
+__all__ = ["ServedModel", "ServerLoad", "TokenUsage", "is_self_hosted", "load", "models", "parse_metrics", "samples", "usage"]
 
 #: Seconds to connect; short, since no request waits for it.
 CONNECT_S = 3.0
@@ -45,6 +45,17 @@ class ServerLoad:
     waiting: int | None = None
     kv: float | None = None
     memory: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenUsage:
+    """What a token of a pool has used today. `per_day`: None is without a limit. `resets_s`: until the day ends. `expires`: ISO 8601."""
+
+    name: str
+    today: int
+    per_day: int | None = None
+    resets_s: int | None = None
+    expires: str | None = None
 
 
 #: Field of ServerLoad → names of its metric; the first on the page counts.
@@ -126,6 +137,24 @@ async def load(endpoint: Endpoint, secret: Secret | None = None) -> ServerLoad |
         raise
     result = parse_metrics(page.decode("utf-8", "replace"))
     return None if result == ServerLoad() else result
+
+
+async def usage(endpoint: Endpoint, secret: Secret | None = None) -> TokenUsage | None:
+    """What a pool of holynb says of the token that asks; None of another server, and to the pool's own token. Raises Fault."""
+    try:
+        value = codec.loads(await _get(endpoint, f"{endpoint.base_url}/usage", secret))
+    except ValueError:
+        return None
+    except Fault as fault:
+        if fault.status in (404, 405):
+            return None
+        raise
+    if not isinstance(value, Mapping) or value.get("object") != "usage" or not isinstance(name := value.get("name"), str):
+        return None
+    today, per_day, resets = (openai.count(value.get(key)) for key in ("tokens_today", "tokens_per_day", "resets_in_s"))
+    expires = value.get("expires")
+    used = TokenUsage(name, today or 0, per_day, resets, expires if isinstance(expires, str) else None)
+    return entry.admit(used, None if secret is None else Mask((secret,)))
 
 
 def parse_metrics(page: str) -> ServerLoad:

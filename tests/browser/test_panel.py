@@ -167,7 +167,9 @@ def test_the_dashboard_shows_runs_pools_and_spending(notebook: Any) -> None:
     page = notebook("%%infer sim/echo --name first --no-cache\nhello", "%infer dash", "%%infer sim/stream --name second --no-cache\nhello")
     page.run(1)
     page.run(2)
-    page.until(lambda: "first" in page.text(2) and "No pool runs" in page.text(2) and "sim/echo" in page.text(2), 10, "the dashboard")
+    page.until(
+        lambda: "first" in page.text(2) and "No pool of yours runs" in page.text(2) and "sim/echo" in page.text(2), 10, "the dashboard"
+    )
     page.say(HELD)
     allow(page, 0)
     page.start(3)

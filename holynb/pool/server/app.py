@@ -113,8 +113,8 @@ class Routes(EmbeddingRoutes):
         request = completed(with_thinking(request, tokenizer), tokenizer.defaults)
         prompts, grammar = await self._service.encode(request, tokenizer), await self._grammar(request)
         jobs = self._service.jobs(request, prompts, tokenizer, grammar)
-        longest = sum(len(job.ids) for job in jobs[:: request.n]) + sum(job.max_new for job in jobs)
-        hold = await self._service.clients.hold(client, longest)
+        prompt = sum(len(job.ids) for job in jobs[:: request.n])
+        hold = await self._service.clients.hold(client, prompt + sum(job.max_new for job in jobs), prompt, len(jobs))
         try:
             generations = self._service.submit(jobs, client)
         except ApiError:
@@ -238,6 +238,7 @@ def application(service: Service) -> ASGIApp:
             Route("/v1/completions", routes.completions, methods=["POST"]),
             Route("/v1/embeddings", routes.embeddings, methods=["POST"]),
             Route("/v1/models", routes.models),
+            Route("/v1/usage", routes.usage),
             Route("/v1/models/{name:path}", routes.model),
             Route("/tokenize", routes.tokenize, methods=["POST"]),
             Route("/apply-template", routes.apply_template, methods=["POST"]),

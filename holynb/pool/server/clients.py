@@ -77,15 +77,19 @@ class Clients:
             raise ApiError(401, words, code="invalid_api_key")
         return token.name if token else None
 
-    async def hold(self, name: str | None, tokens: int) -> Hold:
-        """Let a request use up to `tokens`; None is the pool's owner, who has no limit. Raises ApiError 429 above the day's limit."""
+    async def hold(self, name: str | None, tokens: int, prompt: int | None = None, answers: int = 1) -> Hold:
+        """Let a request use up to `tokens`; None is the pool's owner, who has no limit. Raises ApiError 429 above the day's limit.
+
+        `prompt`: those of them that it takes in any case (None: all), beside so many `answers`.
+        """
         if name is None:
             return Hold(self, None, 0)
         await self._begin_day()
         limit = self._limit(name)
         used, held = self._used(name), self._held.get(name, 0)
         if limit is not None and used + tokens > limit:
-            words, wait = _refusal(name, limit, used, tokens), _to_midnight()
+            least = tokens if prompt is None else prompt
+            words, wait = _refusal(name, limit, used, tokens, least=least, answers=answers), _to_midnight()
             raise ApiError(429, words, code="insufficient_quota", headers={"retry-after": str(wait)})
         if limit is not None and used + held + tokens > limit:
             words = f"The token {name} has {limit:,} tokens a day, and {held:,} are held by its requests under way. This one is taken when they end."
@@ -109,6 +113,22 @@ class Clients:
         await self._read()
         if self._by_digest:
             await self._begin_day()
+
+    async def usage(self, name: str | None) -> dict[str, Any]:
+        """What a token has used and may, for whoever has it; None is the pool's owner, whose requests are not counted."""
+        await self.refresh()
+        token = next((t for t in self._by_digest.values() if t.name == name), None)
+        used, limit = (None, None) if token is None else (self._used(token.name), token.tokens_per_day)
+        return {
+            "object": "usage",
+            "name": name,
+            "tokens_today": used,
+            "tokens_per_day": limit,
+            "tokens_left": None if limit is None or used is None else max(0, limit - used),
+            "tokens_in_flight": None if token is None else self._held.get(token.name, 0),
+            "resets_in_s": _to_midnight(),
+            "expires": token.expires or None if token else None,
+        }
 
     def figures(self) -> list[dict[str, Any]]:
         """Of each named token: name, used (tokens of today), per_day (None: without a limit)."""
@@ -199,9 +219,13 @@ def _to_midnight() -> int:
     return int((datetime.combine(now.date() + timedelta(days=1), time()) - now).total_seconds()) + 1
 
 
-def _refusal(name: str, limit: int, used: int, tokens: int) -> str:
+def _refusal(name: str, limit: int, used: int, tokens: int, *, least: int, answers: int) -> str:
+    """Why a request is refused for the day, and what helps. `least`: the tokens of its prompts."""
     hours, minutes = divmod(_to_midnight() // 60, 60)
-    return (
-        f"The token {name} has {limit:,} tokens a day; {used:,} are used, and this request may take {tokens:,} (its prompt and its longest answer). "
-        f"Ask for a shorter answer (--max-tokens), or wait {hours} h {minutes} min, until midnight."
-    )
+    fits = (limit - used - least) // answers
+    words = f"The token {name} has {limit:,} tokens a day; {used:,} are used, and this request may take {tokens:,} (its prompt and its longest answer)."
+    if least >= limit:
+        return f"{words} Its prompt alone is more than a day's. Shorten it, or ask whoever runs the pool for more."
+    if fits > 0:
+        return f"{words} An answer of {fits:,} tokens still fits today (--max-tokens {fits}); all come back at midnight, in {hours} h {minutes} min."
+    return f"{words} They come back at midnight, in {hours} h {minutes} min; whoever runs the pool can raise the limit."

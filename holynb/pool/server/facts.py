@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from holynb.pool.server.api import ApiRequest, parse_request
 from holynb.pool.server.apierror import ApiError
 from holynb.pool.server.effort import with_thinking
-from holynb.pool.server.http import read_json
+from holynb.pool.server.http import client_of, read_json
 from holynb.pool.server.messages import parse_messages
 from holynb.pool.server.metrics import render
 from holynb.pool.server.service import Service
@@ -34,6 +34,10 @@ class FactRoutes:
         name = request.path_params["name"]
         self.check_model(name)
         return JSONResponse(self._model(name))
+
+    async def usage(self, request: Request) -> Response:
+        """What the token that asks has used today and may use: its own line and nobody else's."""
+        return JSONResponse(await self._service.clients.usage(client_of(request)))
 
     async def health(self, request: Request) -> Response:  # noqa: ARG002
         await self._service.clients.refresh()

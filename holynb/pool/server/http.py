@@ -139,20 +139,34 @@ def require_token(app: ASGIApp, token: str, name_of: NameOf = nobody) -> ASGIApp
         if hmac.compare_digest(key.strip(), token.encode()):
             await app(scope, receive, send)
             return
-        if scope["path"] not in _OWNERS and (name := await name_of(key.strip())) is not None:
-            await app({**scope, _CLIENT: name}, receive, send)
-            return
         if scope["path"] == "/health" and scope["method"] in ("GET", "HEAD"):
             await _alive(app, scope, receive, send)
             return
-        message = (
-            "This pool's port needs a token as its API key, and the one given is none of its, or was removed. Ask whoever runs the pool "
-            "(holynb pool token add NAME makes one, and holynb pool status --json shows the pool's own)"
-        )
-        error = error_body(ApiError(401, message, code="invalid_api_key"))
-        await JSONResponse(error, 401, {"www-authenticate": "Bearer"})(scope, receive, send)
+        try:
+            name = await name_of(key.strip())
+        except ApiError as exc:  # it has expired
+            error = exc
+        else:
+            if name is not None and scope["path"] not in _OWNERS:
+                await app({**scope, _CLIENT: name}, receive, send)
+                return
+            error = _refusal(name, scope["path"])
+        challenge = {"www-authenticate": "Bearer"} if error.status == 401 else None
+        await JSONResponse(error_body(error), error.status, challenge)(scope, receive, send)
 
     return guard
+
+
+def _refusal(name: str | None, path: str) -> ApiError:
+    """Why a request is not let in: its token is nobody's, or tells of one person alone."""
+    if name is not None:
+        words = f"{path} tells of the pool and of everybody in it, and needs the pool's own token. What {name} has used: GET /v1/usage"
+        return ApiError(403, words, code="insufficient_permissions")
+    words = (
+        "This pool's port needs a token as its API key, and the one given is none of its, or was removed. Ask whoever runs the pool "
+        "(holynb pool token add NAME makes one, and holynb pool status --json shows the pool's own)"
+    )
+    return ApiError(401, words, code="invalid_api_key")
 
 
 async def _alive(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:

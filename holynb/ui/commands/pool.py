@@ -73,7 +73,7 @@ OPTION_COLUMN = 25
 #: Lines that `pool logs` shows by default.
 DEFAULT_LOG_LINES = 50
 
-NONE_RUNS = "No pool is running. Start one: %infer pool start smollm2-135m"
+NONE_RUNS = "No pool of yours is running. Start one: %infer pool start smollm2-135m"
 
 HELP: Mapping[str, str] = {
     "plan": (
@@ -84,7 +84,7 @@ HELP: Mapping[str, str] = {
         "start MODEL [options]: load a model, and return when it is ready. "
         "MODEL: a folder of safetensors, a hub id, a GGUF file, smollm2-135m."
     ),
-    "list": "list: all pools of this machine, with their state and memory.",
+    "list": "list: your pools on this machine, with their state and memory, and servers that your settings name.",
     "status": "status NAME: one pool in full.",
     "stop": "stop NAME|--all: stop one pool or all of them, and free their memory.",
     "logs": "logs NAME [N]: the last N lines (50) that it wrote.",
@@ -159,15 +159,23 @@ def _list(args: Sequence[str], notice: Notice) -> tuple[str | list[Part], Any]:
     _refuse_args(args, "list")
     infos = pools.listing(notice)
     if not infos:
-        return [*own_servers.lines(), NONE_RUNS], []
+        return [*own_servers.asked_lines(), NONE_RUNS], []
     head = ["pool", "model", "state", "pid", "memory", "in flight", "started"]
     lines = [[f"pool/{i.name}", i.model, pool_state.state(i), str(i.pid), _memory(i), count(i.requests), _age(i)] for i in infos]
-    return [Listing(head, lines, {3, 5}), *filter(None, map(pool_state.remedy, infos)), *own_servers.lines()], [i.as_dict() for i in infos]
+    return [Listing(head, lines, {3, 5}), *filter(None, map(pool_state.remedy, infos)), *own_servers.asked_lines()], [
+        i.as_dict() for i in infos
+    ]
 
 
 def _status(args: Sequence[str], _: Notice) -> tuple[str, Any]:
     from holynb import pools
 
+    if (
+        len(args) == 1
+        and (elsewhere := own_servers.asked_lines(args[0].removeprefix("pool/")))
+        and pools.find(args[0].removeprefix("pool/")) is None
+    ):
+        return Verbatim("\n".join(elsewhere)), elsewhere
     info = pools.status(_pool_name(args, "status"))
     facts = {
         "model": info.model,

@@ -42,7 +42,7 @@ class PoolForm:
         self._watching = False
         row = w.HBox([self.start, self.message], layout=w.Layout(flex_flow="row wrap", margin="4px 0")).add_class("holynb-actions")
         self.box = w.VBox(
-            [self.section.box, row, self.fit.box, _heading("Pools of this machine"), self.pools, self.bridge],
+            [self.section.box, row, self.fit.box, _heading("Your pools on this machine"), self.pools, self.bridge],
             layout=w.Layout(width="100%", padding="4px 8px 4px 0"),
         ).add_class("holynb-form")
         self.start.on_click(lambda _: self.bridge.after_typing(self._start))

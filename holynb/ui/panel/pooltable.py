@@ -20,7 +20,7 @@ __all__ = ["bar", "table"]
 def table(infos: list[PoolInfo]) -> str:
     """The pools as an HTML table: state, requests, and a bar of memory per device, the pool's beside that of others."""
     if not infos:
-        none = [*own_servers.lines(), "No pool runs. pool/smollm2-135m starts itself on first use."]
+        none = [*own_servers.lines(), "No pool of yours runs. pool/smollm2-135m starts itself on first use."]
         return f'<div style="color:var(--jp-ui-font-color2,#6b6b6b)">{"<br>".join(html.escape(say(line)) for line in none)}</div>'
     head = ("Pool", "State", "Model", "In flight", "Tokens", "KV cache", "Memory")
     rows = [

@@ -190,7 +190,7 @@ def test_a_named_token_asks_until_its_day_is_used_and_is_told_of_nobody_else(ser
     assert int(headers["retry-after"]) > 0
     assert asked(served, bob, {**CHAT, "max_tokens": 40})[0] == 200
     assert asked(served, served.record.token, {**CHAT, "max_tokens": 40})[0] == 200, "its owner has no limit"
-    assert asked(served, ann, path="/metrics")[0] == 401
+    assert asked(served, ann, path="/metrics")[0] == 403
     assert asked(served, ann, path="/health")[2] == {"status": "ok"}
     assert f'holynb_client_tokens_today{{client="ann"}} {2 * spent}' in served.ask("/metrics")[1]
     port_tokens.remove(served.home, "ann")
@@ -379,3 +379,74 @@ def test_bad_input_is_one_line_and_changes_nothing(home: Path, words: list[str],
         command.run(["token", *words], print)
     assert "\n" not in str(caught.value)
     assert port_tokens.path(home).read_bytes() == before
+
+
+def test_a_token_is_told_of_itself_alone(served: Pool) -> None:
+    ann, bob = port_tokens.add(served.home, "ann.own", 4000, "2999-01-01T00:00:00+00:00"), port_tokens.add(served.home, "bob.own")
+    status, _, answer = asked(served, ann, CHAT)
+    assert status == 200
+    spent = answer["usage"]["total_tokens"]
+    status, _, usage = asked(served, ann, path="/v1/usage")
+    assert status == 200
+    assert 0 < usage.pop("resets_in_s") <= 25 * 3600
+    assert usage == {
+        "object": "usage",
+        "name": "ann.own",
+        "tokens_today": spent,
+        "tokens_per_day": 4000,
+        "tokens_left": 4000 - spent,
+        "tokens_in_flight": 0,
+        "expires": "2999-01-01T00:00:00+00:00",
+    }
+    unlimited = asked(served, bob, path="/v1/usage")[2]
+    assert (unlimited["tokens_today"], unlimited["tokens_per_day"], unlimited["tokens_left"]) == (0, None, None)
+    owner = asked(served, served.record.token, path="/v1/usage")[2]
+    assert (owner["name"], owner["tokens_today"], owner["tokens_per_day"]) == (None, None, None)
+    assert asked(served, "hnb_of-nobody", path="/v1/usage")[0] == 401
+    status, _, answer = asked(served, ann, path="/metrics")
+    assert (status, answer["error"]["code"]) == (403, "insufficient_permissions")
+    assert "needs the pool's own token. What ann.own has used: GET /v1/usage" in answer["error"]["message"]
+
+
+def test_a_student_sees_what_is_left(served: Pool, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = port_tokens.add(served.home, "kim", 5000)
+    spent = asked(served, token, CHAT)[2]["usage"]["total_tokens"]
+    base = f"http://127.0.0.1:{served.record.port}/v1"
+    (home / "config.toml").write_text(f'default = "school/class"\n[provider.school]\nbase = "{base}"\nkey = "SCHOOL_TOKEN"\n')
+    line = f"school is a server that your settings name, at {base}. Ask it: %%infer school/class"
+    used = f"  kim: {spent} of 5,000 tokens used today, {5000 - spent:,} left; all are back in "
+    monkeypatch.setenv("SCHOOL_TOKEN", token)
+    for words in (["list"], ["status", "school"], ["status", "school/class"]):
+        text = command.run(words, print)[0].splitlines()
+        assert text[0] == line
+        assert text[1].startswith(used)
+    port_tokens.change(served.home, ["kim"], lambda t: replace(t, tokens_per_day=None, expires="2999-01-01T00:00:00+00:00"))
+    assert f"  kim: {spent} tokens used today, without a limit. It expires on 2999-01-01" in command.run(["list"], print)[0]
+    port_tokens.change(served.home, ["kim"], lambda t: replace(t, expires="2001-01-01T00:00:00+00:00"))
+    assert "refuses the key in SCHOOL_TOKEN" in command.run(["list"], print)[0]
+    monkeypatch.delenv("SCHOOL_TOKEN")
+    assert "SCHOOL_TOKEN is not set" in command.run(["list"], print)[0]
+
+
+@pytest.mark.parametrize(
+    ("used", "limit", "request_", "says"),
+    [
+        (0, 100, (150, 30, 1), r"An answer of 70 tokens still fits today \(--max-tokens 70\)"),
+        (0, 100, (150, 30, 2), r"An answer of 35 tokens still fits today \(--max-tokens 35\)"),
+        (90, 100, (50, 20, 1), "They come back at midnight, in .*; whoever runs the pool can raise the limit"),
+        (100, 100, (50, 20, 1), "They come back at midnight"),
+        (0, 100, (150, 100, 1), "Its prompt alone is more than a day's"),
+        (90, 100, (50, None, 1), "They come back at midnight"),
+    ],
+)
+def test_a_spent_day_says_what_helps(used: int, limit: int, request_: tuple[int, int | None, int], says: str) -> None:
+    async def follow() -> None:
+        known = Clients()
+        known._by_digest = {"d": port_tokens.PortToken("ann", "d", limit)}
+        (await known.hold("ann", used)).settle(used)
+        with pytest.raises(ApiError, match=says) as caught:
+            await known.hold("ann", *request_)
+        assert ("--max-tokens" in str(caught.value)) == ("fits" in says), "a shorter answer is advised where one fits"
+        await known.close()
+
+    asyncio.run(follow())

@@ -48,7 +48,7 @@ def test_it_shows_the_session_the_pools_and_what_was_spent(home: Path) -> None:
     assert "mine&lt;b&gt;" in dashboard.runs.value
     assert "2 of 2" in dashboard.runs.value
     assert run.summary().money() in dashboard.spending.value
-    assert "No pool runs" in dashboard.pools.value
+    assert "No pool of yours runs" in dashboard.pools.value
     assert dashboard.chart.value == "", "one day is no history"
 
 

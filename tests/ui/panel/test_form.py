@@ -355,7 +355,7 @@ def test_a_start_that_is_refused_says_so_at_its_field(monkeypatch: pytest.Monkey
     assert 'role="alert"' in form.section.notes["port"].box.value
     assert form.message.value == ""
     assert form.start.description == "Start"
-    assert "No pool runs" in form.pools.children[0].value
+    assert "No pool of yours runs" in form.pools.children[0].value
 
 
 def test_models_that_were_fetched_or_lie_beside_the_notebook_are_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -376,7 +376,7 @@ def test_the_table_of_pools_says_how_full_they_are() -> None:
     assert "25% of 200 tokens" in page
     assert "weights 12.9 GB, KV cache 8.59 GB · 32.2 GB of 85.9 GB used" in page
     assert "<b>" not in page
-    assert "No pool runs" in table([])
+    assert "No pool of yours runs" in table([])
     assert "starting: loading 40%" in table([PoolInfo("a", "m", "starting", 1, "h", stage="loading", share=0.4)])
 
 
