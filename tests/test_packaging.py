@@ -157,6 +157,7 @@ def test_versions_agree() -> None:
     import holynb
 
     assert holynb.__version__ == PROJECT["version"] == version("holynb")
+    assert f"\nversion: {PROJECT['version']}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"## {PROJECT['version']}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 

@@ -17,6 +17,7 @@ from holynb import (
     infer,
     last,
     load_ipython_extension,
+    read,
     runs,
     unload_ipython_extension,
 )
@@ -45,6 +46,12 @@ async def awaited() -> str | None:
     assert_type(run.rows(), Sequence[Outcome | None])
     first = run.rows()[0]
     return first.text if first else None
+
+
+def read_again() -> int:
+    frame = read("labels")
+    print(frame.attrs["holynb"])
+    return len(frame)
 
 
 def looked_at(run: Run) -> None:

@@ -36,6 +36,8 @@ def record(run: SessionRun) -> RunRecord:
         spec["index"] = frame.index_spec(plan.rows.index)
     if plan.variable is not None:
         spec["variable"] = plan.variable
+    if models := _pool_models(plan):
+        spec["models"] = models
     return RunRecord(run.id, run.name, str(plan.route), run.n, run.started, spec=spec)
 
 
@@ -51,11 +53,18 @@ def _first_routes(plan: Plan) -> Sequence[Route]:
     return list(dict.fromkeys((plan.route, *routed, *map(settings.route, plan.options.compare))))
 
 
+def _pool_models(plan: Plan) -> dict[str, str]:
+    """Route of a pool → what answered there: the name does not say which model, from which files, in what precision."""
+    wires = {e.route: e.wire for e in plan.targets.endpoints}
+    return {str(route): what for route, what in plan.addresses.items() if wires[route] == "pool" and what}
+
+
 def origin(run: SessionRun) -> dict[str, Any]:
     """Where a frame of the run's results comes from, in JSON's types."""
     cost = run.summary().cost
     facts = {"run": run.id, "name": run.name, "route": str(run.plan.route), "started": run.started}
-    return facts | {"cost": None if cost is None else float(cost)}
+    models = _pool_models(run.plan)
+    return facts | {"cost": None if cost is None else float(cost)} | ({"models": models} if models else {})
 
 
 def _plain(options: Options) -> dict[str, Any]:

@@ -49,7 +49,11 @@ def test_the_next_runs_checkpoint_answers_itself(runs: list[Path]) -> None:
     assert cached(["x", "y", "z"]) == [False] * 3, "trained on in its place"
     pools.stop("checkpoint-500")
     pools.start(str(runs[0]), dtype="bfloat16")
-    assert cached(["x"]) == [False]
+    run = holynb.infer(["x"], "pool/checkpoint-500", name="cited").wait(60)
+    assert list(run.frame()["cached"]) == [False]
+    models = {"pool/checkpoint-500": pools.identity("checkpoint-500")}
+    assert run.frame().attrs["holynb"]["models"] == holynb.read("cited").attrs["holynb"]["models"] == models
+    assert str(runs[0]) in models["pool/checkpoint-500"]
 
 
 def test_the_embedded_model_is_known_by_its_name_and_a_hubs_by_its_id(home: Path) -> None:
