@@ -35,13 +35,13 @@ from holynb.pool.fit import (
     would_fit,
 )
 from holynb.pool.fit.cards import parse_gpus
-from holynb.pool.fit.known import full_id, known_config, misspelt, quantized_as, unknown
+from holynb.pool.fit.known import known_config, misspelt, quantized_as, unknown, with_organisation
 from holynb.pool.fit.quantization import parse_quantization
 from holynb.pool.fit.row_length import own_context
 from holynb.pool.models import embedded
 from holynb.pool.models.weights import WeightsError, local_folder
 
-__all__ = ["Advice", "advice", "check_dtype", "fetched_first", "main", "spec_of", "with_organisation"]
+__all__ = ["Advice", "advice", "check_dtype", "fetched_first", "main", "spec_of"]
 
 #: Most ways to start a model that are listed.
 _MAX_FITS = 8
@@ -164,11 +164,6 @@ def _largest(device: Device, dtype: str, request: PlanRequest) -> str:
         if plan.best_fit(spec, device, dtype, plan.limits_of(spec, cpu=device.cpu, max_len=request.max_len), request.share):
             return f" About {size} is the most that fits on {device} in {dtype}."
     return ""
-
-
-def with_organisation(word: str) -> str:
-    """MODEL with its organisation, where that was left out and is known; so `pool start` takes it, too."""
-    return word if Path(word).expanduser().exists() else full_id(word) or word
 
 
 def fetched_first(spec: Spec) -> str:

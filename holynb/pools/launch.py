@@ -69,7 +69,7 @@ def start(model: str = EMBEDDED, *, notice: Notice = lambda text: None, wait: bo
 def _check_same(record: Record, wanted: PoolOptions) -> None:
     """Raises BadOption where the pool that runs under this name has other options."""
     advice = f"Choose another --name, or: %infer pool stop {record.name}"
-    if record.facts.get("model") != recorded_model(wanted.model):
+    if not _names(wanted.model, str(record.facts.get("model"))):
         raise BadOption(f"A pool named {record.name} is already running {record.facts.get('model')}. {advice}")
     if wanted.port is not None and (record.port is None or wanted.port not in (0, record.port)):
         actual = "no port" if record.port is None else f"port {record.port}"
@@ -94,6 +94,12 @@ def _check_same(record: Record, wanted: PoolOptions) -> None:
         if value not in (None, False) and value != actual_value:
             text = ", ".join(actual_value) if isinstance(actual_value, list) else actual_value or "the default"
             raise BadOption(f"The pool {record.name} is already running, but its --{flag.replace('_', '-')} is {text}. {advice}")
+
+
+def _names(model: str, recorded: str) -> bool:
+    """Whether a MODEL is the recorded one. Of a hub id the organisation may be left out: the pool adds it to names that are known."""
+    wanted, (organisation, _, name) = recorded_model(model), recorded.partition("/")
+    return wanted == recorded or ("/" not in wanted and organisation != "" and wanted.lower() == name.lower())
 
 
 def plan(model: str = EMBEDDED, **options: Any) -> dict[str, Any]:

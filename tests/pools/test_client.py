@@ -86,6 +86,17 @@ def test_the_same_pool_is_not_started_twice(model: str, tmp_path: Path) -> None:
     assert sorted(pools.stop("all")) == ["b", "bytes"]
 
 
+def test_a_known_model_is_started_and_found_without_its_organisation(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "models").unlink()  # those that tests share
+    byte_model(home / "models" / "Qwen--Qwen3-8B")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # its files are here
+    first = pools.start("qwen3-8b", name="mine")
+    assert first.model == "Qwen/Qwen3-8B"
+    assert [pools.start(word, name="mine").pid for word in ("Qwen3-8B", "qwen3-8b", "Qwen/Qwen3-8B")] == [first.pid] * 3
+    with pytest.raises(BadOption, match="already running Qwen/Qwen3-8B"):
+        pools.start("Qwen3-4B", name="mine")
+
+
 def test_bg_returns_at_once_and_wait_comes_later(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOLYNB_FAKE_LOAD", "1.5")
     info = pools.start(model, wait=False)

@@ -11,11 +11,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from holynb.errors import UserError
 
-__all__ = ["KNOWN", "full_id", "known_config", "misspelt", "quantized_as", "unknown"]
+__all__ = ["KNOWN", "known_config", "misspelt", "quantized_as", "unknown", "with_organisation"]
 
 _SIZES = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads", "head_dim", "vocab_size")
 
@@ -99,10 +100,13 @@ def known_config(word: str) -> tuple[str, dict[str, Any]] | None:
     return known, {**KNOWN[known], **longer, **({"quantization_config": dict(files)} if files else {})}
 
 
-def full_id(word: str) -> str | None:
-    """`Qwen/Qwen3-8B` of `qwen3-8b`; None of what is not known, has an organisation, or is of quantized files, which many make."""
-    if "/" in word or (known := _known(word)) is None:
-        return None
+def with_organisation(word: str) -> str:
+    """`Qwen/Qwen3-8B` of `qwen3-8b`: the same MODEL for a plan and for a start.
+
+    As it is: a path that is there, what has an organisation or is not known, and quantized files, which many make.
+    """
+    if "/" in word or Path(word).expanduser().exists() or (known := _known(word)) is None:
+        return word
     return known + word[len(_bare(known)) :]
 
 

@@ -15,9 +15,10 @@ from pathlib import Path
 from ray.exceptions import RayError
 
 from holynb.errors import UserError
-from holynb.pool.advice import check_dtype, fetched_first, spec_of, with_organisation
+from holynb.pool.advice import check_dtype, fetched_first, spec_of
 from holynb.pool.fit import plan
 from holynb.pool.fit.cards import parse_gpus
+from holynb.pool.fit.known import with_organisation
 from holynb.pool.ray.cluster import ClusterRefusal, connect
 from holynb.pool.ray.config import RayConfig
 from holynb.pool.ray.placement import ClusterNode

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from holynb.pool.fit.known import with_organisation
 from holynb.pool.server.config import RUNNER
 
 __all__ = ["NAMESPACE", "VERSION", "ClusterRefusal", "RayConfig", "parse_args"]
@@ -90,7 +91,7 @@ def parse_args(argv: list[str] | None) -> tuple[RayConfig, str]:
     """The command line as a RayConfig, and the word for devices (auto, cpu, gpu). Exits where it is invalid."""
     parser = argparse.ArgumentParser(prog="python -m holynb.pool.ray")
     parser.add_argument("--tag", default="holynb-pool", help="what a list of processes shows")
-    for name, kind in (("name", str), ("model", str), ("home", Path)):
+    for name, kind in (("name", str), ("model", with_organisation), ("home", Path)):
         parser.add_argument(f"--{name}", type=kind, required=True)
     parser.add_argument("--address", default="auto", help="ray://HOST:PORT, HOST:PORT, or auto: the cluster that runs here")
     parser.add_argument("--dp", type=_bounds, default=(1, 1), help="replicas, or bounds: 2..8")

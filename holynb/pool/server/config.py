@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from holynb.pool.fit import Mesh
+from holynb.pool.fit.known import with_organisation
 from holynb.pool.protocol import LoadModel
 from kernels_support.jupyter.supervisor import Command
 
@@ -116,7 +117,7 @@ def parse_args(argv: list[str] | None) -> PoolConfig:
     """The server's command line as a PoolConfig. Exits where it is invalid."""
     parser = argparse.ArgumentParser(prog="python -m holynb.pool.server")
     parser.add_argument("--tag", default="holynb-pool", help="what a list of processes shows")
-    for name, kind in (("name", str), ("model", str), ("home", Path)):
+    for name, kind in (("name", str), ("model", with_organisation), ("home", Path)):
         parser.add_argument(f"--{name}", type=kind, required=True)
     parser.add_argument("--devices", default="cpu", help="one a rank, with commas")
     for name in ("tp", "pp"):

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 
 from holynb.errors import UserError
-from holynb.pool.advice import PlanRequest, advice, spec_of, with_organisation
+from holynb.pool.advice import PlanRequest, advice, spec_of
 from holynb.pool.fit import Device
+from holynb.pool.fit.known import with_organisation
+from holynb.pool.ray import config as ray_config
+from holynb.pool.server import config as server_config
 
 GB = 1e9
 
@@ -60,6 +63,8 @@ def test_what_a_name_tells_of_its_files_counts() -> None:
 )
 def test_a_known_name_is_taken_without_its_organisation(word: str, whole: str) -> None:
     assert with_organisation(word) == whole
+    assert server_config.parse_args(["--name", "x", "--model", word, "--home", "."]).model == whole, "a start takes the same as a plan"
+    assert ray_config.parse_args(["--name", "x", "--model", word, "--home", "."])[0].model == whole
 
 
 @pytest.mark.parametrize(
