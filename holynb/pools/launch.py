@@ -166,8 +166,16 @@ def _check_installed(wanted: PoolOptions) -> None:
     needs = [name for name in _REQUIRED if name not in _NATIVE_ONLY or not (wanted.engine == "vllm" or on)] + ["ray"] * on
     if missing := [name for name in needs if importlib.util.find_spec(name) is None]:
         what = "A pool on Ray" if on else "The local pool"
-        other = "" if on else ". Or ask a provider: %%infer openai/gpt-6-luna"
+        other = "" if on else f". Or ask a provider: %%infer {_elsewhere()}"
         raise BadRoute(f"{what} needs {', '.join(missing)}: pip install 'holynb[local{',ray' if on else ''}]'{other}")
+
+
+def _elsewhere() -> str:
+    """A route that needs no pool: the one that the settings ask by default, where it is none."""
+    from holynb.config import settings
+
+    route = settings.route()
+    return "openai/gpt-6-luna" if route.provider == "pool" else str(route)
 
 
 def _argv(wanted: PoolOptions, home: Path) -> list[str]:

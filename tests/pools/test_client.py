@@ -20,6 +20,7 @@ import pytest
 from pool_fake import byte_model
 
 from holynb import pools
+from holynb.config import settings
 from holynb.errors import BadOption, BadRoute
 from holynb.pools import launch, options
 from holynb.pools.info import PoolInfo, read_status
@@ -395,6 +396,12 @@ def test_what_has_run_once_is_started_again_by_the_line_that_started_it(
 def test_missing_extras_name_the_command(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "torch" else object())
     with pytest.raises(BadRoute, match=r"needs torch: pip install 'holynb\[local\]'. Or ask a provider: %%infer openai/"):
+        pools.start(model)
+    settings.override(default="pool/other")
+    with pytest.raises(BadRoute, match="Or ask a provider: %%infer openai/"):
+        pools.start(model)
+    settings.override(default="class", alias={"class": "school/llm"}, provider={"school": {"base": "http://127.0.0.1:1/v1"}})
+    with pytest.raises(BadRoute, match=r"Or ask a provider: %%infer school/llm$"):
         pools.start(model)
 
 

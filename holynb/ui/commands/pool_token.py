@@ -19,7 +19,10 @@ from holynb.ui.output.listing import Listing, Part, Remark
 if TYPE_CHECKING:
     from holynb.pools import PoolInfo
 
-__all__ = ["HELP", "OPTIONS", "answer", "clients"]
+__all__ = ["CLIENT_HEAD", "HELP", "OPTIONS", "answer", "client_rows", "clients"]
+
+#: Of a table of who asks a pool.
+CLIENT_HEAD = ("name", "tokens today", "tokens a day", "left")
 
 HELP = (
     "token add NAME … [--file NAMES] [--tokens-per-day N] [--expires DURATION] | set NAME … [--file NAMES] [--tokens-per-day N|none] "
@@ -75,10 +78,18 @@ def answer(args: Sequence[str]) -> tuple[str | list[Part], Any]:
 
 
 def clients(info: PoolInfo) -> list[str]:
-    """What each named token has used today."""
-    by_use = sorted(info.clients, key=lambda c: -c["used"])
-    limits = [(c, "" if c["per_day"] is None else f" of {c['per_day']:,}") for c in by_use]
-    return [f"{c['name']} {c['used']:,}{of} tokens today" for c, of in limits]
+    """What each named token has used today, the most first."""
+    return [f"{name} {used}{f' of {limit}' if left else ''} tokens today" for name, used, limit, left in client_rows(info)]
+
+
+def client_rows(info: PoolInfo | None) -> list[list[str]]:
+    """Of each named token what stands under CLIENT_HEAD, the most used first."""
+    rows = []
+    for one in sorted(info.clients if info else (), key=lambda c: (-c["used"], c["name"])):
+        used, limit = one["used"], one["per_day"]
+        left = "" if limit is None else f"{max(0, limit - used):,}"
+        rows.append([one["name"], f"{used:,}", "no limit" if limit is None else f"{limit:,}", left])
+    return rows
 
 
 def _terms(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 
 __all__ = ["bar", "table"]
 
+#: A class of thirty is longer than a notebook's page.
+_SCROLLED = "max-height:15em;overflow:auto;margin-top:2px;padding:0 8px;max-width:44em;border:1px solid var(--jp-border-color2,#9e9e9e60)"
+
 
 def table(infos: list[PoolInfo]) -> str:
-    """The pools as an HTML table: state, requests, and a bar of memory per device, the pool's beside that of others."""
+    """The pools as an HTML table: state, requests, and a bar of memory per device, the pool's beside that of others; below it who asks."""
     if not infos:
         none = [*own_servers.lines(), "No pool of yours runs. pool/smollm2-135m starts itself on first use."]
         return f'<div style="color:var(--jp-ui-font-color2,#6b6b6b)">{"<br>".join(html.escape(say(line)) for line in none)}</div>'
@@ -35,14 +38,25 @@ def table(infos: list[PoolInfo]) -> str:
         ]
         for i in infos
     ]
-    return listing.as_html([Listing(head, rows, {3, 4}, prose={1, 6}, wide={6})])
+    return listing.as_html([Listing(head, rows, {3, 4}, prose={1, 6}, wide={6})]) + _clients(infos)
+
+
+def _clients(infos: list[PoolInfo]) -> str:
+    """What each named token has used today, the most first; it scrolls. All pools of this machine count together, so it is one table."""
+    rows = pool_token.client_rows(next((i for i in infos if i.clients), None))
+    if not rows:
+        return ""
+    page = listing.as_html([Listing(pool_token.CLIENT_HEAD, rows, {1, 2, 3})])
+    label = html.escape(say(f"Named tokens: {len(rows):,}"))
+    # Whoever has no mouse scrolls it by its focus.
+    return f'<div style="margin-top:8px">{label}</div><div tabindex="0" role="group" aria-label="{label}" style="{_SCROLLED}">{page}</div>'
 
 
 def _state(info: PoolInfo) -> str:
     stage = f": {info.stage}" if info.stage not in ("", info.state) else ""
     share = f" {info.share:.0%}" if info.share is not None and info.state == "starting" else ""
     remedy = [r] if (r := pool_state.remedy(info)) else []
-    return "; ".join([f"{pool_state.state(info)}{stage}{share}", *remedy, *pool_state.stages(info), *pool_token.clients(info)])
+    return "; ".join([f"{pool_state.state(info)}{stage}{share}", *remedy, *pool_state.stages(info)])
 
 
 def _with_nodes(info: PoolInfo) -> Markup:

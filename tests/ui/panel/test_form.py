@@ -380,6 +380,21 @@ def test_the_table_of_pools_says_how_full_they_are() -> None:
     assert "starting: loading 40%" in table([PoolInfo("a", "m", "starting", 1, "h", stage="loading", share=0.4)])
 
 
+def test_a_class_has_a_table_of_its_own_below_its_pool() -> None:
+    clients = [{"name": f"student{i}", "used": 10 * i, "per_day": 100 if i else None} for i in range(33)]
+    pool = PoolInfo("class", "m", "ready", 1, "h", clients=tuple(clients))
+    page = table([pool, PoolInfo("other", "m", "ready", 2, "h", clients=tuple(clients))])
+    pools, names = page.split('<div tabindex="0" role="group" aria-label="Named tokens: 33"')
+    assert "student" not in pools, "the state of a pool is its state"
+    assert "overflow:auto" in names.split(">")[0]
+    shown = re.findall(r"student\d+", names)
+    assert shown[0] == "student32", "the most first"
+    assert len(shown) == len({*shown}) == 33, "once for all pools, which count together"
+    assert re.search(r"320.*100.*>0<", names, re.DOTALL)
+    assert "no limit" in names
+    assert 'role="group"' not in table([PoolInfo("class", "m", "ready", 1, "h")])
+
+
 # -- the words ---------------------------------------------------------------------------------------------------------
 def test_without_widgets_the_panel_says_what_to_do_instead() -> None:
     plain: Any = SimpleNamespace(shell=None)
