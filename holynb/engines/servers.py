@@ -29,12 +29,16 @@ MAX_PAGE_BYTES = 4_000_000
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model of a server. `context`: its context length in tokens. `says_end`: the server tells of an end; None: none is announced."""
+    """A model of a server. `context`: its context length in tokens. `says_end`: the server tells of an end; None: none is announced.
+
+    `root`: what is behind the name, where the server says it; names of one root, without adapters, are one model.
+    """
 
     id: str
     context: int | None = None
     says_end: bool = False
     end: dt.date | None = None
+    root: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +116,16 @@ async def models(endpoint: Endpoint, secret: Secret | None = None) -> list[Serve
     if not isinstance(listed, list):
         raise Fault("server", f"{endpoint.base_url}/models lists no models.")
     mask = None if secret is None else Mask((secret,))
-    served = (ServedModel(m["id"], _context(m), *_end(m)) for m in listed if isinstance(m, Mapping) and isinstance(m.get("id"), str))
+    served = (
+        ServedModel(m["id"], _context(m), *_end(m), _root(m)) for m in listed if isinstance(m, Mapping) and isinstance(m.get("id"), str)
+    )
     return [entry.admit(model, mask) for model in served]
+
+
+def _root(model: Mapping[str, Any]) -> str | None:
+    """What is behind the name, as vLLM and holynb's pool say it; None of an adapter, which has a parent and is another model."""
+    root = model.get("root")
+    return root if isinstance(root, str) and not model.get("parent") else None
 
 
 def _end(model: Mapping[str, Any]) -> tuple[bool, dt.date | None]:

@@ -158,6 +158,9 @@ def make(
     several = options.compare or options.spread
     given = settings.route(route or (several[0] if len(several) > 1 else None))
     compared = list(dict.fromkeys([given, *(settings.route(r) for r in options.compare)]))
+    if options.compare and len(compared) == 1 and (options.samples or 1) == 1:
+        words = f"--compare names {given} alone, so nothing is compared. Name another route, or ask one several times: --samples 3."
+        raise BadOption(words)
     blanks = Blanks()
     prompts = inputs.prompts(what, options, source, variables, len(compared) * (options.samples or 1), blanks=blanks)
     decisions, notes, escalate = _routed(prompts, given, options, source)

@@ -131,3 +131,13 @@ def test_nobody_there():
     with pytest.raises(Fault) as caught:
         ask(servers.load, server)
     assert caught.value.kind == "connection"
+
+
+def test_names_of_one_model_are_told_by_their_root() -> None:
+    body = (
+        b'{"data": [{"id": "class", "root": "m"}, {"id": "m", "root": "m"}, {"id": "lora", "root": "/adapter", "parent": "m"},'
+        b' {"id": "odd", "root": 7}, {"id": "plain"}]}'
+    )
+    with Exact([reply(body)]) as server:
+        listed = ask(servers.models, server)
+    assert [(m.id, m.root) for m in listed] == [("class", "m"), ("m", "m"), ("lora", None), ("odd", None), ("plain", None)]

@@ -595,3 +595,11 @@ def test_a_run_comes_back_whole_from_the_log_alone(df: pd.DataFrame, way: dict[s
     assert sent(again) == 0
     told = ["text", "status", "route", "model", "tokens_in", "tokens_out"]
     pd.testing.assert_frame_equal(again.result()[told], first.result()[told])
+
+
+def test_a_route_is_not_compared_with_itself_in_silence():
+    for same in ("sim/echo", ["sim/echo", "sim/echo"]):
+        with pytest.raises(BadOption, match=r"--compare names sim/echo alone, so nothing is compared\. .* --samples 3\."):
+            infer(["a"], "sim/echo", compare=same)
+    run = infer(["a"], "sim/echo", compare="sim/echo", samples=2).wait(DEADLINE)
+    assert len(run.frame()) == 2

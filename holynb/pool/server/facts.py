@@ -108,4 +108,12 @@ class FactRoutes:
         return body
 
     def _model(self, name: str) -> dict[str, Any]:
-        return {"id": name, "object": "model", "created": 0, "owned_by": "holynb-pool", "max_model_len": self._service.max_len}
+        root = self._service.identity.model  # vLLM's field: names of one root are one model
+        return {
+            "id": name,
+            "object": "model",
+            "created": 0,
+            "owned_by": "holynb-pool",
+            "root": root,
+            "max_model_len": self._service.max_len,
+        }

@@ -138,7 +138,16 @@ def _query_server(server: Endpoint, *, needed: bool) -> tuple[dict[str, int | No
         models.announce(server.route.provider, {m.id: m.end for m in listed if m.says_end}, f"{server.base_url}/models")
     shown = {m.id: m.context for m in listed[:MAX_LISTED]}
     more = [f"… and {len(listed) - MAX_LISTED:,} more that it serves."] if len(listed) > MAX_LISTED else []
-    return shown, [*more, _load_line(load)]
+    return shown, [*more, *_aliases(server.route.provider, listed), _load_line(load)]
+
+
+def _aliases(provider: str, listed: Sequence[servers.ServedModel]) -> list[str]:
+    """A line for each model that the server has under several names: to compare them is to compare it with itself."""
+    by_root: dict[str, list[str]] = {}
+    for model in listed:
+        if model.root is not None:
+            by_root.setdefault(model.root, []).append(f"{provider}/{model.id}")
+    return [f"{' and '.join(names)} are one model under several names." for names in by_root.values() if len(names) > 1]
 
 
 async def _models_and_load(server: Endpoint, secret: Secret | None) -> tuple[list[servers.ServedModel], servers.ServerLoad | None]:
