@@ -131,7 +131,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "mesh | shapes",
         "cache_groups | space",
         "plan",
-        "cards | row_length",
+        "cards | fp8_units | row_length",
         "preflight",
     ),
     "holynb.pool.models": (

@@ -27,6 +27,7 @@ from holynb.pool.fit import (
     describe_fit,
     flags,
     free_gpu_memory,
+    gpu_has_fp8,
     gpu_memory,
     memory,
     parse_spec,
@@ -35,6 +36,7 @@ from holynb.pool.fit import (
     would_fit,
 )
 from holynb.pool.fit.cards import parse_gpus
+from holynb.pool.fit.fp8_units import check_units
 from holynb.pool.fit.known import known_config, misspelt, quantized_as, unknown, with_organisation
 from holynb.pool.fit.quantization import parse_quantization
 from holynb.pool.fit.row_length import own_context
@@ -105,6 +107,7 @@ def advice(model: str, spec: Spec, device: Device, request: PlanRequest) -> Advi
     check_divisible(spec, request.tp or 1, request.pp or 1)
     limits = plan.limits_of(spec, cpu=device.cpu, max_len=request.max_len)
     own = request.dtype or best_dtype(spec, cpu=device.cpu)
+    check_units(spec, device, own)
     if (needed := prod(request.sizes.values())) > device.count and not device.cpu:
         return Advice(
             model, str(device), f"{model} {_too_many(needed, device, request)}.{_instead(spec, device, own, limits, request)}", ()
@@ -231,17 +234,19 @@ def _devices(args: argparse.Namespace) -> Device:
     if args.gpus:
         return parse_gpus(args.gpus)
     free = free_gpu_memory() if args.devices is None else []
+    names = [f"cuda:{n}" for n in range(len(free))]
     if args.devices and args.devices != "cpu":
         words = [w.strip().removeprefix("cuda:") for w in args.devices.split(",")]
         if not all(w.isdigit() for w in words):
             raise UserError(f"--devices takes cpu or numbers of GPUs such as 0 or 0,1, not {args.devices!r}.")
+        names = [f"cuda:{word}" for word in words]
         for word in words:
             size = gpu_memory(f"cuda:{word}")
             if size is None:
                 raise UserError(f"The memory of GPU {word} cannot be asked for; name it with --gpus, such as --gpus 1x24GB.")
             free.append(size)
     if free:
-        return Device(len(free), min(free))
+        return Device(len(free), min(free), fp8=all(map(gpu_has_fp8, names)))
     ranks = (args.dp or 1) * (args.tp or 1) * (args.pp or 1)
     return Device(ranks, memory.device_memory("cpu").free // ranks, cpu=True)
 

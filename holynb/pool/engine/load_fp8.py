@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from holynb.errors import UserError
-from holynb.pool.fit import Spec
+from holynb.pool.fit import Spec, fp8_units
 from holynb.pool.fit.quantization import BLOCK, Quantization
 from kernels_support.gpu.fp8_matrix import Fp8Matrix, supports_fp8
 
@@ -28,12 +28,11 @@ def check_fp8(spec: Spec, device: str) -> None:
     """Raises UserError where this GPU has no eight bits for the matrices or the cache that are to have them."""
     if supports_fp8(device):
         return
-    how = spec.quantization
-    if isinstance(how, Quantization) and how.weights != "group" and not how.widened:
+    if fp8_units.multiplied(spec):
         raise UserError(
             f"{device} multiplies no FP8 numbers: NVIDIA's GPUs do from Ada and Hopper on. Take the model's plain weights, or --engine vllm."
         )
-    if spec.kv_fp8:
+    if fp8_units.kept(spec):
         raise UserError(f"{device} keeps no FP8 numbers: NVIDIA's GPUs do from Ada and Hopper on. Leave --kv out, or take --engine vllm.")
 
 

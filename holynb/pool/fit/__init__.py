@@ -6,7 +6,17 @@ from holynb.pool.fit.limits import BatchLimits
 from holynb.pool.fit.memory import bf16_is_fast, cpus, device_memory
 from holynb.pool.fit.mesh import Mesh, Shard, check_divisible
 from holynb.pool.fit.plan import Device, Fit
-from holynb.pool.fit.preflight import Forecast, best_dtype, describe_fit, flags, forecast, free_gpu_memory, gpu_memory, would_fit
+from holynb.pool.fit.preflight import (
+    Forecast,
+    best_dtype,
+    describe_fit,
+    flags,
+    forecast,
+    free_gpu_memory,
+    gpu_has_fp8,
+    gpu_memory,
+    would_fit,
+)
 from holynb.pool.fit.shapes import check_shapes
 from holynb.pool.fit.spec import Spec, parse_spec, read_spec
 
@@ -32,6 +42,7 @@ __all__ = [
     "flags",
     "forecast",
     "free_gpu_memory",
+    "gpu_has_fp8",
     "gpu_memory",
     "parse_spec",
     "read_spec",

@@ -1,13 +1,14 @@
-"""Names of GPUs → their memory, for a plan of devices that are not here. Knows names and numbers."""
+"""Names of GPUs → their memory and whether they have FP8 units, for a plan of devices that are not here. Knows names and numbers."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from holynb.errors import UserError
 from holynb.pool.fit.plan import Device
 
-__all__ = ["card_memory", "parse_gpus"]
+__all__ = ["card_memory", "has_fp8", "parse_gpus"]
 
 #: Gigabytes of cards that are sold with one size, without what stands before the number (RTX, GeForce).
 _CARDS = {"T4": 16, "A10": 24, "A10G": 24, "L4": 24, "3090": 24, "4090": 24, "5090": 32}
@@ -15,6 +16,9 @@ _CARDS |= {"A40": 48, "A6000": 48, "L40": 48, "L40S": 48, "H100": 80, "H200": 14
 
 #: Those of two sizes, so that theirs is to be said: A100-80GB.
 _TWO_SIZES = {"A100": (40, 80), "V100": (16, 32)}
+
+#: Cards of generations before Ada and Hopper, which multiply no FP8 numbers: Kepler to Ampere.
+_BEFORE_FP8 = re.compile(r"[KMPTV]\d+|A\d+G?|[23]0[5-9]0")
 
 #: How many, a card, its memory where that is said.
 _NAMED = re.compile(r"(?:(\d+)\s*[X×*]\s*)?([A-Z][A-Z0-9]*|[2-5]0[5-9]0)(?:[-_ ](\d+)\s*G(?:I?B)?)?")
@@ -31,7 +35,7 @@ def parse_gpus(text: str) -> Device:
     if (match := _matched(text)) and match[2] in _TWO_SIZES and not match[3]:
         ways = " or ".join(f"{match[1] or 1}x{match[2]}-{size}GB" for size in _TWO_SIZES[match[2]])
         raise UserError(f"--gpus {text}: {match[2]} comes with two sizes of memory, so say which: {ways}.")
-    return Device.parse(_with_sizes(text))
+    return replace(Device.parse(_with_sizes(text)), fp8=has_fp8(text))
 
 
 def _matched(text: str) -> re.Match[str] | None:
@@ -43,6 +47,12 @@ def _with_sizes(text: str) -> str:
     match = _matched(text)
     size = match and (match[3] or _CARDS.get(match[2]))
     return f"{match[1] or 1}x{size}GB" if match and size else text
+
+
+def has_fp8(kind: str) -> bool:
+    """Whether a card of this name multiplies FP8 numbers; as is assumed of a name that does not tell."""
+    match = _matched(kind)
+    return match is None or _BEFORE_FP8.fullmatch(match[2]) is None
 
 
 def card_memory(kind: str) -> int | None:

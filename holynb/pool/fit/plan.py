@@ -122,9 +122,12 @@ def _int8(spec: Spec, *, cpu: bool) -> GroupQuantization:
     return INT8_AT_LOAD if cpu else INT8_AT_LOAD.for_gpu
 
 
-def smaller_dtypes(spec: Spec, dtype: str) -> list[str]:
-    """Those that take less of a GPU than `dtype`, the nearest first: fp8 only where all matrices are rounded when they are read."""
-    rounded = spec.quantization is None and (spec.experts is None or not spec.experts.stacked)
+def smaller_dtypes(spec: Spec, dtype: str, *, fp8: bool = True) -> list[str]:
+    """Those that take less of a GPU than `dtype`, the nearest first: fp8 only where all matrices are rounded when they are read.
+
+    fp8: whether the GPU multiplies such numbers.
+    """
+    rounded = fp8 and spec.quantization is None and (spec.experts is None or not spec.experts.stacked)
     return ["bfloat16"] * (itemsize_of(dtype, cpu=False) > 2) + ["fp8"] * (rounded and dtype not in ("fp8", "int8"))
 
 
@@ -164,11 +167,15 @@ def _two_sets(rope: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """Devices of one kind: how many, and bytes each."""
+    """Devices of one kind: how many, and bytes each.
+
+    `fp8`: whether they multiply FP8 numbers, as is assumed where their kind is not known.
+    """
 
     count: int
     memory: int
     cpu: bool = False
+    fp8: bool = True
 
     @classmethod
     def parse(cls, text: str) -> Device:

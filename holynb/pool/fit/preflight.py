@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 from holynb import units
 from holynb.errors import UserError
 from holynb.pool.fit import memory, plan
+from holynb.pool.fit.fp8_units import check_units
 from holynb.pool.fit.groups import GroupQuantization, multiplies_groups
 from holynb.pool.fit.limits import BatchLimits
 from holynb.pool.fit.mesh import Mesh
 from holynb.pool.fit.row_length import longest_row, own_context, too_short
 from holynb.pool.fit.spec import Spec, read_spec
 
-__all__ = ["Forecast", "best_dtype", "describe_fit", "flags", "forecast", "free_gpu_memory", "gpu_memory", "would_fit"]
+__all__ = ["Forecast", "best_dtype", "describe_fit", "flags", "forecast", "free_gpu_memory", "gpu_has_fp8", "gpu_memory", "would_fit"]
+
+Answer = TypeVar("Answer")
 
 #: Most GPUs of one machine that are looked for.
 _MAX_GPUS = 64
@@ -46,7 +50,8 @@ def forecast(
         return None
     dtype = dtype or best_dtype(spec, cpu=cpu)
     limits = plan.limits_of(spec, cpu=cpu, max_len=max_len)
-    device = plan.Device(len(devices), min(known), cpu=cpu)
+    device = plan.Device(len(devices), min(known), cpu=cpu, fp8=cpu or all(map(gpu_has_fp8, dict.fromkeys(devices))))
+    check_units(spec, device, dtype)
     result = plan.fit(spec, device, mesh, dtype, limits, share=share)
     line = f"{folder.name} {describe_fit(spec, device, result, dtype, limits, share=share)}"
     if not result.fits:
@@ -128,7 +133,11 @@ def would_fit(spec: Spec, device: plan.Device, dtype: str, limits: BatchLimits, 
         return f"as{flags(other) or ' one replica on one device'}{holds}"
     if share < plan.SHARE and (other := plan.best_fit(spec, device, dtype, limits)):
         return f"with --memory {plan.SHARE:g}{_as(other)}"
-    ways = [f"in {s}{_as(less)}" for s in plan.smaller_dtypes(spec, dtype) if (less := plan.best_fit(spec, device, s, limits, share))][:1]
+    ways = [
+        f"in {s}{_as(less)}"
+        for s in plan.smaller_dtypes(spec, dtype, fp8=device.fp8)
+        if (less := plan.best_fit(spec, device, s, limits, share))
+    ][:1]
     four = plan.in_four_bits(spec)
     more = "" if ways else _on_more(spec, device, dtype, limits, share)
     if four and (less := plan.best_fit(four, device, "bfloat16", limits, share)):
@@ -156,7 +165,18 @@ def flags(fit: plan.Fit) -> str:
 
 
 def gpu_memory(device: str) -> int | None:
-    """Free bytes of `cuda:N` as NVML says; None where NVML is not there. CUDA_VISIBLE_DEVICES renumbers, so it is followed."""
+    """Free bytes of `cuda:N` as NVML says; None where NVML is not there."""
+    return _by_nvml(device, lambda nvml, handle: int(nvml.nvmlDeviceGetMemoryInfo(handle).free))
+
+
+def gpu_has_fp8(device: str) -> bool:
+    """Whether `cuda:N` multiplies FP8 numbers: NVIDIA's Ada and Hopper, and later; as is assumed where NVML is not there."""
+    capability = _by_nvml(device, lambda nvml, handle: tuple(nvml.nvmlDeviceGetCudaComputeCapability(handle)))
+    return capability is None or capability >= (8, 9)
+
+
+def _by_nvml(device: str, question: Callable[[Any, Any], Answer]) -> Answer | None:
+    """NVML's answer about `cuda:N`; None where NVML is not there. CUDA_VISIBLE_DEVICES renumbers, so it is followed."""
     try:
         import pynvml
     except ImportError:
@@ -168,7 +188,7 @@ def gpu_memory(device: str) -> int | None:
         try:
             name = visible[number] if number < len(visible) else str(number)
             handle = pynvml.nvmlDeviceGetHandleByIndex(int(name)) if name.isdigit() else pynvml.nvmlDeviceGetHandleByUUID(name)
-            return int(pynvml.nvmlDeviceGetMemoryInfo(handle).free)
+            return question(pynvml, handle)
         finally:
             pynvml.nvmlShutdown()
     except pynvml.NVMLError:

@@ -13,6 +13,8 @@ from typing import Any
 from holynb import units
 from holynb.errors import UserError
 from holynb.pool.fit import Device, Fit, Mesh, Spec, best_dtype, check_divisible, describe_fit, flags, plan
+from holynb.pool.fit.cards import has_fp8
+from holynb.pool.fit.fp8_units import check_units
 from holynb.pool.fit.mesh import tensor_sizes
 from holynb.pool.fit.row_length import own_context, too_short
 from holynb.pool.ray.config import RayConfig
@@ -35,6 +37,7 @@ def cluster_plan(model: str, spec: Spec, cluster: Sequence[ClusterNode], config:
     if config.gpu and any(n.gpu_memory is None for n in hosts):
         raise UserError("The cluster does not say how much memory its GPUs have. Name it: --gpus 80GB")
     config = replace(config, dtype=config.dtype or best_dtype(spec, cpu=not config.gpu))
+    check_units(spec, Device(1, 0, cpu=not config.gpu, fp8=_have_fp8(hosts)), str(config.dtype))
     ways, shown = _ways(spec, hosts, config), _shown(hosts, gpu=config.gpu)
     chosen, would = _at(config, config.dp[0] or 1, config.tp or 1, config.pp or 1), None
     if ways:
@@ -101,10 +104,14 @@ def _fit(spec: Spec, hosts: Sequence[ClusterNode], config: RayConfig) -> Fit:
 
 def _device(hosts: Sequence[ClusterNode], config: RayConfig) -> Device:
     if config.gpu:
-        return Device(config.size, min(n.gpu_memory or 0 for n in hosts))
+        return Device(config.size, min(n.gpu_memory or 0 for n in hosts), fp8=_have_fp8(hosts))
     ranks = Counter(node for stages in lay(config, hosts).replicas for node in stages for _ in range(config.tp))
     shares = [n.memory // max(1, ranks[n.id]) for n in hosts if n.memory is not None]
     return Device(config.size, min(shares, default=0), cpu=True)
+
+
+def _have_fp8(hosts: Sequence[ClusterNode]) -> bool:
+    return all(has_fp8(n.kind) for n in hosts if n.gpus)
 
 
 def _says(spec: Spec, hosts: Sequence[ClusterNode], config: RayConfig, way: Fit) -> str:
@@ -146,7 +153,7 @@ def _would(spec: Spec, hosts: Sequence[ClusterNode], config: RayConfig) -> tuple
 
     Files of four bits are another model's: of them there are only words.
     """
-    smaller = plan.smaller_dtypes(spec, str(config.dtype))
+    smaller = plan.smaller_dtypes(spec, str(config.dtype), fp8=_have_fp8(hosts))
     tries = [replace(config, dp=(0, 0)), _at(config, 0, 0, 0)]
     tries += [_at(replace(config, dtype=dtype), 0, 0, 0) for dtype in smaller if config.gpu]
     for one in tries:

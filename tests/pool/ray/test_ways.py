@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,10 @@ def test_weights_that_are_too_large_say_so_with_the_dtype_or_the_division_that_w
     result = cluster_plan("m", LLAMA70, [host(1, size=24)], config())
     assert "does not fit on 1 node of 4x H100 24GB in bfloat16: the weights are 141 GB, and its GPUs have 96 GB" in result["says"]
     assert result["would"] == "--tp 4 --dtype fp8"
+    old = replace(host(1, size=24), kind="A100")
+    assert "fp8" not in cluster_plan("m", LLAMA70, [old], config())["says"], "its GPUs have no units for it"
+    with pytest.raises(UserError, match="no FP8 units"):
+        cluster_plan("m", QWEN8, [host(2), old], config(dtype="fp8"))
     moe = parse_spec(KNOWN["Qwen/Qwen3-30B-A3B"])
     assert cluster_plan("m", moe, [host(1, gpus=2, size=24)], config())["would"] == "--tp 2 --dtype fp8"
     four = cluster_plan("m", moe, [host(1, gpus=1, size=24)], config())
