@@ -65,6 +65,10 @@ def looked_at(run: Run) -> None:
     print(run.result(), run.chunks(), run.plot())
 
 
+def of_an_earlier_session() -> int:
+    return len(read("nightly"))
+
+
 def of_the_session(shell: InteractiveShell) -> None:
     assert_type(holynb.last, Run | None)
     assert_type(last, Run | None)
