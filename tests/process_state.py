@@ -72,10 +72,12 @@ def restored() -> Iterator[None]:
     try:
         yield
     finally:
-        if environment != os.environ:
-            for name in os.environ.keys() - environment.keys():
+        now = dict(os.environ)
+        for name in (now.keys() | environment) - {"PYTEST_CURRENT_TEST"}:  # pytest's own, which says how far a test is
+            if (value := environment.get(name)) is None:
                 del os.environ[name]
-            os.environ.update(environment)
+            elif now.get(name) != value:
+                os.environ[name] = value
         os.chdir(folder)
         for number, handler in handlers.items():
             if signal.getsignal(number) is not handler and handler is not None:
