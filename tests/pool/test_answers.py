@@ -41,19 +41,25 @@ def is_greedy(tokenizer: Any, model: Any, prompt: str, answer: tuple[str, int]) 
     """Whether text and number of tokens are transformers' greedy ones.
 
     One pass over prompt and answer: they are where each token is the likeliest after those before it, and of an answer cut short or ended
-    as many. It is generated token by token only where its text does not lead back to the tokens that it was made of.
+    as many. Tokens of a character that was cut off stand in no text, and follow one by one. It is generated anew only where its text does
+    not lead back to the tokens that it was made of.
     """
     import torch
 
     messages = [{"role": "user", "content": prompt}]
     asked = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)["input_ids"]
     text, count = answer
-    said = tokenizer(text, add_special_tokens=False)["input_ids"]
-    whole = said if count == NEW else [*said, tokenizer.eos_token_id]
+    said = tokenizer(text.rstrip("\ufffd"), add_special_tokens=False)["input_ids"]
     with torch.inference_mode():
-        logits = model(torch.cat((asked, torch.tensor([said], dtype=torch.long)), 1)).logits[0, asked.shape[1] - 1 :]
-        if len(said) == count and logits.argmax(-1).tolist()[: len(whole)] == whole:
-            return True
+        passed = model(torch.cat((asked, torch.tensor([said], dtype=torch.long)), 1), use_cache=True)
+        *likeliest, following = passed.logits[0, asked.shape[1] - 1 :].argmax(-1).tolist()
+        if likeliest == said and len(said) <= count:
+            while len(said) < count:
+                said.append(following)
+                passed = model(torch.tensor([[following]]), past_key_values=passed.past_key_values, use_cache=True)
+                following = int(passed.logits[0, -1].argmax())
+            if tokenizer.decode(said) == text and (count == NEW or following == tokenizer.eos_token_id):
+                return True
         output = model.generate(
             asked, attention_mask=torch.ones_like(asked), max_new_tokens=NEW, do_sample=False, temperature=None, top_p=None
         )
