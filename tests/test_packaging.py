@@ -67,6 +67,13 @@ def test_two_commands_set_everything_up() -> None:
     assert test == "sh tests/run"
 
 
+def test_without_a_gpu_torch_alone_comes_from_its_own_host() -> None:
+    assert "extra-index-url" not in README, "pip would ask both hosts for every package"
+    (first,) = re.findall(r"^python.*whl/cpu.*$", README, re.MULTILINE)
+    assert all(part in first for part in ("-m venv .venv", "--no-deps", "--index-url", "-c binder/constraints.txt"))
+    assert first.endswith(" torch")
+
+
 def test_ci_runs_exactly_the_readme_command() -> None:
     lines = [s for line in (ROOT / ".ci/run").read_text(encoding="utf-8").splitlines() if (s := line.strip()) and not s.startswith("#")]
     assert lines == ["set -eu", 'cd "$(dirname "$0")/.."', f"exec {commands()[1]}"]
@@ -368,6 +375,7 @@ def test_a_codespace_installs_what_binder_installs() -> None:
     container = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text(encoding="utf-8"))
     install = container["onCreateCommand"]
     assert all(part in install for part in ("-c binder/constraints.txt", "'.[lab,local]'", "torch==2.13.0", "whl/cpu"))
+    assert "extra-index-url" not in install, "torch's host is asked for torch alone"
     assert container["image"].endswith(f":{PROJECT['requires-python'].removeprefix('>=')}")
     assert container["postCreateCommand"] == "bash binder/postBuild"
     assert all((ROOT / path).exists() for path in container["customizations"]["codespaces"]["openFiles"])
