@@ -11,6 +11,7 @@ from holynb.engines.classify import malformed
 from holynb.engines.finish import ADVICE, CONTEXT_FULL, Finish, finish, worse
 from holynb.engines.sse import Event, Splitter, TooLong
 from holynb.errors import Fault
+from holynb.full_context import full_context_note
 from holynb.thoughts import ThoughtSplitter
 from holynb.types import Completion, Sampling, Usage
 
@@ -257,4 +258,7 @@ def conclude(
         full = f"the model's context was full before the answer began{word}; shorten the prompt, or split it with --chunk auto"
         raise Fault("context_length", full, **facts)
     note = f'the server\'s finish reason was "{told}"' if told_always else None
+    if ended.key in CONTEXT_FULL:
+        parts = counted.tokens_in, counted.tokens_out
+        note = full_context_note(None if parts[0] is None or parts[1] is None else parts[0] + parts[1])
     return Completion(text, ended.reason, model, counted, note, thinking, reasoning)

@@ -10,6 +10,7 @@ from holynb.engines import choices, thinking
 from holynb.engines.counts import usage
 from holynb.engines.finish import Finish, finish, worse
 from holynb.errors import Fault
+from holynb.full_context import full_context_note
 from holynb.types import Completion, Request, Route, Usage
 
 __all__ = ["NO_MEMORY", "PoolEnding", "StreamFold", "body", "fault", "refusal"]
@@ -19,6 +20,7 @@ NO_MEMORY = "ran out of memory"
 
 #: A pool's notes on an answered row → the text for people.
 _NOTES = {
+    "context_full": "",  # with its tokens, once they are known
     "oom": "oom: the pool's memory ran out under this row, which was kept and written to its end",
     "thinks_not": "the pool's model does not think: its chat template knows no thinking",
     "thinks_always": "the pool's model always thinks: its chat template has no way to leave it out",
@@ -64,6 +66,7 @@ class StreamFold:
         self._usage = Usage()
         self._notes: list[str] = []
         self._thinking = False
+        self._stop_string = ""
 
     def feed(self, line: bytes) -> str | None:
         """The text of one line; "" where the row only left the queue, None for a line without text. Raises Fault."""
@@ -95,6 +98,7 @@ class StreamFold:
             self.admitted = True
             if (ended := finish(choice.get("finish_reason"))) and (self._finish is None or worse(ended, self._finish)):
                 self._finish = ended
+                self._stop_string = stop if isinstance(stop := choice.get("stop_reason"), str) else ""
             delta = choice.get("delta") or {}
             text = delta.get("content") or ""
             if (len(delta) > 1 or not text) and (thought := choices.thoughts(delta)) is not None:
@@ -106,7 +110,7 @@ class StreamFold:
 
     def thinking_lines(self, route: Route) -> list[str]:
         """What its notes say of thinking, as lines about the route: they hold for every row that asks for as much."""
-        words = [_NOTES[note] for note in self._notes if note != "oom"]
+        words = [_NOTES[note] for note in self._notes if note not in ("oom", "context_full")]
         return [f"{w[0].upper()}{w[1:]}.".replace("The pool's model", str(route)).replace("the pool's model", str(route)) for w in words]
 
     def completion(self, device_s: float | None = None) -> Completion:
@@ -116,7 +120,11 @@ class StreamFold:
         counted, (reason, word, _) = replace(self._usage, device_s=device_s), self._finish
         if reason in ("error", "content_filter"):  # vLLM's words behind a pool
             raise Fault("server", f"the pool failed in the middle of the answer ({word})", usage=counted, finish_reason=reason)
-        notes = [*(_NOTES[note] for note in self._notes), *([f'the finish reason was "{word}"'] if reason == "other" else [])]
+        notes = [*filter(None, (_NOTES[note] for note in self._notes)), *([f'the finish reason was "{word}"'] if reason == "other" else [])]
+        if "context_full" in self._notes:
+            notes.append(full_context_note((counted.tokens_in or 0) + (counted.tokens_out or 0)))
+        if self._stop_string and not "".join(self._pieces).strip():
+            notes.append(f"the stop string {json.dumps(self._stop_string, ensure_ascii=False)} ended it before its first word")
         thoughts, thinking = "".join(self._thoughts), self._thinking or bool(counted.tokens_reasoning)
         reasoning = thoughts if thoughts.strip() else None
         return Completion("".join(self._pieces), reason, self._model, counted, "; ".join(notes) or None, thinking, reasoning)

@@ -39,6 +39,8 @@ class PoolInfo:
     started: float | None = None
     max_len: int | None = None
     max_len_asked: int | None = None
+    chats: bool = True
+    """Whether its model has a chat template, without which cells cannot ask it."""
     requests: int | None = None
     idle_s: float | None = None
     tokens_in: int | None = None
@@ -127,6 +129,7 @@ def read_status(record: Record) -> PoolInfo:
     current: dict[str, Any] = {
         k: health.get(k) for k in ("state", "stage", "share", "max_len", "requests", "idle_s", "tokens_in", "tokens_out", "why")
     }
+    current["chats"] = health.get("chats") is not False
     current["restarting"] = int(health.get("restarting") or 0)
     current.update({k: _total(health, k) for k in ("kv_used", "kv_total")})
     stages = tuple(tuple(r["stages"]) for r in health.get("replicas", []) if r.get("stages"))

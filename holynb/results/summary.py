@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from holynb.pricing import prices
 from holynb.results.below_direct import BelowDirect
 from holynb.results.cache_savings import CacheSavings, saved_words
 from holynb.results.costs import FREE, SIMULATED, UNKNOWN, captioned, cost_text, dollars, in_all, is_pool, is_simulated, is_unsettled
+from holynb.results.cut_answers import CutAnswers
 from holynb.results.vectors import VectorFacts
 from holynb.types import Outcome, Route
 from holynb.units import seconds
@@ -63,8 +64,7 @@ class Summary:
     """Whether failed rows can be sent again; those of a recording cannot."""
     tokens_reasoning: int = 0
     """Those of `tokens_out` that are known to have been thought."""
-    cut: int = 0
-    """Answers that were cut off at the token limit."""
+    cut: CutAnswers = field(default_factory=CutAnswers)
     tiers: Counter[str] = field(default_factory=Counter)
     """Answers by the service tier that their servers name."""
     simulated: Decimal | None = None
@@ -110,10 +110,7 @@ class Summary:
 
     def cut_off(self) -> str:
         """`12 of 100 answers were cut off …` where they are more than a tenth, or `""`."""
-        if self.cut * 10 <= self.ok:
-            return ""
-        verb = "was" if self.cut == 1 else "were"
-        return f"{self.cut:,} of {counted(self.ok, 'answer')} {verb} cut off at the token limit: raise --max-tokens."
+        return self.cut.words(self.ok)
 
     def service(self) -> str:
         """`12 at flex, 3 at standard` where several service tiers answered, `at flex` where another than the standard one did, or `""`."""
@@ -189,7 +186,7 @@ class Tally:
         self._answered_by: Counter[str] = Counter()
         self._refused: set[str] = set()
         self._cached = self._unknown = self._unpriced = self._tokens_in = self._tokens_out = self._thought = 0
-        self._cut = self._unsettled = 0
+        self._cut, self._unsettled = CutAnswers(), 0
         self._paid: Decimal | None = None
         self._cached_cost: Decimal | None = None
         self._simulated = Decimal(0)
@@ -220,7 +217,7 @@ class Tally:
                 self._below_direct.add(o)
             self._savings.add(o)
         self._cached += o.cached
-        self._cut += ok and o.finish_reason == "length"
+        self._cut.add(o)
         self._unsettled += is_unsettled(o)
         self._add_cost(o)
 
@@ -270,7 +267,7 @@ class Tally:
             elapsed=elapsed,
             errors=Counter(self._errors),
             stopped=stopped,
-            cut=self._cut,
+            cut=replace(self._cut),
             tiers=Counter(self._tiers),
             alternative=self._alternative(),
             simulated=self._simulated or None,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
+from holynb.full_context import full_context_note, is_full
 from holynb.prompts import chunking
 from holynb.scheduler import WorkItem
 from holynb.types import Outcome, Prompt, Request, Usage
@@ -87,11 +88,15 @@ class LongRow:
     def _with_cuts(self, ending: Outcome) -> Outcome:
         """An answer put together from one that was cut off is cut off itself, and says where."""
         slots = [s for several in self.rounds for s in several if isinstance(s, ChunkRequest)]
-        cut = [s.name for s in slots if s.outcome is not None and s.outcome.status == "ok" and s.outcome.finish_reason == "length"]
+        ended = [(s.name, s.outcome) for s in slots if s.outcome is not None and s.outcome.status == "ok"]
+        cut = {name: is_full("length", o.error) for name, o in ended if o.finish_reason == "length"}
         if ending.status != "ok" or not cut or len(slots) < 2:
             return ending
-        note = f"cut off at the token limit: {', '.join(cut[:3])}{' …' if len(cut) > 3 else ''}; raise --max-tokens"
-        return replace(ending, finish_reason="length", error="; ".join(n for n in (ending.error, note) if n))
+        at_limit, full = ([name for name, is_so in cut.items() if is_so is kind] for kind in (False, True))
+        notes = [] if is_full("length", ending.error) or not ending.error else [ending.error]
+        notes += [f"cut off at the token limit: {_few(at_limit)}; raise --max-tokens"] if at_limit else []
+        notes += [f"{_few(full)}: {full_context_note(None)}"] if full else []
+        return replace(ending, finish_reason="length", error="; ".join(notes))
 
     def whole(self) -> Outcome:
         """How the row ends, with what all its requests came to."""
@@ -111,3 +116,7 @@ class LongRow:
             ttft_s=None,
             cached=cached,
         )
+
+
+def _few(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''}"

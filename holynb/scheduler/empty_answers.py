@@ -6,6 +6,7 @@ from typing import Any
 
 from holynb.config.model_traits import SHORT_TOKENS, ModelTraits
 from holynb.errors import Fault
+from holynb.full_context import is_full
 from holynb.scheduler.failover import WorkItem
 from holynb.types import Completion, Done, Request, Sampling, Usage
 from holynb.words import counted
@@ -40,14 +41,24 @@ def check_empty(item: WorkItem, request: Request, done: Done, traits: ModelTrait
         return
     item.thought = answer.thinking
     why = f" ({answer.note})" if answer.note else ""
+    if is_full(answer.finish_reason, answer.note):
+        raise Fault("context_length", _without_room(request.sampling, answer, traits), retry=False, **facts)
     if answer.finish_reason == "length":
         raise Fault("truncated", _cut(request.sampling, answer, traits), retry=False, **facts)
     if answer.finish_reason == "tool":
         words = "the model called a tool and wrote no answer; holynb does not run tools: leave them out (-p tools, -p tool_choice)"
         raise Fault("invalid_output", words, retry=False, **facts)
     item.empty_answers += 1
-    again, words = item.empty_answers > 1, f"the answer is empty{why}; change the prompt, or use another model"
-    raise Fault("invalid_output", words, retry=not again, wait=0.0, **facts)
+    again = item.empty_answers > 1
+    raise Fault("invalid_output", f"the answer is empty{why}{_change(request.sampling, answer)}", retry=not again, wait=0.0, **facts)
+
+
+def _change(sampling: Sampling, answer: Completion) -> str:
+    """What to change where an answer has no word: `--stop`, where it may be that a string of it came first."""
+    if sampling.stop and answer.finish_reason == "stop":
+        maybe = "" if answer.note else ", and --stop may have ended it before its first word"
+        return f"{maybe}; leave --stop out, or change it or the prompt"
+    return "; change the prompt, or use another model"
 
 
 def _check_vectors(request: Request, answer: Completion) -> None:
@@ -59,6 +70,13 @@ def _check_vectors(request: Request, answer: Completion) -> None:
         raise Fault("server", f"the server sent {counted(len(vectors), 'vector')} for {counted(texts, 'text')}", **facts)
     if len(sizes) != 1 or 0 in sizes:
         raise Fault("server", f"the server sent vectors of {' and '.join(map(str, sorted(sizes)))} numbers", **facts)
+
+
+def _without_room(sampling: Sampling, answer: Completion, traits: ModelTraits) -> str:
+    """What happened to an answer whose thoughts, or whose first tokens, left no room in the model's context, and what to change."""
+    quieter = traits.quieter(sampling.think, short=False) if answer.thinking else None
+    think = f"thinking took all that was left: --think {quieter}; " if quieter else ""
+    return f"no answer began; {think}{answer.note}"
 
 
 def _cut(sampling: Sampling, answer: Completion, traits: ModelTraits) -> str:

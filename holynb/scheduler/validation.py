@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from holynb.errors import Fault
+from holynb.full_context import is_full
 from holynb.scheduler.failover import WorkItem
 from holynb.schema import Schema
 from holynb.types import Completion, Endpoint, Message, Request, Route
@@ -80,7 +81,8 @@ class ResponseValidator:
         problem = self.schema.check(completion.text).error if item.request.schema is not None else None
         if problem is None:
             return
-        cut = _WHY.get(completion.finish_reason, "").format(self.longer)
+        full = is_full(completion.finish_reason, completion.note)
+        cut = f" ({completion.note})" if full else _WHY.get(completion.finish_reason, "").format(self.longer)
         facts: dict[str, Any] = {"usage": completion.usage, "model": completion.model, "raw": completion.text[:2000]}
         facts["reasoning"] = completion.reasoning
         raise self._invalid_output(item, completion.text, problem, f"{self.what} does not match the schema{cut}: {problem}", facts)

@@ -15,7 +15,7 @@ __all__ = ["Choice", "chunk", "completion", "head", "usage"]
 
 @dataclass(slots=True)
 class Choice:
-    """One whole answer: its text, what was thought before it, and how many tokens it has and the thought has."""
+    """One whole answer: its text, what was thought before it, how many tokens it has and the thought has, the stop string that ended it."""
 
     text: str = ""
     thought: str = ""
@@ -23,6 +23,7 @@ class Choice:
     logprobs: Any = None
     tokens: int = 0
     thought_tokens: int = 0
+    stopped: str = ""
 
 
 #: Parts of a piece → fields of a delta, under the name that DeepSeek's API has for thoughts.
@@ -41,8 +42,12 @@ _FINGERPRINT = f"holynb-{_version()}"
 
 
 def chunk(request: ApiRequest, head: Mapping[str, Any], choice: int, piece: Mapping[str, Any]) -> dict[str, Any]:
-    """A chunk of a stream. `piece` has text, thought, finish (the last one) or role (the first one), and logprobs where asked for."""
-    item = {"index": choice, "logprobs": piece.get("logprobs"), "finish_reason": piece.get("finish")}
+    """A chunk of a stream. `piece` has text, thought, finish (the last one) or role (the first one), and logprobs where asked for.
+
+    `stopped`, of the last one: the stop string, which has the name that it has in vLLM's API.
+    """
+    item: dict[str, Any] = {"index": choice, "logprobs": piece.get("logprobs"), "finish_reason": piece.get("finish")}
+    item |= _stop_reason(piece.get("stopped"))
     if not request.chat:
         item["text"] = piece.get("text", "")
     else:
@@ -53,10 +58,15 @@ def chunk(request: ApiRequest, head: Mapping[str, Any], choice: int, piece: Mapp
 def completion(request: ApiRequest, head: Mapping[str, Any], choices: Sequence[Choice], usage: Mapping[str, Any]) -> dict[str, Any]:
     """A whole response."""
     items: list[dict[str, Any]] = [
-        {"index": i, "finish_reason": c.finish, "logprobs": c.logprobs} | ({"message": _message(c)} if request.chat else {"text": c.text})
+        {"index": i, "finish_reason": c.finish, "logprobs": c.logprobs, **_stop_reason(c.stopped)}
+        | ({"message": _message(c)} if request.chat else {"text": c.text})
         for i, c in enumerate(choices)
     ]
     return {**head, "object": "chat.completion" if request.chat else "text_completion", "choices": items, "usage": dict(usage)}
+
+
+def _stop_reason(stopped: str | None) -> dict[str, str]:
+    return {"stop_reason": stopped} if stopped else {}
 
 
 def _message(choice: Choice) -> dict[str, Any]:

@@ -53,6 +53,8 @@ class _Answer:
     splits: bool
     """What is thought is told from the text."""
     hold: Hold
+    context: int
+    """Tokens that a row can have."""
 
     @property
     def tokens_in(self) -> int:
@@ -66,6 +68,8 @@ class _Answer:
     def usage(self, tokens_out: int, thought: int) -> dict[str, Any]:
         """The usage object, with a note where memory ran out under the request, or it was not done to the letter."""
         notes = [*self.request.notes, *(["oom"] if any("oom" in g.notes for g in self.generations) else [])]
+        full = any(g.finish == "length" and len(g.job.ids) + g.job.max_new >= self.context for g in self.generations)
+        notes += ["context_full"] if full else []
         return answers.usage(self.tokens_in, tokens_out, self.cached, thought=thought if self.splits else None, notes=notes)
 
 
@@ -125,7 +129,7 @@ class Routes(EmbeddingRoutes):
         writers = [LogprobWriter(request, tokenizer, g.job.ids) for g in generations]
         head = answers.head(request, uuid.uuid4().hex, request.model or self._service.identity.name)
         splits = request.chat and tokenizer.thinking is not None
-        return _Answer(request, head, generations, readers, writers, time.monotonic(), splits, hold)
+        return _Answer(request, head, generations, readers, writers, time.monotonic(), splits, hold, self._service.max_len)
 
     async def _grammar(self, request: ApiRequest) -> str | None:
         """The grammar of the answer. Raises ApiError 400 where the guide cannot be enforced."""
@@ -169,7 +173,7 @@ class Routes(EmbeddingRoutes):
                     parts.append(part)
                 if piece.kind == "end":
                     text, thought = "".join(texts["text"]), "".join(texts["thought"])
-                    return Choice(text, thought, piece.finish, logprobs.join(parts), piece.tokens, piece.thought)
+                    return Choice(text, thought, piece.finish, logprobs.join(parts), piece.tokens, piece.thought, piece.stopped)
                 if piece.kind in texts:
                     texts[piece.kind].append(piece.text)
         raise AssertionError("a reader without an end")  # pragma: no cover
@@ -192,7 +196,7 @@ class Routes(EmbeddingRoutes):
                     elif piece.kind == "end":
                         tokens, thought = tokens + piece.tokens, thought + piece.thought
                         metrics.finish(piece.finish or "stop", time.monotonic() - answer.began_at)
-                        more = {"finish": piece.finish, "logprobs": answer.logprobs[choice].write(piece)}
+                        more = {"finish": piece.finish, "stopped": piece.stopped, "logprobs": answer.logprobs[choice].write(piece)}
                         yield sse_event(answers.chunk(request, answer.head, choice, more))
             ended = True
             if request.usage_chunk:

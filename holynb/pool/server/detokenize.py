@@ -30,7 +30,7 @@ class TextPiece:
     """`kind`: quiet (nothing new), admitted (left the queue), again (drop the text so far), thought, text, or end (finish reason, tokens).
 
     `thought`: at the end, how many of the tokens were thought. `scores`: where asked for, those of the tokens that the text is of, never
-    of a thought; `prompt`: it is the prompt's, whose first token has none.
+    of a thought; `prompt`: it is the prompt's, whose first token has none. `stopped`: at the end, the stop string that was found.
     """
 
     kind: str
@@ -40,6 +40,7 @@ class TextPiece:
     thought: int = 0
     scores: tuple[TokenScore, ...] = ()
     prompt: bool = False
+    stopped: str = ""
 
 
 class TextReader:
@@ -109,7 +110,8 @@ class TextReader:
         if self._echo is not None and not self._stops.hit:
             scores = scores + self.generation.scores[self._seen :]  # of the end token: whoever echoes counts on one for each
         finish = "stop" if self._stops.hit or (self._answer.over and self.generation.finish != "error") else self.generation.finish
-        return TextPiece("end", finish=finish, tokens=self._seen, thought=self._answer.thought, scores=tuple(scores))
+        thought, stopped = self._answer.thought, self._stops.matched
+        return TextPiece("end", finish=finish, tokens=self._seen, thought=thought, scores=tuple(scores), stopped=stopped)
 
     def _nothing_due(self) -> bool:
         """No new token, or the last piece is too recent."""

@@ -226,6 +226,7 @@ class Service:
             "name": self.identity.name,
             "model": self.identity.model,
             "max_len": self.max_len or None,
+            "chats": self.tokenizer is None or self.tokenizer.chats,
             "requests": self.requests,
             "idle_s": 0.0 if self.requests else round(time.monotonic() - self.used_at, 1),
             "tokens_in": self.metrics.tokens_in,

@@ -78,6 +78,11 @@ class ChatTokenizer:
                 break
         return marked
 
+    @property
+    def chats(self) -> bool:
+        """Whether it has a template for conversations; a base model has none."""
+        return self._template is not None
+
     def chat(self, messages: Sequence[Message], variables: Mapping[str, Any] | None = None) -> str:
         """The conversation as rendered by the model's chat template. Raises TemplateError."""
         if self._template is None:
@@ -169,16 +174,18 @@ class StopStrings:
         self._stops = [s for s in stops if s]
         self._buffer = ""
         self.hit = False
+        self.matched = ""
 
     def push(self, piece: str, *, last: bool = False) -> str:
         """The text so far that is certainly before any stop string. After a hit: empty."""
         if self.hit:
             return ""
         text = self._buffer + piece
-        positions = [i for s in self._stops if (i := text.find(s)) >= 0]
-        if positions:
+        places = [(i, s) for s in self._stops if (i := text.find(s)) >= 0]
+        if places:
             self.hit, self._buffer = True, ""
-            return text[: min(positions)]
+            at, self.matched = min(places)
+            return text[:at]
         keep = 0 if last else max((_overlap(text, s) for s in self._stops), default=0)
         self._buffer = text[len(text) - keep :]
         return text[: len(text) - keep]

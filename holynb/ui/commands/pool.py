@@ -149,8 +149,10 @@ def _start(args: Sequence[str], notice: Notice) -> tuple[str, Any]:
     address = f" and {info.base_url} (its token: holynb pool status {info.name} --json)" if info.base_url else ""
     if not address and "port" in options:
         address = f". Its port and token, once it is ready, in a terminal: holynb pool status {info.name} --json"
-    text = f"pool/{info.name} is {pool_state.state(info)} (pid {info.pid}{_devices(info)}). Ask it with %%infer pool/{info.name}{address}"
-    return "\n".join(filter(None, [text, pool_state.shortened(info), pool_state.remedy(info)])), info.as_dict()
+    text = f"pool/{info.name} is {pool_state.state(info)} (pid {info.pid}{_devices(info)})."
+    text += f" Ask it with %%infer pool/{info.name}{address}" if info.chats else ""
+    more = (pool_state.without_chat(info), pool_state.shortened(info), pool_state.remedy(info))
+    return "\n".join(filter(None, [text, *more])), info.as_dict()
 
 
 def _list(args: Sequence[str], notice: Notice) -> tuple[str | list[Part], Any]:
@@ -195,6 +197,7 @@ def _status(args: Sequence[str], _: Notice) -> tuple[str, Any]:
         "clients": "\n             ".join(pool_token.clients(info)),
         **pool_state.changes(info),
         "remedy": pool_state.remedy(info),
+        "chat": pool_state.without_chat(info),
         "why": info.why,
     }
     if info.base_url:

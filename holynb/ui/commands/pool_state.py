@@ -10,7 +10,7 @@ from holynb.ui.output import count
 if TYPE_CHECKING:
     from holynb.pools import PoolInfo
 
-__all__ = ["changes", "longest", "remedy", "shortened", "stages", "state"]
+__all__ = ["changes", "longest", "remedy", "shortened", "stages", "state", "without_chat"]
 
 
 def state(info: PoolInfo) -> str:
@@ -29,6 +29,18 @@ def shortened(info: PoolInfo) -> str:
     if not _is_shortened(info):
         return ""
     return f"Rows of pool/{info.name} have up to {info.max_len:,} tokens, its context: --max-len {info.max_len_asked} gives no more."
+
+
+def without_chat(info: PoolInfo) -> str:
+    """What can be done with a base model, which cells cannot ask; empty of any other."""
+    if info.chats:
+        return ""
+    token = f"{info.base_url}/completions (its token: holynb pool status {info.name} --json)"
+    where = token if info.base_url else "/v1/completions, once it is started with --port 0"
+    return (
+        "Its model has no chat template, so that cells can ask its instruct version only. "
+        f"It makes vectors (%%infer pool/{info.name} --embed), and continues text at {where}."
+    )
 
 
 def _is_shortened(info: PoolInfo) -> bool:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from holynb.events import Ended, Noted, Paused
-from holynb.results import CacheSavings, Summary, is_pool, is_simulated, is_unsettled, refused_by
+from holynb.results import CacheSavings, CutAnswers, Summary, is_pool, is_simulated, is_unsettled, refused_by
 
 if TYPE_CHECKING:
     from holynb.events import Event
@@ -36,7 +37,8 @@ class Totals:
         """Route → the kind of fault for which its server is waited for."""
         self._status: Counter[str] = Counter()
         self._errors: Counter[str] = Counter()
-        self._cached = self._tokens_in = self._tokens_out = self._unpriced = self._unknown = self._answered = self._cut = self._thought = 0
+        self._cached = self._tokens_in = self._tokens_out = self._unpriced = self._unknown = self._answered = self._thought = 0
+        self._cut = CutAnswers()
         self.answered_by: Counter[str] = Counter()
         """Rows by the route that answered them."""
         self._paid: Decimal | None = None
@@ -88,7 +90,7 @@ class Totals:
             self._errors,
             stopped,
             tokens_reasoning=self._thought,
-            cut=self._cut,
+            cut=replace(self._cut),
             simulated=self._simulated or None,
             refused=frozenset(self._refused),
             answered_by=Counter(self.answered_by),
@@ -115,7 +117,7 @@ class Totals:
         if outcome.status == "ok" and outcome.route:
             self.answered_by[outcome.route] += 1
         self._cached += outcome.cached
-        self._cut += outcome.status == "ok" and outcome.finish_reason == "length"
+        self._cut.add(outcome)
         self._savings.add(outcome)
         if not outcome.cached:
             self._answered += outcome.status != "skipped"
