@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = tuple(f"notebooks/{name}.md" for name in ("BILLION", "CELL", "KUBERNETES", "MEASURED", "POOL", "PROVIDERS", "README", "SLURM"))
+PAGES = tuple(
+    f"notebooks/{name}.md" for name in ("BILLION", "CELL", "CLASSROOM", "KUBERNETES", "MEASURED", "POOL", "PROVIDERS", "README", "SLURM")
+)
 GUIDES = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", *PAGES)
 #: A path from one of the repository's folders.
 PATH = re.compile(r"`((?:holynb|kernels_support|tests|notebooks|binder)/[\w./-]+)`")
