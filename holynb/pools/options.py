@@ -126,7 +126,10 @@ class PoolOptions:
     def _check_on(self) -> None:
         """Where a pool on Ray is to run, and the options that it does not have."""
         if self.on != "ray" and not re.fullmatch(r"(ray://)?[\w.\[\]:-]+:\d{1,5}", str(self.on)):
-            raise BadOption(f"--on takes ray (the cluster of this machine), ray://HOST:PORT or HOST:PORT, not {self.on}.")
+            near = (
+                f" Devices that are not here are planned with --gpus {self.on}." if re.match(r"\d+\s*([xX×*]|Gi?B)", str(self.on)) else ""
+            )
+            raise BadOption(f"--on takes ray (the cluster of this machine), ray://HOST:PORT or HOST:PORT, not {self.on}.{near}")
         if self.devices not in (None, "cpu", "gpu"):
             raise BadOption(f"--devices takes cpu or gpu with --on: Ray chooses which, so leave out {self.devices}.")
         for flag, value in (("--port", self.port is not None), ("--engine vllm", self.engine == "vllm"), ("--restart", self.restart)):

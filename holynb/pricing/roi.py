@@ -239,8 +239,8 @@ def parse_tokens(text: str) -> tuple[float, float]:
 
 
 def parse_own(text: str) -> tuple[int, str]:
-    """(number, name) of the devices of `4xA100-80GB`. Raises BadOption."""
-    match = re.fullmatch(r"\s*(?:(\d+)\s*[x×*]\s*)?([A-Za-z][\w .-]*)\s*", text)
+    """(number, name) of the devices of `4xA100-80GB`, `2x4090` or `2x24GB`, as `pool plan --gpus` takes them. Raises BadOption."""
+    match = re.fullmatch(r"\s*(?:(\d+)\s*[x×*]\s*)?([A-Za-z][\w .-]*|[2-5]0[5-9]0(?:[ -]?Ti)?|\d+(?:\.\d+)?\s*Gi?B)\s*", text)
     if match is None or (match[1] is not None and int(match[1]) < 1):
         raise BadOption(f"--own takes GPUs such as 4xA100-80GB, not {text!r}.")
     return int(match[1] or 1), match[2].strip()

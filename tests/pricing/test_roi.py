@@ -153,6 +153,7 @@ def test_what_a_person_types():
     assert parse_own("4xA100-80GB") == (4, "A100-80GB")
     assert parse_own("2 × H200") == (2, "H200")
     assert parse_own("RTX 4090") == (1, "RTX 4090")
+    assert [parse_own(t) for t in ("2x4090", "4090", "2x24GB", "80 GB")] == [(2, "4090"), (1, "4090"), (2, "24GB"), (1, "80 GB")]
 
 
 @pytest.mark.parametrize("text", ["", "0", "667..333", "0..5", "a..b", "1.5", "-3"])

@@ -62,6 +62,9 @@ KNOWN: Mapping[str, Mapping[str, Any]] = {
     "microsoft/phi-4": _config("Phi3", 40, 5120, 17920, 40, 10, 128, 100352, length=16384),
 }
 
+#: What a mixture of experts is called by its sizes alone.
+_BY_SIZES = {"30b-a3b": "Qwen/Qwen3-30B-A3B"}
+
 #: Words after a name that change no size.
 _TUNING = re.compile(r"[-_.](instruct|base|chat|it|pt|v0\.[1-3]|2507|thinking|hf)$", re.IGNORECASE)
 
@@ -105,19 +108,26 @@ def with_organisation(word: str) -> str:
 
     As it is: a path that is there, what has an organisation or is not known, and quantized files, which many make.
     """
-    if "/" in word or Path(word).expanduser().exists() or (known := _known(word)) is None:
+    if "/" in word or Path(word).expanduser().exists():
+        return word
+    if word.lower() in _BY_SIZES:
+        return _BY_SIZES[word.lower()]
+    if (known := _known(word)) is None or not word.lower().startswith(_bare(known).lower()):
         return word
     return known + word[len(_bare(known)) :]
 
 
 def misspelt(word: str) -> str:
-    """`" Did you mean Qwen/Qwen3-8B?"` of `Qwen/Qwne3-8B`: a known name of the same numbers; empty where none is near."""
+    """`" Did you mean Qwen/Qwen3-8B?"` of `Qwen/Qwne3-8B`: a known name of the same numbers; empty where none is near.
+
+    A name that holds a known one in full is no mistake: it is somebody's own of that model.
+    """
     name = _FILES_WORD.sub("", word).rpartition("/")[2].lower()
     while (shorter := _TUNING.sub("", name)) != name:
         name = shorter
     numbers = re.findall(r"\d+", name)
     same = {_bare(known).lower(): known for known in KNOWN if re.findall(r"\d+", _bare(known)) == numbers}
-    return _did_you_mean(name, same, 0.75)
+    return "" if any(known in name for known in same) else _did_you_mean(name, same, 0.75)
 
 
 def unknown(word: str, *others: str) -> str:
@@ -137,9 +147,9 @@ def _bare(known: str) -> str:
 
 
 def _known(name: str) -> str | None:
-    """The id of a name without its organisation, whatever its tuning."""
+    """The id of a name without its organisation, whatever its tuning; Llama's names began with Meta, and copies of them do."""
     ids = {_bare(known).lower(): known for known in KNOWN}
-    while (known := ids.get(name.lower())) is None and (shorter := _TUNING.sub("", name)) != name:
+    while (known := ids.get(name.lower().removeprefix("meta-"))) is None and (shorter := _TUNING.sub("", name)) != name:
         name = shorter
     return known
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from holynb import units
 from holynb.errors import UserError
 from holynb.pool.fit import memory, plan
+from holynb.pool.fit.four_bits import FourBits
 from holynb.pool.fit.fp8_units import check_units
 from holynb.pool.fit.groups import GroupQuantization, multiplies_groups
 from holynb.pool.fit.limits import BatchLimits
@@ -111,7 +112,9 @@ def describe_fit(
     if total < device.memory:
         line += f": beside {alone} of weights, {share:.0%} of {units.memory(device.memory)} has no room for keys, values and work"
     else:
-        line += f": the weights alone are {alone}"
+        # Files hold these in fewer bits, so that they are smaller.
+        wide = " with scales and zeros in float32" if isinstance(how := spec.quantization, FourBits) and not how.at_load else ""
+        line += f": the weights alone are {alone}{wide}"
     return f"{line}. It would fit {would}" if would else line
 
 

@@ -64,7 +64,7 @@ class Heading:
             "skipped": summary.skipped,
             "in_flight": in_flight,
             "elapsed": seconds(elapsed),
-            "eta": seconds(summary.running / rate) if rate and summary.running and state == "running" else "",
+            "eta": _time_left(summary, rate, in_flight) if state == "running" else "",
             "rows_s": three_digits(rate) if rate else "",
             "tokens_s": three_digits(tokens) if tokens else "",
             "cost": _cost(summary),
@@ -88,6 +88,12 @@ class Heading:
         if state == "running" and elapsed < self._pause[0]:
             return self._pause[1]
         return say(clip(one_line(totals.note), NOTE_CHARS))
+
+
+def _time_left(summary: Summary, rate: float | None, in_flight: int) -> str:
+    """Empty until as many rows have been answered as are asked at once: until then the rate is that of the first to end among them."""
+    answered = summary.ok + summary.error - summary.cached
+    return seconds(summary.running / rate) if rate and summary.running and answered >= max(2, in_flight) else ""
 
 
 def _cost(summary: Summary) -> str:

@@ -58,7 +58,8 @@ def test_what_a_name_tells_of_its_files_counts() -> None:
         ("qwen3-8b", "Qwen/Qwen3-8B"),
         ("Qwen3-30B-A3B-Instruct-2507", "Qwen/Qwen3-30B-A3B-Instruct-2507"),
         ("gpt-oss-20b", "openai/gpt-oss-20b"),
-        *[(word, word) for word in ("someone/Qwen3-8B", "Qwen3-8B-AWQ", "8B", "30B-A3B", "smollm2-135m")],
+        *[(word, word) for word in ("someone/Qwen3-8B", "Qwen3-8B-AWQ", "8B", "Meta-Llama-3.1-8B", "smollm2-135m")],
+        ("30B-A3B", "Qwen/Qwen3-30B-A3B"),
     ],
 )
 def test_a_known_name_is_taken_without_its_organisation(word: str, whole: str) -> None:
@@ -81,7 +82,17 @@ def test_a_name_that_is_nearly_known_is_asked_about(word: str, known: str) -> No
     assert f" Did you mean {known}? Judged by the " in remark
 
 
-@pytest.mark.parametrize("word", ["meta-llama/Llama-3-8B", "Qwen/Qwen2-7B", "someone/Model-8B-Instruct", "allenai/Tulu-3.1-8B"])
+#: Deliberate ids that hold a known name.
+OWN_NAMES = ["hugging-quants/Meta-Llama-3.1-70B-Instruct-AWQ-INT4", "someone/Our-Llama-3.1-70B-AWQ", "someone/Qwen3-8B-support"]
+
+
+def test_a_copy_of_llama_under_its_older_name_has_the_shape_of_llama() -> None:
+    spec, remark = spec_of(OWN_NAMES[0], Path("nowhere"))
+    assert "Judged by the known shape of meta-llama/Llama-3.1-70B" in remark
+    assert (spec.layers, spec.hidden, spec.max_len) == (80, 8192, 131072)
+
+
+@pytest.mark.parametrize("word", ["meta-llama/Llama-3-8B", "Qwen/Qwen2-7B", "someone/Model-8B-Instruct", "allenai/Tulu-3.1-8B", *OWN_NAMES])
 def test_another_version_or_another_model_is_no_misspelling(word: str) -> None:
     assert "Did you mean" not in spec_of(word, Path("nowhere"))[1]
 
@@ -89,7 +100,7 @@ def test_another_version_or_another_model_is_no_misspelling(word: str) -> None:
 @pytest.mark.parametrize(
     ("word", "says"),
     [
-        ("30B-A3B", r"Did you mean Qwen/Qwen3-30B-A3B\?"),
+        ("31B-A3B", r"Did you mean Qwen/Qwen3-30B-A3B\?"),
         ("smollm2-135", r"Did you mean smollm2-135m\?"),
         ("Qwne3-8B", r"Did you mean Qwen/Qwen3-8B\?"),
         ("Qwen3-8B-AWQ", "Name whose files they are: ORGANISATION/Qwen3-8B-AWQ"),

@@ -69,6 +69,9 @@ def test_rows_that_come_and_go_change_nothing():
     [
         ({"on": "somewhere"}, "--on takes ray"),
         ({"on": "ray://host"}, "--on takes ray"),
+        ({"on": "2x24GB"}, "Devices that are not here are planned with --gpus 2x24GB"),
+        ({"on": "80GB"}, "--gpus 80GB"),
+        ({"on": "2xH100"}, "--gpus 2xH100"),
         ({"on": "ray", "devices": "0,1"}, "--devices takes cpu or gpu"),
         ({"on": "ray", "port": 0}, "--port is of a pool of this machine"),
         ({"on": "ray", "dp": "8..2"}, "bounds such as 2..8"),

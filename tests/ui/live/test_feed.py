@@ -382,6 +382,17 @@ def test_the_head_names_the_routes_that_answered() -> None:
     assert recorded.head(1.0)["by"] == ROUTE
 
 
+def test_no_time_left_is_said_before_as_many_rows_were_answered_as_are_asked_at_once() -> None:
+    """The first of five rows says how fast one is, and they go on together: 25 rows were 4 minutes then, and took 50 s."""
+    feed = Feed(RunInfo(["p"] * 25))
+    feed.head(0.0)
+    feed.fold([Started(i, 1, ROUTE, 0.0) for i in range(5)], {}, 0.0)
+    for row in range(5):
+        feed.fold([Ended(row, ok(), 10.0), Started(row + 5, 1, ROUTE, 10.0)], {}, 10.0)
+        assert bool(feed.head(10.0)["eta"]) is (row == 4)
+    assert feed.head(10.0)["eta"] == "40 s"
+
+
 def test_after_a_stop_the_head_says_how_long_it_takes_at_most_and_no_time_left() -> None:
     feed = Feed(RunInfo(["p"] * 30, grace_s=5.0))
     feed.head(0.0)
