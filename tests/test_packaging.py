@@ -153,7 +153,7 @@ def test_the_top_level_holds_what_the_plan_says() -> None:
     top = {p.split("/")[0] for p in kept if p}
     if not top:
         pytest.skip("not a git checkout")
-    pages = "README.md LICENSE CHANGELOG.md CONTRIBUTING.md SECURITY.md ARCHITECTURE.md"
+    pages = "README.md LICENSE CHANGELOG.md CONTRIBUTING.md SECURITY.md ARCHITECTURE.md CITATION.cff"
     plan = (
         f"{pages} pyproject.toml .gitignore .pre-commit-config.yaml .ci .devcontainer .github holynb kernels_support notebooks tests binder"
     )
