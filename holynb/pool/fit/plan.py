@@ -153,12 +153,16 @@ def with_kv(spec: Spec, kv: str | None) -> Spec:
 
 
 def limits_of(spec: Spec, *, cpu: bool, max_len: int | None = None) -> BatchLimits:
-    """Sizes of a batch. A CPU gains little beyond 64 rows, and a long chunk would make every other row wait."""
+    """Sizes of a batch. A CPU gains little beyond 64 rows, and a long chunk would make every other row wait.
+
+    256 prompt tokens take a CPU about a second (SmolLM2-135M's shape, one thread; 1,024 took four), and a token no longer than in 1,024
+    (`tests/benchmarks/engine_chunks.py`).
+    """
     rope = spec.rope
     # Beyond what it was first trained with, all of a pool's contexts are turned by another set of factors: only where that is asked for.
     usual = min(DEFAULT_MAX_LEN, int(rope["original_max_position_embeddings"])) if _two_sets(rope) else DEFAULT_MAX_LEN
     length, firm = min(max_len or usual, spec.max_len), max_len is not None
-    return BatchLimits(64, 1024, length, firm=firm) if cpu else BatchLimits(256, 8192, length, firm=firm)
+    return BatchLimits(64, 256, length, firm=firm) if cpu else BatchLimits(256, 8192, length, firm=firm)
 
 
 def _two_sets(rope: Mapping[str, Any]) -> bool:
