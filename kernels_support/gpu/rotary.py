@@ -87,7 +87,8 @@ def rotate_and_store(  # noqa: PLR0917 - what a kernel needs
     """`rotate_and_store_reference`, by Triton on a GPU, and on CPU by code of ours or in fewer operations."""
     if on_device(qkv):
         return launch(qkv, layout, rope, slots, keys, values)
-    plain = qkv.is_cpu and layout.q_norm is None and qkv.dtype == keys.dtype == torch.float32
+    # Slots of a GPU's steps are int32, and -1 where nothing is to be written.
+    plain = qkv.is_cpu and layout.q_norm is None and qkv.dtype == keys.dtype == torch.float32 and slots.dtype == torch.int64
     if (
         plain
         and rows.takes(qkv, layout.size, layout.rotated // 2)
