@@ -8,7 +8,10 @@ __all__ = ["RankStats"]
 
 
 class RankStats(TypedDict, total=False):
-    """A rank's counters and sizes, for metrics. What a runner does not know is left out. `memory_*` are of its device, in bytes."""
+    """A rank's counters and sizes, for metrics. What a runner does not know is left out. `memory_*` are of its device, in bytes.
+
+    `tokens_guessed`: looked up ahead and verified; `tokens_accepted`: those that were right.
+    """
 
     running: int
     waiting: int
@@ -20,6 +23,8 @@ class RankStats(TypedDict, total=False):
     tokens_in: int
     tokens_out: int
     tokens_shared: int
+    tokens_guessed: int
+    tokens_accepted: int
     weights_bytes: int
     kv_bytes: int
     device: str

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,12 @@ from holynb.pool.engine import first_steps, sizes  # noqa: E402
 from holynb.pool.engine import graphs as module  # noqa: E402
 from holynb.pool.engine.cache import BlockAllocator  # noqa: E402
 from holynb.pool.engine.graphs import GraphExecutor  # noqa: E402
+from holynb.pool.engine.guesses import NgramIndex  # noqa: E402
 from holynb.pool.engine.runner import Runner  # noqa: E402
 from holynb.pool.engine.scheduler import BatchScheduler  # noqa: E402
 from holynb.pool.engine.sequence import PrefillChunk, Seq, Step  # noqa: E402
+from holynb.pool.engine.speculation import Speculation  # noqa: E402
+from holynb.pool.engine.steptimes import StepTimes  # noqa: E402
 from holynb.pool.fit.limits import BatchLimits  # noqa: E402
 from holynb.pool.job import JobThinking  # noqa: E402
 from holynb.pool.protocol import Emit, Job, LogitRules  # noqa: E402
@@ -99,6 +103,37 @@ def test_the_same_tokens(folder: Path, temperature: float) -> None:
     assert fast.executor.lookahead == 1
     assert answers(fast, asked) == answers(made(folder, fast=False), asked)
     assert ("both", True) in kinds(fast), "a prompt's chunk goes along with the rows that decode"
+
+
+class Free(StepTimes):
+    """Guesses cost nothing."""
+
+    def cost(self, rows: int, tokens: int) -> float:
+        return 0.5
+
+
+def test_rows_that_guess_say_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row's guesses are rows of the same graphs, with its blocks; rows join and leave, and go on without guesses, with a step in flight."""
+    asked = [replace(j, max_new=12, temperature=0.8 * (j.id % 2)) for j in jobs(3)]
+    expected = answers(made(folder, fast=False), asked)
+    dice, rows = random.Random(6), {j.ids: expected[j.id] for j in asked}
+
+    def guess(index: NgramIndex, count: int) -> tuple[int, ...]:
+        index.match, tokens = 4, tuple(index._tokens)
+        ids = next(ids for ids in rows if tokens[: len(ids)] == ids)
+        known = rows[ids][len(tokens) - len(ids) :][: min(3, count)]
+        return tuple(t + 1 if dice.random() < 0.2 else t for t in known) if dice.random() < 0.8 else ()
+
+    monkeypatch.setattr(NgramIndex, "guess", guess)
+    fast, flights = made(folder, fast=True, batch=8), list[tuple[int, bool]]()
+    fast.scheduler.speculation = Speculation(8, Free())
+    fast.before_step = lambda step: flights.append((len(fast._in_flight), bool(step.guesses)))
+    assert answers(fast, asked) == expected
+    assert fast.scheduler.speculation.accepted > 8
+    assert (1, False) in flights
+    assert (0, True) in flights
+    assert (1, True) not in flights
+    assert fast.blocks.free == fast.blocks.total
 
 
 class Compiling:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from holynb.pool.engine.cache import BlockAllocator, block_keys
 from holynb.pool.engine.sequence import Seq
 
-__all__ = ["extend", "grow", "need", "publish", "release", "room", "shared", "slide", "start"]
+__all__ = ["extend", "grow", "need", "publish", "release", "room", "shared", "slide", "start", "trim"]
 
 
 def shared(blocks: BlockAllocator, keys: list[bytes]) -> list[list[int]]:
@@ -72,6 +72,14 @@ def grow(blocks: BlockAllocator, seq: Seq) -> None:
     """One more block in every table."""
     for table in seq.tables:
         table.append(blocks.allocate(table[-1] + 1))
+
+
+def trim(blocks: BlockAllocator, seq: Seq) -> None:
+    """Release the blocks behind all cached tokens: guesses lie there that were wrong."""
+    count = -(-seq.cached // blocks.size)
+    for table in seq.tables:
+        while len(table) > count:
+            blocks.release(table.pop())
 
 
 def slide(blocks: BlockAllocator, seq: Seq) -> None:

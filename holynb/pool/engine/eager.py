@@ -17,7 +17,7 @@ from holynb.pool.engine.model import Decoder, ForwardBatch
 from holynb.pool.engine.pipeline import SingleStage
 from holynb.pool.engine.sample import CPU, sample_rows, sample_tokens, sampling_params, score
 from holynb.pool.engine.scores import ScoreRow, Scores, score_rows
-from holynb.pool.engine.sequence import PrefillChunk, Step
+from holynb.pool.engine.sequence import PrefillChunk, Seq, Step
 from kernels_support.gpu.attention import AttentionKind, Span, attend_reference, causal, runs
 
 __all__ = ["EagerExecutor", "forward_batch"]
@@ -52,7 +52,7 @@ def forward_batch(  # noqa: PLR0917 - what a batch is made of
                 mine.append(Span(len(ids), len(ids) + row.count, runs(table, size, end, first), masks[window]))
             blocks = torch.tensor(table[row.start // size : (end - 1) // size + 1])
             places.append(blocks[at // size - row.start // size] * size + at % size)
-        ids += seq.tokens[row.start : end]
+        ids += row.ids
         positions.append(at)
         last += range(len(ids) - row.logit_rows, len(ids))
     picked = None if len(last) == len(ids) else torch.tensor(last, dtype=torch.int64, device=device)
@@ -66,6 +66,14 @@ def _attend(
 ) -> Tensor:
     """Attention of one layer, over what its window lets it see."""
     return attend_reference(q, keys, values, scales, kind, spans=spans[kind.window])
+
+
+def _places(step: Step) -> tuple[list[Seq], list[int]]:
+    """The sequence of each token that a step samples, and how many guesses stand before it."""
+    if not step.guesses:
+        return step.sampled, []
+    pairs = [(seq, i) for seq, guess in zip(step.decode, step.guesses, strict=True) for i in range(1 + len(guess))]
+    return [seq for seq, _ in pairs], [i for _, i in pairs]
 
 
 @dataclass(slots=True)
@@ -91,8 +99,9 @@ class EagerExecutor:
 
     def launch(self, step: Step) -> EagerStep:
         """Run a step. `read_back` returns its tokens, in the order of `step.sampled`."""
-        rows = [PrefillChunk(s, s.cached - 1, 1) for s in step.decode] + step.prefill
-        launched = EagerStep(len(step.sampled), *(([], 0) if step.plain else score_rows(step)))
+        guesses = step.guesses or [()] * len(step.decode)
+        rows = [PrefillChunk(s, s.cached - 1, 1 + len(g), guesses=g) for s, g in zip(step.decode, guesses, strict=True)] + step.prefill
+        launched = EagerStep(step.rows if step.guesses else len(step.sampled), *(([], 0) if step.plain else score_rows(step)))
         with torch.inference_mode():
             batch = forward_batch(rows, self.block, self._group, self.model.dtype, self.model.windows, self.kv.device)
             hidden = self.stage.receive_hidden(len(batch.ids))
@@ -101,7 +110,7 @@ class EagerExecutor:
             if not self.stage.last:
                 self.stage.send_hidden(output)
             elif step.plain:
-                launched.tokens = sample_tokens(output.cpu(), step.sampled) if launched.count else None
+                launched.tokens = sample_tokens(output.cpu(), *_places(step)) if launched.count else None
             else:
                 self._sample(step, rows, output.cpu(), launched)
         return launched

@@ -124,7 +124,8 @@ class GraphExecutor:
                 self._run(rows, 0, step, scores)
             if chunk:
                 self._run(0 if apart else rows, chunk, step, scores)
-            launched = StepInFlight(host, batch.record_sampled(step.decode, prefilled, self.rows), step.lane, scores)
+            places = list(range(step.rows)) if step.guesses else batch.record_sampled(step.decode, prefilled, self.rows)
+            launched = StepInFlight(host, places, step.lane, scores)
             self._unreceived.append(launched)
             if self.stage.last:
                 self._receive(step.lane)
@@ -180,10 +181,11 @@ class GraphExecutor:
 
     def _send_decode(self, batch: DecodeBatch, step: Step, sizes: Sequence[int]) -> int:
         """Send the decode rows' inputs. Returns the captured size that they run as."""
-        n = len(step.decode)
+        n = step.rows
         size = sizes[bisect_left(sizes, n)]
+        fresh = batch.fill_guesses(step.decode, step.guesses) if step.guesses else batch.fill(step.decode, mixed=step.mixed)
         # All lanes share the buffers: with several, another lane's rows may be there.
-        if batch.fill(step.decode, mixed=step.mixed) or self.lookahead > 1:
+        if fresh or self.lookahead > 1:
             batch.sampling[:3, n:] = 0
             self._pinned.send_table(batch.table[:n, : batch.columns], self.decode_table)
             self._more.send_tables(self._pinned, batch, n)

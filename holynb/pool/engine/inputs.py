@@ -90,6 +90,21 @@ class DecodeBatch:
                 self.more_blocks[:, i] = self.more_tables[:, i, column] = [table[-1] for table in seqs[i].tables[1:]]
         return False
 
+    def fill_guesses(self, seqs: list[Seq], guesses: list[tuple[int, ...]]) -> bool:
+        """Fill the arrays for these rows, each followed by its guesses, which are rows with the same blocks. Keeps nothing for later."""
+        rows = [(i, guess, ahead) for i, its in enumerate(guesses) for ahead, guess in enumerate((-1, *its))]
+        n, of, behind = len(rows), [i for i, _, _ in rows], np.array([ahead for _, _, ahead in rows], np.int32)
+        self.reset()
+        self._rebuild(seqs)
+        for values in (self.table, self.more_tables.swapaxes(0, 1), self.sampling.T):
+            values[:n] = values[of]
+        self.inputs[:, :n] = self.inputs[:, of]
+        self.inputs[1, :n] = [self.inputs[1, k] if ahead == 0 else guess for k, (_, guess, ahead) in enumerate(rows)]
+        self.inputs[2, :n] += behind
+        self.order[:n], self.order[n:] = np.argsort(-self.inputs[2, :n], kind="stable"), self._indices[n:]
+        self.reset()
+        return True
+
     def _rebuild(self, seqs: list[Seq]) -> None:
         n, before = len(seqs), {s: i for i, s in enumerate(self._seqs)}
         old = [before.get(s, -1) for s in seqs]

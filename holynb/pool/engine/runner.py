@@ -19,9 +19,11 @@ from holynb.pool.engine.computetype import compute_dtype
 from holynb.pool.engine.constrained import GrammarCompiler
 from holynb.pool.engine.embedder import Embedder
 from holynb.pool.engine.executor import StepExecutor, executor_for, first_steps
+from holynb.pool.engine.figures import batch_figures
 from holynb.pool.engine.libraries import load_libraries
 from holynb.pool.engine.scheduler import BatchScheduler
 from holynb.pool.engine.sequence import Step
+from holynb.pool.engine.speculation import Speculation
 from holynb.pool.fit import BLOCK_TOKENS, Mesh, cache_groups, cpus, device_memory, plan, read_spec
 from holynb.pool.protocol import Emit, Job, JobRunner, RankStats, job_from, job_values
 from kernels_support.jupyter import shortage
@@ -72,6 +74,8 @@ class Runner(JobRunner):
         """Called with each step before it is launched. Tests raise here what a device would."""
         kernels, compiling = self._load(Path(folder), source, memory)
         self.scheduler = BatchScheduler(self.blocks, self.limits, self.mesh.lanes, kernels.lookahead - self.mesh.lanes + 1)
+        if self.mesh.size == 1:  # several ranks must choose alike, and the choice goes by measured times
+            self.scheduler.speculation = Speculation(self.limits.batch)
         self._first = first_steps(kernels, compiling, self.spec, self.mesh)
         self.executor: StepExecutor = self._first or kernels
         self.grammars = GrammarCompiler(Path(folder), self.spec.vocab)
@@ -176,27 +180,18 @@ class Runner(JobRunner):
                 if self.group is not None or not shortage.is_out_of_memory(exc):
                     raise
                 emits += self._read_back(0) + self._recover(step)
-        emits += self._read_back(self.executor.lookahead if step is not None else max(0, len(self._in_flight) - 1))
+        ahead = step is not None and not step.guesses  # what comes after guesses depends on how many are right
+        emits += self._read_back(self.executor.lookahead if ahead else max(0, len(self._in_flight) - 1))
         if self.idle:
             self.stage.pause_clock()
         return emits
 
     def stats(self) -> RankStats:
         """Counters and sizes, for metrics."""
-        scheduler, memory = self.scheduler, device_memory(self.device)
-        used = self.blocks.total - self.blocks.free
+        memory = device_memory(self.device)
         return {
-            "running": len(scheduler.running),
-            "waiting": len(scheduler.waiting) + self.embedder.waiting,
-            "batch": scheduler.batch_cap,
-            "oom": scheduler.ooms,
-            "preempted": scheduler.preempted,
-            # As if nothing slid: a token has a place in each group.
-            "kv_used": used * self.blocks.size // self.blocks.groups,
-            "kv_total": self.blocks.total * self.blocks.size // self.blocks.groups,
-            "tokens_in": scheduler.tokens_in,
-            "tokens_out": scheduler.tokens_out,
-            "tokens_shared": scheduler.tokens_shared,
+            **batch_figures(self.scheduler),
+            "waiting": len(self.scheduler.waiting) + self.embedder.waiting,
             "weights_bytes": self.weights_bytes,
             "kv_bytes": self.kv_bytes,
             "device": memory.device,

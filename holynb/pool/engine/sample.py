@@ -47,24 +47,27 @@ def with_seed(job: Job) -> Job:
     return replace(job, seed=seed)
 
 
-def sampling_params(seqs: Sequence[Seq]) -> SamplingParams:
-    """The sampling parameters of each sequence's next token. Its position is the number of tokens before it."""
+def sampling_params(seqs: Sequence[Seq], ahead: Sequence[int] = ()) -> SamplingParams:
+    """The sampling parameters of each sequence's next token. Its position is the number of tokens before it.
+
+    `ahead`: how many guesses stand before it, too; empty: none.
+    """
     jobs = [s.job for s in seqs]
     return SamplingParams(
         torch.tensor([max(j.temperature, 0.0) for j in jobs], dtype=torch.float32),
         torch.tensor([max(j.top_k, 0) for j in jobs], dtype=torch.int32),
         torch.tensor([j.top_p for j in jobs], dtype=torch.float32),
         torch.tensor([j.seed or 0 for j in jobs], dtype=torch.int64),
-        torch.tensor([s.size - 1 for s in seqs], dtype=torch.int32),
+        torch.tensor([s.size - 1 + n for s, n in zip(seqs, ahead or [0] * len(seqs), strict=True)], dtype=torch.int32),
     )
 
 
-def sample_tokens(logits: Tensor, seqs: Sequence[Seq]) -> Tensor:
-    """One token for each row of logits, of sequences that are all plain."""
+def sample_tokens(logits: Tensor, seqs: Sequence[Seq], ahead: Sequence[int] = ()) -> Tensor:
+    """One token for each row of logits, of sequences that are all plain. `ahead`: as in `sampling_params`."""
     if all(s.job.temperature <= 0 for s in seqs):
         tokens = logits.argmax(-1)
         return marked(tokens, logits, tokens)
-    return sample_reference(logits, sampling_params(seqs))
+    return sample_reference(logits, sampling_params(seqs, ahead))
 
 
 def sample_rows(logits: Tensor, seqs: Sequence[Seq], params: SamplingParams, device: SamplingDevice) -> Tensor:

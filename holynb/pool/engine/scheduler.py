@@ -11,8 +11,10 @@ from __future__ import annotations
 
 from holynb.pool.engine import blocktables
 from holynb.pool.engine.cache import BlockAllocator, block_keys
+from holynb.pool.engine.lanes import balance
 from holynb.pool.engine.scores import Scores
 from holynb.pool.engine.sequence import PrefillChunk, Seq, Step, check_room
+from holynb.pool.engine.speculation import Speculation, joined
 from holynb.pool.engine.turns import Turns
 from holynb.pool.fit import BatchLimits
 from holynb.pool.protocol import Emit, Job
@@ -24,7 +26,8 @@ class BatchScheduler:
     """Sequences waiting and running over one block allocator, in `lanes` batches in flight.
 
     A row is planned with at most `max_pending` tokens that are sampled but not read back. `batch_cap` (rows) and `chunk_cap` (prompt
-    tokens a step) are the limits at the moment: they shrink when memory runs out.
+    tokens a step) are the limits at the moment: they shrink when memory runs out. `speculation`: no row guesses, until
+    another is set; of one lane alone.
     """
 
     #: Steps without an out-of-memory error after which shrunken caps grow.
@@ -32,6 +35,7 @@ class BatchScheduler:
 
     def __init__(self, blocks: BlockAllocator, limits: BatchLimits, lanes: int = 1, max_pending: int = 1) -> None:
         self.blocks, self.limits, self.lanes, self.max_pending = blocks, limits, lanes, max_pending
+        self.speculation = Speculation(0)
         self.waiting: Turns[Seq] = Turns(lambda seq: seq.job)
         self.running: list[Seq] = []
         self.batch_cap, self.chunk_cap = limits.batch, limits.chunk
@@ -74,10 +78,15 @@ class BatchScheduler:
     def plan(self) -> Step | None:
         """The next step, of the lane whose turn it is or else of another; None if there is nothing to run now."""
         if self._unbalanced and self.lanes > 1:
-            self._balance()
+            self._unbalanced = balance(self.running, self.lanes)
+        counts = [] if self.special or self.waiting else self.speculation.choose(self.running, self.max_pending + 2)
+        if counts and any(seq.pending for seq in self.running):
+            return None  # a guess follows on the token that is under way
         for turn in range(self.lanes):
             step = Step(lane=(self._next_lane + turn) % self.lanes)
             self._plan_decode(step)
+            if counts and len(step.decode) == len(counts):
+                self.speculation.plan(step, counts, self.blocks)
             self._plan_prefill(step)
             if step.decode or step.prefill:
                 self._start(step)
@@ -93,26 +102,13 @@ class BatchScheduler:
             seq.pending += 1
             seq.lane, seq.last_step = step.lane, self._step_count
 
-    def _balance(self) -> None:
-        """If the fullest and the emptiest lane differ by more than a quarter of the fullest, half of the difference moves over."""
-        lanes: list[list[Seq]] = [[] for _ in range(self.lanes)]
-        for seq in self.running:
-            if seq.prefilled:
-                lanes[seq.lane].append(seq)
-        fullest, emptiest = max(lanes, key=len), min(lanes, key=len)
-        difference = len(fullest) - len(emptiest)
-        self._unbalanced = difference > 1 and 4 * difference > len(fullest)
-        if self._unbalanced:
-            target = lanes.index(emptiest)
-            for seq in fullest[-(difference // 2) :]:
-                seq.lane = target
-
     def commit(self, step: Step, tokens: list[int], scores: Scores | None = None) -> list[Emit]:
         """Take a step's tokens, in the order of `step.sampled`, and what log probabilities were asked of it."""
         emits = [Emit(s.job.id, note="admitted", cached=s.prefix_hits) for s in step.admitted if not s.finished]
         if scores is not None:
             scores.keep_prompts()
-        for i, (seq, token) in enumerate(zip(step.sampled, tokens, strict=True)):
+        sampled, tokens = self.speculation.accept(step, tokens, self.blocks) if step.guesses else (step.sampled, tokens)
+        for i, (seq, token) in enumerate(zip(sampled, tokens, strict=True)):
             seq.pending -= 1
             if seq.finished:
                 continue
@@ -135,7 +131,8 @@ class BatchScheduler:
             if finish:
                 self._finish(seq)
         self._grow_caps()
-        return emits
+        self.speculation.observe(step, self.running)
+        return joined(emits) if step.guesses else emits
 
     def fail(self, step: Step) -> list[Emit]:
         """Memory ran out in this step: it is rolled back and both caps are halved. Every row stays, and its emit is marked `oom`.
@@ -145,7 +142,7 @@ class BatchScheduler:
         self.ooms += 1
         self._steps_since_oom = 0
         rows = [*step.decode, *(chunk.seq for chunk in step.prefill)]
-        minimal = len(rows) == 1 and sum(chunk.count for chunk in step.prefill) <= self.blocks.size
+        minimal = len(rows) == 1 and sum(chunk.count for chunk in step.prefill) <= self.blocks.size and not step.guesses
         self._roll_back(step)
         self.batch_cap = max(1, min(self.batch_cap, len(rows)) // 2)
         longest = max((chunk.count for chunk in step.prefill), default=self.chunk_cap)
@@ -165,6 +162,8 @@ class BatchScheduler:
             seq.pending -= 1
         for seq in step.decode:
             seq.cached -= not seq.finished
+        if step.guesses:
+            self.speculation.give_up(step, self.blocks)
         for chunk in reversed(step.prefill):
             if chunk.seq in self.running:
                 self._preempt(chunk.seq)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from holynb.pool.engine.acceptance import Acceptance
 from holynb.pool.engine.thought_state import ThoughtState
 from holynb.pool.protocol import Job, TokenScore
 
@@ -27,10 +28,12 @@ class Seq:
     tokens that were in the cache when it was admitted. `lane`: the batch in flight that it decodes with; `last_step`: number of the step
     that sampled it last. `constraint` restricts the next token; None: unconstrained. `plain` and `sequential`: as its job is, or no more or
     so where its thinking may have to be ended soon (`thought`). `counts`: of its tokens, where penalties need them. `prompt_scores`: log
-    probabilities of the prompt's tokens so far, where asked for. `finished`: it ended or was cancelled.
+    probabilities of the prompt's tokens so far, where asked for. `acceptance`: of its guesses, where it may guess. `finished`: it ended or
+    was cancelled.
     """
 
     __slots__ = (
+        "acceptance",
         "blocks",
         "cached",
         "constraint",
@@ -63,6 +66,7 @@ class Seq:
         self.finished = False
         self.prefilled = False
         self.constraint: Constraint | None = None
+        self.acceptance: Acceptance | None = None
         self.counts: Any = None
         self.thought = None if job.thinking is None else ThoughtState(job.thinking)
         self.prompt_scores: list[TokenScore] = []
@@ -118,7 +122,8 @@ def check_room(job: Job, max_len: int, cache: int) -> None:
 class PrefillChunk:
     """Tokens `start` to `start + count` of a sequence go through the model; where `samples`, the last one's logits are sampled.
 
-    `scored`: the logits of all of them are wanted, for the prompt's log probabilities.
+    `scored`: the logits of all of them are wanted, for the prompt's log probabilities. `guesses`: tokens that stand behind the
+    sequence's own, and are verified: every one's logits are sampled.
     """
 
     seq: Seq
@@ -126,11 +131,17 @@ class PrefillChunk:
     count: int
     samples: bool = True
     scored: bool = False
+    guesses: tuple[int, ...] = ()
+
+    @property
+    def ids(self) -> list[int]:
+        """Its tokens."""
+        return [*self.seq.tokens[self.start : self.start + self.count], *self.guesses]
 
     @property
     def logit_rows(self) -> int:
         """How many of its tokens' logits are wanted."""
-        return self.count if self.scored else int(self.samples)
+        return self.count if self.scored or self.guesses else int(self.samples)
 
 
 @dataclass(slots=True)
@@ -138,7 +149,8 @@ class Step:
     """One forward pass. `published`: blocks that this step published, to be unpublished if it fails.
 
     `lane`: the batch in flight that it is a step of. `mixed`: a row of `decode` was not in that lane's last step. `plain`: all rows
-    are sampled from the logits as they are. `logit_rows`: how many rows of logits its prompt chunks want.
+    are sampled from the logits as they are. `logit_rows`: how many rows of logits its prompt chunks want. `guesses`: of each row of
+    `decode`, in a step that verifies some; it is read back before another is planned, with a token for each guess and one more a row.
     """
 
     decode: list[Seq] = field(default_factory=list)
@@ -149,6 +161,12 @@ class Step:
     mixed: bool = False
     plain: bool = True
     logit_rows: int = 0
+    guesses: list[tuple[int, ...]] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        """How many tokens it decodes, guesses included."""
+        return len(self.decode) + sum(map(len, self.guesses))
 
     @property
     def sampled(self) -> list[Seq]:

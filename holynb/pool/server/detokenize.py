@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from itertools import pairwise
 
 from holynb.pool.protocol import TokenScore
 from holynb.pool.server.answertext import AnswerText
@@ -123,12 +124,18 @@ class TextReader:
         last = generation.finish is not None
         before, self._seen = self._seen, len(generation.tokens)
         fresh = generation.tokens[before:]
-        self._scores += generation.scores[before : self._seen]
         # A stop string within the first min_tokens is text.
         free = max(0, min(self._min_tokens - before, len(fresh)))
         thought, text = self._answer.push(fresh[:free]) if free else ("", "")
-        more, answer = self._answer.push(fresh[free:], last=last)
-        thought, text = thought + more, text + self._stops.push(answer, last=last)
+        # Several may come at once, and none counts behind the one that ends a stop string.
+        ends = list(range(free + 1, len(fresh) + 1)) if self._stop_strings and free < len(fresh) else [len(fresh)]
+        for start, end in pairwise([free, *ends]):
+            more, answer = self._answer.push(fresh[start:end], last=last and end == len(fresh))
+            thought, text = thought + more, text + self._stops.push(answer, last=last and end == len(fresh))
+            if self._stops.hit:
+                self._seen = before + end
+                break
+        self._scores += generation.scores[before : self._seen]
         generation.streamed = generation.streamed or (self._stream and bool(text or thought))
         self._due = time.monotonic() + self._interval
         return thought, text

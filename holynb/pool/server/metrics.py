@@ -98,6 +98,9 @@ def render(metrics: Metrics, state: str, replicas: Iterable[ReplicaStats], clien
     lines += _family("holynb_device_memory_bytes", "gauge", "memory by device and part", list(_memory(numbered)))
     lines += _family("holynb_prompt_tokens_total", "counter", "prompt tokens taken", [("", metrics.tokens_in)])
     lines += _family("holynb_generation_tokens_total", "counter", "tokens written", [("", metrics.tokens_out)])
+    for name, what in (("guessed", "tokens guessed ahead by prompt lookup"), ("accepted", "guessed tokens that were right")):
+        values = [(f'{{replica="{i}"}}', value) for i, s in numbered if isinstance(value := s.get(f"tokens_{name}"), int)]
+        lines += _family(f"holynb_{name}_tokens_total", "counter", what, values)
     finished = [(f'{{how="{reason}"}}', count) for reason, count in sorted(metrics.finished.items())]
     lines += _family("holynb_requests_total", "counter", "requests by how they ended", finished)
     today = [(f'{{client="{c["name"]}"}}', c["used"]) for c in clients]

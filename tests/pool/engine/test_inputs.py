@@ -87,6 +87,26 @@ def test_the_longest_row_comes_first_and_every_row_once() -> None:
         grow(*rows)
 
 
+def test_a_rows_guesses_stand_behind_it_as_rows_with_its_blocks() -> None:
+    decode_batch, a, b = DecodeBatch(8, 8, PAGE, groups=2), seq(1, 5, [3, 7, 4]), seq(2, 2, [9], temperature=0.5, seed=7)
+    a.tables, b.tables = [a.blocks, [20, 21, 22]], [b.blocks, [30]]
+    assert decode_batch.fill_guesses([a, b], [(51, 52, 53), ()])
+    assert decode_batch.inputs[:, :5].tolist() == [[-1] * 5, [1001, 51, 52, 53, 1002], [5, 6, 7, 8, 2], [-1] * 5]
+    assert decode_batch.table[:5, :3].tolist() == [[3, 7, 4]] * 4 + [[9, 0, 0]]
+    assert decode_batch.more_tables[0, :5, :3].tolist() == [[20, 21, 22]] * 4 + [[30, 0, 0]]
+    assert (decode_batch.more_blocks[:, :5] == -1).all()
+    assert decode_batch.columns == 3
+    assert decode_batch.sampling[:, :5].tolist() == sampling_fields([a, a, a, a, b])[:3].tolist() + decode_batch.sampling[3:, :5].tolist()
+    assert decode_batch.order.tolist() == [3, 2, 1, 0, 4, 5, 6, 7], "the longest first"
+    a.blocks.pop()
+    a.tables[1].pop()
+    a.tokens += [51, 52]
+    a.cached, a.pending = a.cached + 2, 1
+    assert decode_batch.fill([a, b]), "what is next is said whole again"
+    assert decode_batch.inputs[:3, :2].tolist() == [[-1, -1], [52, 1002], [7, 2]]
+    assert decode_batch.table[:2, :2].tolist() == [[3, 7], [9, 0]]
+
+
 def test_how_a_row_is_sampled_survives_the_journey_as_bits() -> None:
     jobs = [Seq(Job(i, (1, 2, 3), 9, t, p, k, s)) for i, (t, p, k, s) in enumerate([(0.7, 0.9, 40, 2**62 + 5), (-1.0, 1.0, 0, None)])]
     how = sampling_fields(jobs)

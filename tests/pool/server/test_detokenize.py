@@ -95,8 +95,25 @@ def test_a_stop_string_cancels_the_rest(words: ChatTokenizer) -> None:
     scene = Scene(words, ["END"], stream=False)
     pieces = play(scene, lambda: scene.write("one E"), lambda: scene.write("ND tail"), lambda: scene.write("more"))
     assert text_of(pieces) == "one "
-    assert (pieces[-1].finish, pieces[-1].tokens) == ("stop", len("one END tail"))
+    assert (pieces[-1].finish, pieces[-1].tokens) == ("stop", len("one END")), "what came along behind it is nobody's"
     assert scene.cancelled == [scene.generation]
+
+
+@pytest.mark.parametrize("size", [1, 3, 16, 40])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_stop_string_counts_the_same_however_many_tokens_come_at_once(words: ChatTokenizer, size: int, stream: bool) -> None:
+    text = "a first 끝 part\n\nand another that nobody asked for"
+    scene, raw = Scene(words, ["\n\n"], stream=stream), text.encode()
+    pieces = play(scene, *[lambda at=at: scene.write(raw[at : at + size]) for at in range(0, len(raw), size)])
+    assert text_of(pieces) == "a first 끝 part"
+    assert (pieces[-1].finish, pieces[-1].tokens) == ("stop", raw.index(b"\n\n") + 2)
+
+
+def test_without_a_hit_all_tokens_count_also_the_last_that_come_together(words: ChatTokenizer) -> None:
+    scene = Scene(words, ["never"])
+    pieces = play(scene, lambda: scene.write("one nev"), lambda: scene.write("e 끝 nev", "length"))
+    assert text_of(pieces) == "one neve 끝 nev"
+    assert (pieces[-1].finish, pieces[-1].tokens) == ("length", len("one neve 끝 nev".encode()))
 
 
 def test_signs_of_life_while_nothing_comes(words: ChatTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:

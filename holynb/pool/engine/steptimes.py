@@ -1,0 +1,85 @@
+"""How long steps take: of rows that each get one token, and of those that verify guesses. Knows numbers and a clock."""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable
+from math import inf
+from statistics import median
+
+from holynb.pool.engine.sizes import BATCH_SIZES
+
+__all__ = ["StepTimes"]
+
+#: Of each kind of step the last ones count. Few: contexts grow.
+_KEPT = 7
+
+#: What is assumed of a step with as few guesses as can be, and of twice as many tokens, until they are measured.
+_FIRST, _DOUBLED = 1.3, 1.25
+
+#: Steps after which times are too old: what was slow once may be so no more.
+_MAX_AGE = 2000
+
+
+class StepTimes:
+    """Medians of the time from one step's end to the next one's, by the number of tokens that went through the model."""
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._kinds: dict[tuple[bool, int], _Kind] = {}
+        self._last: float | None = None
+        self._count = 0
+
+    def add(self, rows: int, tokens: int) -> None:
+        """A step of so many rows and tokens has just ended; more tokens than rows: guesses were verified."""
+        now, last = self._clock(), self._last
+        self._last, self._count = now, self._count + 1
+        if last is None:
+            return
+        key = tokens > rows, _size(tokens)
+        kind = self._kinds.get(key)
+        if kind is None or self._count - kind.at > _MAX_AGE:
+            # The first time of a kind is not one: a graph may be captured then, or kernels compiled.
+            self._kinds[key] = _Kind(self._count)
+        else:
+            kind.at = self._count
+            kind.times.append(now - last)
+
+    def pause(self) -> None:
+        """Something else took time: what is measured next would not be a step."""
+        self._last = None
+
+    def cost(self, rows: int, tokens: int) -> float:
+        """The time of a step of so many rows and tokens, in steps of one token a row; infinite where nothing is known that is near it.
+
+        So guesses begin few, and there are more of them once it is known what few of them cost.
+        """
+        size, plain = _size(tokens), self._time((False, _size(rows)))
+        if plain is None:
+            return inf
+        if (known := self._time((True, size))) is not None:
+            return known / plain
+        if size <= _size(2 * rows):
+            return _FIRST
+        fewer = self._time((True, size // 2))
+        return inf if fewer is None else _DOUBLED * fewer / plain
+
+    def _time(self, key: tuple[bool, int]) -> float | None:
+        kind = self._kinds.get(key)
+        return None if kind is None or not kind.times or self._count - kind.at > _MAX_AGE else max(median(kind.times), 1e-9)
+
+
+class _Kind:
+    __slots__ = ("at", "times")
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+        """The number of its last step."""
+        self.times: deque[float] = deque(maxlen=_KEPT)
+
+
+def _size(tokens: int) -> int:
+    """The captured size that so many tokens run as."""
+    return BATCH_SIZES[min(bisect_left(BATCH_SIZES, tokens), len(BATCH_SIZES) - 1)]
