@@ -44,18 +44,18 @@ class Acceptance:
             self._compare()
         self.guess, self._known = self._index.guess(MAX_GUESSES), len(self._tokens)
 
-    def expected(self, count: int) -> float:
-        """Tokens that a step is expected to bring which verifies so many guesses."""
-        tokens = chance = 1.0
-        for i in range(count):
+    def expected(self, most: int) -> list[float]:
+        """Tokens that a step is expected to bring which verifies no guess, one, and so on up to `most`."""
+        chance, tokens = 1.0, [1.0]
+        for i in range(most):
             right, wrong = self._outcomes[self._matched(i)]
             chance *= right / (right + wrong)
-            tokens += chance
+            tokens.append(tokens[-1] + chance)
         return tokens
 
-    def affords(self, cost: float, answered: int) -> bool:
-        """Whether the row may lose so many steps, after so many tokens of its answer."""
-        return self.balance - cost >= -(_ALLOWED + _ALLOWED_SHARE * answered)
+    def spare(self, answered: int) -> float:
+        """How many steps the row may lose, after so many tokens of its answer."""
+        return self.balance + _ALLOWED + _ALLOWED_SHARE * answered
 
     def _compare(self) -> None:
         for i, token in enumerate(self._tokens[self._known : self._known + len(self.guess)]):

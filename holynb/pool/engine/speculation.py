@@ -52,21 +52,30 @@ class Speculation:
         if not self.most or len(rows) > MAX_ROWS or not all(seq.prefilled and not seq.at_limit for seq in rows):
             return []
         most = [_room(seq, margin) for seq in rows]
-        best, chosen, pending = _MIN_GAIN, list[int](), any(seq.pending for seq in rows)
-        for depth in _DEPTHS if any(most) else ():
+        chosen = self._worthwhile(rows, most) if any(most) else []
+        if self._waited and not chosen:
+            for seq in rows:
+                _charge(seq, _WAIT_COST)
+        self._waited = bool(chosen) and any(seq.pending for seq in rows)
+        return chosen
+
+    def _worthwhile(self, rows: Sequence[Seq], most: Sequence[int]) -> list[int]:
+        """What brings the most tokens in its time, if that is more than without guesses and no row loses more than it may."""
+        spare = [_spare(seq) for seq in rows]
+        if min(spare) < 0:  # bad luck counts, whatever is expected now
+            return []
+        expected = [[1.0] if seq.acceptance is None else seq.acceptance.expected(n) for seq, n in zip(rows, most, strict=True)]
+        best, chosen = _MIN_GAIN, list[int]()
+        for depth in _DEPTHS:
             counts = [min(depth, room) for room in most]
             tokens = len(rows) + sum(counts)
             if tokens > self.most:
                 continue
             cost = self.times.cost(len(rows), tokens)
-            gains = [1.0 if seq.acceptance is None else seq.acceptance.expected(n) for seq, n in zip(rows, counts, strict=True)]
-            gain = sum(gains) / len(rows) / cost
-            if gain > best and all(_affords(seq, cost - brings) for seq, brings in zip(rows, gains, strict=True)):
+            brought = [its[n] for its, n in zip(expected, counts, strict=True)]
+            gain = sum(brought) / len(rows) / cost
+            if gain > best and all(cost - brings <= its for brings, its in zip(brought, spare, strict=True)):
                 best, chosen = gain, counts
-        if self._waited and not chosen:
-            for seq in rows:
-                _charge(seq, _WAIT_COST)
-        self._waited = bool(chosen) and pending
         return chosen
 
     def plan(self, step: Step, counts: Sequence[int], blocks: BlockAllocator) -> None:
@@ -131,11 +140,9 @@ def _room(seq: Seq, margin: int) -> int:
     return 0 if count < 1 or (seq.thought is not None and seq.thought.near(count + margin)) else count
 
 
-def _affords(seq: Seq, cost: float) -> bool:
-    """Whether a row may take part in a step that is expected to cost it so much more than it brings. Bad luck counts, too."""
-    if seq.acceptance is None:
-        return cost <= 0
-    return seq.acceptance.affords(max(cost, 0.0), len(seq.tokens) - len(seq.job.ids))
+def _spare(seq: Seq) -> float:
+    """How many steps a row may lose."""
+    return 0.0 if seq.acceptance is None else seq.acceptance.spare(len(seq.tokens) - len(seq.job.ids))
 
 
 def _charge(seq: Seq, cost: float) -> None:

@@ -60,11 +60,11 @@ class StepTimes:
         if plain is None:
             return inf
         if (known := self._time((True, size))) is not None:
-            return known / plain
+            return max(1.0, known / plain)  # less is chance
         if size <= _size(2 * rows):
             return _FIRST
         fewer = self._time((True, size // 2))
-        return inf if fewer is None else _DOUBLED * fewer / plain
+        return inf if fewer is None else _DOUBLED * max(1.0, fewer / plain)
 
     def _time(self, key: tuple[bool, int]) -> float | None:
         kind = self._kinds.get(key)

@@ -46,6 +46,10 @@ def test_few_guesses_are_measured_before_many() -> None:
     assert measured(*[(8, 8, 2.0)] * 3).cost(8, 16) == measured(*[(5, 5, 2.0)] * 3).cost(5, 8) == pytest.approx(1.3), "there are no fewer"
 
 
+def test_more_tokens_never_cost_less() -> None:
+    assert measured(*[(1, 1, 2.0)] * 5, *[(1, 2, 0.5)] * 3).cost(1, 2) == 1.0
+
+
 def test_what_is_old_is_forgotten() -> None:
     slow = [(1, 1, 1.0)] * 3 + [(1, 2, 9.0)] * 3
     assert measured(*slow).cost(1, 2) == pytest.approx(9)
