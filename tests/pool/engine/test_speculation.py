@@ -240,7 +240,7 @@ def test_a_cancelled_row_leaves_nothing(folder: Path) -> None:
 def test_what_is_sampled_is_distributed_as_the_model_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three tokens of a row, of which the last two are guessed in one step: each triple as often as its probability, by chi-square."""
     stats = pytest.importorskip("scipy.stats")
-    model, prompt, rows, top = tiny.make("qwen3", tmp_path, num_hidden_layers=2), [5, 6, 7, 8, 9], 3000, 3
+    model, prompt, rows, top = tiny.make("qwen3", tmp_path, num_hidden_layers=2), [5, 6, 7, 8, 9], 1600, 3
     heat = 4.0
 
     def after(ids: list[int]) -> dict[int, float]:
@@ -274,7 +274,7 @@ def test_what_is_sampled_is_distributed_as_the_model_says(tmp_path: Path, monkey
         for emit in made.step():
             said[emit.id] += emit.tokens
     speculation = made.scheduler.speculation
-    assert 500 < speculation.accepted < speculation.guessed - 500
+    assert 250 < speculation.accepted < speculation.guessed - 250
     found = Counter(tuple(s) for s in said.values())
     assert set(found) <= set(exact)
     common = [triple for triple, p in exact.items() if p * rows >= 5]
@@ -400,6 +400,8 @@ def test_guesses_that_cost_as_much_as_tokens_end() -> None:
     assert timed.batch.speculation.guessed < 0.1 * 4 * 400
 
 
-def test_a_runner_guesses_alone_and_not_with_others(folder: Path) -> None:
-    assert Runner(folder).scheduler.speculation.most == 32
-    assert BatchScheduler(BlockAllocator(4, 16), BatchLimits(batch=4, chunk=16, max_len=16)).speculation.most == 0
+def test_a_whole_model_guesses_by_itself(folder: Path) -> None:
+    (job,) = quoting(1, new=200)
+    made = Runner(folder)
+    assert made.scheduler.speculation.most == 32
+    assert answers(made, [job]) == answers(one_rank.runner(folder), [job])
