@@ -151,10 +151,10 @@ def _charge(seq: Seq, cost: float) -> None:
 
 
 def joined(emits: Sequence[Emit]) -> list[Emit]:
-    """What each row says in a step, as one."""
+    """What each row says in a step with guesses, as one. Nobody is admitted there: a note is of a row's end."""
     rows: dict[int, Emit] = {}
     for emit in emits:
         first = rows.setdefault(emit.id, emit)
         if first is not emit:
-            first.tokens, first.finish = first.tokens + emit.tokens, emit.finish
+            first.tokens, first.finish, first.note = first.tokens + emit.tokens, emit.finish, emit.note
     return list(rows.values())

@@ -29,6 +29,8 @@ from holynb.pool.protocol import Emit, Job, LogitRules
 
 torch = pytest.importorskip("torch")
 
+from kernels_support.gpu.sampling import NOT_FINITE  # noqa: E402
+
 
 class Free(StepTimes):
     """Guesses cost nothing: whoever has some verifies them."""
@@ -215,6 +217,30 @@ def test_out_of_memory_with_guesses_goes_on_without(folder: Path) -> None:
     emits = emits_of(made, asked)
     assert [t for e in emits for t in e.tokens] == answers(one_rank.runner(folder), asked)[0]
     assert [e.note for e in emits if e.note] == ["admitted", "oom"]
+    assert made.blocks.free == made.blocks.total
+
+
+@pytest.mark.parametrize("place", [0, 2])
+def test_a_row_whose_numbers_are_not_finite_ends_there(folder: Path, monkeypatch: pytest.MonkeyPatch, place: int) -> None:
+    asked, made = quoting(2), guessing(folder)
+    expected = answers(one_rank.runner(folder), asked)
+    steps: list[Step] = []
+    real: Any = made.executor.read_back
+
+    def read_back(launched: Any) -> list[int]:
+        tokens: list[int] = real(launched)
+        step = steps[-1]
+        if step.guesses and step.decode[0].job.id == 0 and len(step.guesses[0]) > 2:
+            tokens[place] = NOT_FINITE
+        return tokens
+
+    made.before_step = steps.append
+    monkeypatch.setattr(made.executor, "read_back", read_back)
+    emits = emits_of(made, asked)
+    said = [t for e in emits if e.id == 0 for t in e.tokens]
+    assert said == expected[0][: len(said)]
+    assert [(e.finish, e.note) for e in emits if e.id == 0][-1] == ("error", "not_finite")
+    assert [t for e in emits if e.id == 1 for t in e.tokens] == expected[1], "the other goes on"
     assert made.blocks.free == made.blocks.total
 
 

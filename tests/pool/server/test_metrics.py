@@ -61,6 +61,14 @@ def test_a_replica_is_called_by_its_number_also_where_one_before_it_has_died() -
     assert figures['holynb_device_memory_bytes{device="cuda:0",part="ours",replica="2"}'] == 80
 
 
+def test_guesses_are_counted_where_a_replica_makes_some() -> None:
+    figures = values(render(Metrics(), "ready", [{**STATS, "tokens_guessed": 9, "tokens_accepted": 4}, STATS]))
+    assert {k: v for k, v in figures.items() if "guessed" in k or "accepted" in k} == {
+        'holynb_guessed_tokens_total{replica="0"}': 9,
+        'holynb_accepted_tokens_total{replica="0"}': 4,
+    }
+
+
 def test_the_page_has_every_figure_once_and_is_well_formed() -> None:
     metrics = Metrics()
     metrics.finish("stop", 1.0)
