@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
 from statistics import median
 
@@ -18,6 +18,9 @@ _KEPT = 7
 
 #: What is assumed of a step with as few guesses as can be, and of twice as many tokens, until they are measured.
 _FIRST, _DOUBLED = 1.3, 1.25
+
+#: Times of a kind that are believed: one alone may have been a hiccup, and would keep rows from trying again.
+_ENOUGH = 3
 
 #: Steps after which times are too old: what was slow once may be so no more.
 _MAX_AGE = 2000
@@ -56,19 +59,23 @@ class StepTimes:
 
         So guesses begin few, and there are more of them once it is known what few of them cost.
         """
-        size, plain = _size(tokens), self._time((False, _size(rows)))
-        if plain is None:
+        size, times = _size(tokens), self._times(guesses=False, size=_size(rows))
+        if not times:
             return inf
-        if (known := self._time((True, size))) is not None:
-            return max(1.0, known / plain)  # less is chance
+        plain = max(median(times), 1e-9)
+        times = self._times(guesses=True, size=size)
+        measured = max(1.0, median(times) / plain) if times else inf  # less than one is chance
+        if len(times) >= _ENOUGH:
+            return measured
         if size <= _size(2 * rows):
-            return _FIRST
-        fewer = self._time((True, size // 2))
-        return inf if fewer is None else _DOUBLED * max(1.0, fewer / plain)
+            return min(measured, _FIRST)
+        fewer = self._times(guesses=True, size=size // 2)
+        return min(measured, _DOUBLED * max(1.0, median(fewer) / plain)) if fewer else measured
 
-    def _time(self, key: tuple[bool, int]) -> float | None:
-        kind = self._kinds.get(key)
-        return None if kind is None or not kind.times or self._count - kind.at > _MAX_AGE else max(median(kind.times), 1e-9)
+    def _times(self, *, guesses: bool, size: int) -> Sequence[float]:
+        """Those of a kind that are not too old."""
+        kind = self._kinds.get((guesses, size))
+        return () if kind is None or self._count - kind.at > _MAX_AGE else kind.times
 
 
 class _Kind:

@@ -394,10 +394,10 @@ def test_rows_that_repeat_are_much_faster(rows: int, ahead: int) -> None:
 
 @pytest.mark.parametrize("rows", [1, 8])
 @pytest.mark.parametrize("truth", [trap, free])
-@pytest.mark.parametrize("each", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("each", [0.0, 0.1, 0.5, 1.0])
 def test_no_row_is_slower_than_three_in_a_hundred(rows: int, truth: Callable[[Seq, int], int], each: float) -> None:
     """Whatever a guess costs, and however often what looks like a quotation is none."""
-    timed = Timed(truth, lambda tokens: 1 + each * (tokens - rows), rows, 400)
+    timed = Timed(truth, lambda tokens: 1 + each * (tokens - rows) / rows, rows, 400)
     assert timed.run() < 400 / 0.97
     if truth is free:
         assert timed.batch.speculation.guessed == 0
@@ -423,7 +423,7 @@ def test_guesses_that_cost_as_much_as_tokens_end() -> None:
     """As with experts, of which each token reads its own."""
     timed = Timed(periodic, lambda tokens: tokens / 4, 4, 400)
     assert timed.run() < 400 / 0.97
-    assert timed.batch.speculation.guessed < 0.1 * 4 * 400
+    assert timed.batch.speculation.guessed < 0.15 * 4 * 400
 
 
 def test_a_whole_model_guesses_by_itself(folder: Path) -> None:

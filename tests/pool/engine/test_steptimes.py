@@ -39,7 +39,7 @@ def test_few_guesses_are_measured_before_many() -> None:
     assert measured(*plain).cost(1, 2) == pytest.approx(1.3)
     assert measured(*plain).cost(1, 4) == inf
     assert measured(*plain, (1, 2, 2.0)).cost(1, 4) == inf
-    few = measured(*plain, *[(1, 2, 2.4)] * 2)
+    few = measured(*plain, *[(1, 2, 2.4)] * 4)
     assert few.cost(1, 2) == pytest.approx(1.2)
     assert few.cost(1, 3) == few.cost(1, 4) == pytest.approx(1.5)
     assert few.cost(1, 8) == inf
@@ -50,8 +50,15 @@ def test_more_tokens_never_cost_less() -> None:
     assert measured(*[(1, 1, 2.0)] * 5, *[(1, 2, 0.5)] * 3).cost(1, 2) == 1.0
 
 
+def test_a_hiccup_at_the_first_try_is_tried_again() -> None:
+    plain = [(1, 1, 2.0)] * 5
+    assert measured(*plain, *[(1, 2, 90.0)] * 3).cost(1, 2) == pytest.approx(1.3)
+    assert measured(*plain, *[(1, 2, 90.0)] * 4).cost(1, 2) == pytest.approx(45)
+    assert measured(*plain, *[(1, 2, 90.0)] * 3, (1, 2, 2.2), (1, 2, 2.2), (1, 2, 2.2)).cost(1, 2) == pytest.approx(1.1)
+
+
 def test_what_is_old_is_forgotten() -> None:
-    slow = [(1, 1, 1.0)] * 3 + [(1, 2, 9.0)] * 3
+    slow = [(1, 1, 1.0)] * 3 + [(1, 2, 9.0)] * 4
     assert measured(*slow).cost(1, 2) == pytest.approx(9)
     assert measured(*slow, *[(1, 1, 1.0)] * 2001).cost(1, 2) == pytest.approx(1.3)
 
