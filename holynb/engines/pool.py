@@ -59,6 +59,9 @@ class Pool:
     async def ready(self, notice: Callable[..., None]) -> None:
         """Wait for a pool that is starting; start the embedded one. Raises NotRunning, with the command, where none runs; BadRoute."""
         self._notice = notice
+        await self._start(notice)
+
+    async def _start(self, notice: Callable[..., None]) -> None:
         loop = asyncio.get_running_loop()
         files.raise_limit()  # a pool takes hundreds of rows at a time
 
@@ -131,7 +134,7 @@ class Pool:
             why = await asyncio.to_thread(pools.end_reason, self._name)
             if not self._restarts(why):
                 raise self._gone_fault(why)
-            await self._restart()
+            await self._restart(why)
             record = await self._record()
         if record is None:
             raise self._gone_fault("")
@@ -196,12 +199,17 @@ class Pool:
         kind = "oom" if NO_MEMORY in why else "connection"
         return Fault(kind, f"{self.endpoint.route} {words}", retry=False, stops=True, unreachable=kind == "connection")
 
-    async def _restart(self) -> None:
-        """Start the embedded pool again, which has ended (idle, stopped) since the run began. Raises Fault."""
+    async def _restart(self, why: str) -> None:
+        """Start the embedded pool again, which has ended (idle, killed) since the run began, and say so once. Raises Fault."""
+        stages: list[str] = []
         try:
-            await self.ready(lambda text: None)
+            await self._start(stages.append)
         except BadRoute as exc:
             raise Fault("connection", str(exc), retry=False, stops=True) from exc
+        text = f"{self.endpoint.route} ended{f' ({why})' if why else ''} and was started again."
+        if stages and self._notice is not None and text not in self._told:  # whoever waited for another row's start saw no stage of it
+            self._told.add(text)
+            self._notice(text, "warning")
 
     async def _status(self) -> PoolInfo | None:
         try:

@@ -35,7 +35,9 @@ def long_rows(
         return {}, []
     sizes = " or ".join(f"{size:,}" for size in sorted({size for r, size in sized if r.row in long}))
     count = sum(len(p.parts) for p in long.values())
-    notes = [f"{len(long):,} of {counted(len(sized), 'row')}: longer than {sizes} tokens, so asked in {count:,} parts (--chunk)."]
+    notes = [
+        f"{len(long):,} of {counted(len(sized), 'row')}: longer than {sizes} tokens, so asked in {count:,} parts (--chunk), and then for what these say together."
+    ]
     unknown = ", ".join(str(route) for route, length in lengths.items() if length is None)
     if unknown:
         notes.append(f"The context length of {unknown} is not known, so parts are short. --chunk N sets their length.")

@@ -146,14 +146,17 @@ def test_the_embedded_pool_starts_itself_once_for_all_who_ask(monkeypatch: pytes
 
     async def work(_: Pool) -> list[Any]:
         engines = [engine_for("smollm2-135m") for _ in range(3)]
-        await asyncio.gather(*(e.ready(lambda text: None) for e in engines))
+        told: list[str] = []
+        await asyncio.gather(*(e.ready(lambda text, level="info": told.append(text)) for e in engines))
+        told.clear()
         sent = Request(0, (Message("user", "hi"),), Route("pool", "smollm2-135m"))
         items = await asyncio.gather(*(collect(e, sent) for e in engines))
         server = Process.of(pools.status("smollm2-135m").pid)
         assert server is not None
         server.signal(signal.SIGKILL)
         assert server.wait(30)
-        again = await collect(engines[0], sent)  # it has ended since: it starts itself again
+        again, _ = await asyncio.gather(*(collect(engines[0], sent) for _ in range(2)))  # it has ended since: it starts itself again
+        assert [text for text in told if "again" in text] == ["pool/smollm2-135m ended and was started again."]
         pools.stop("all")
         with pytest.raises(Fault, match=r"told to end.*%infer pool start smollm2-135m") as stopped:
             await collect(engines[0], sent)

@@ -361,7 +361,7 @@ def test_a_dry_run_says_how_many_parts_and_what_they_cost():
         text = preview.text(made)
         assert not server.asked
         run = ask(server, texts, chunk="1500")
-    assert f"4 of 5 rows: longer than 1,500 tokens, so asked in {parts} parts (--chunk)." in text
+    assert f"4 of 5 rows: longer than 1,500 tokens, so asked in {parts} parts (--chunk), and then for what these say together." in text
     assert "5 rows would go" in text
     alone = plan.make(texts[:1], ROUTE, Options.parse({"chunk": "1500", "max_tokens": 200, "api_base": server.base}))
     assert "1 of 1 row: longer" in preview.text(alone)
