@@ -42,9 +42,12 @@ def _facts(name_or_model: str) -> Mapping[str, Any]:
 
 
 def _files(path: Path) -> Iterator[str]:
-    """A mark of the files at a path, by their names, sizes and times; nothing where there are none, as of a model of a hub."""
+    """A mark of the files at a path, by their names, sizes and times; nothing where there are none, as of a model of a hub.
+
+    Not of folders in it: a training run's has its checkpoints there, which are other models.
+    """
     try:
-        files = sorted(p for p in path.rglob("*") if p.suffix in MODEL_FILES) if path.is_dir() else [path] if path.is_file() else []
+        files = sorted(p for p in path.iterdir() if p.suffix in MODEL_FILES) if path.is_dir() else [path] if path.is_file() else []
         stats = [(str(p.relative_to(path)), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
     except OSError:  # another user's, or on a disk that does not answer
         return

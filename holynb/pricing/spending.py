@@ -132,8 +132,8 @@ def paid(log: RunLog, run: str) -> Paid:
 def held(log: RunLog, run: str) -> HeldDollars | None:
     """What a run wrote down of its budget; None where the log has no such run."""
     with log.reading() as db:
-        found = db.execute("SELECT held, unseen FROM runs WHERE id = ?", (run,)).fetchone()
-    return found and HeldDollars(None if found[0] is None else Decimal(found[0]), Decimal(found[1] or 0))
+        columns = db.execute("SELECT held, unseen FROM runs WHERE id = ?", (run,)).fetchone()
+    return columns and HeldDollars(None if columns[0] is None else Decimal(columns[0]), Decimal(columns[1] or 0))
 
 
 def tokens(log: RunLog, run: str) -> tuple[int, int]:

@@ -43,6 +43,9 @@ def test_the_next_runs_checkpoint_answers_itself(runs: list[Path]) -> None:
         assert pools.identity("checkpoint-500") == seen[-1][0], "a stopped pool is known as it was"
     assert [c for _, c in seen] == [[False, False], [False, False], [True, True]]
     assert seen[0][0] == seen[2][0] != seen[1][0]
+    (runs[0] / "checkpoint-400").mkdir()
+    write(runs[0] / "checkpoint-400", b"older")
+    assert pools.identity("checkpoint-500") == seen[0][0], "another model lies in its folder"
     write(runs[0], b"again")
     os.utime(runs[0] / "model.safetensors", (1, 1))
     pools.start(str(runs[0]))

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 from servers.exact import Asked, Exact, Step, reply
 
 import holynb
-from holynb import loop, runlog
-from holynb.config import settings
 from holynb.full_context import ADVICE, full_context_note, is_full
 from holynb.results.cut_answers import CutAnswers
-from holynb.run import session
 from holynb.types import Outcome
 
 ROUTE = "openai/gpt-6-luna"
 pytestmark = pytest.mark.usefixtures("keyed")
-
-
-@pytest.fixture(autouse=True)
-def fresh() -> Iterator[None]:
-    session._session.clear()
-    yield
-    settings.reset()
-    session._session.clear()
-    loop.close()
-    runlog.close()
 
 
 def serving(text: str, reason: str) -> Exact:
