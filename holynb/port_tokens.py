@@ -11,13 +11,13 @@ import json
 import os
 import re
 import secrets
-import unicodedata
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
+from holynb.words import composed
 from kernels_support.jupyter.files import private_folder
 from kernels_support.jupyter.lock import Lock
 
@@ -28,7 +28,6 @@ __all__ = [
     "add_all",
     "change",
     "check_name",
-    "composed",
     "digest",
     "new_token",
     "path",
@@ -80,11 +79,6 @@ def read(home: Path) -> list[PortToken]:
 def new_token() -> str:
     """256 random bits, with a beginning by which they are known and masked wherever they stand."""
     return f"hnb_{secrets.token_urlsafe(32)}"
-
-
-def composed(name: str) -> str:
-    """The name with its letters composed (NFC): what looks alike is one name, also where a Mac's files write it in parts."""
-    return unicodedata.normalize("NFC", name)
 
 
 def check_name(name: str) -> None:

@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from urllib.parse import urlsplit
 
-__all__ = ["KEY_SHAPES", "address", "an", "clean", "counted", "is_plain_name", "is_writable", "kind_of", "lines", "message", "plain"]
+__all__ = [
+    "KEY_SHAPES",
+    "address",
+    "an",
+    "clean",
+    "composed",
+    "counted",
+    "is_plain_name",
+    "is_writable",
+    "kind_of",
+    "lines",
+    "message",
+    "plain",
+]
 
 #: Keys of known providers, and a pool's tokens, anywhere in a text.
 KEY_SHAPES = re.compile(
@@ -30,6 +44,11 @@ _LINES = re.compile(r"\s*[\n\t\u2028\u2029]\s*")
 _USER = re.compile(r"\b([a-z][a-z0-9+.-]{0,20}://)(?!USER:PASSWORD@)[^\s/?#'\"<>]*@", re.IGNORECASE)
 #: An address' query, and a fragment that holds a value; an anchor of a page stays.
 _QUERY = re.compile(r"\b(https?://[^\s?#'\"<>]*)(?:\?[\w%&=+.~-][^\s'\"<>)]*|#[^\s'\"<>)]*=[^\s'\"<>)]*)", re.IGNORECASE)
+
+
+def composed(name: object) -> str:
+    """The name with its letters composed (NFC): what looks alike is one name, also where a Mac's files write it in parts."""
+    return unicodedata.normalize("NFC", str(name))
 
 
 def counted(n: int, noun: str) -> str:

@@ -20,7 +20,8 @@ from layout import ROOT, Function, Module, containers, cycles, imports_of_all_ki
 #: beside it in one layer it may not. Imports inside functions and for types alone count too. A new module needs a place here.
 LAYERS: dict[str, tuple[str, ...]] = {
     "holynb": (
-        "attached | bounded | cache_mark | efforts | full_context | identity | loop | no_proxy | port_tokens | port_usage | quality | secret | spool | thoughts | timeouts | translation | typed_path | units | usage | words",
+        "words",
+        "attached | bounded | cache_mark | efforts | full_context | identity | loop | no_proxy | port_tokens | port_usage | quality | secret | spool | thoughts | timeouts | translation | typed_path | units | usage",
         "faults",
         "errors",
         "poolfields",

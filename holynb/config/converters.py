@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any
@@ -17,7 +16,6 @@ from holynb.types import THINK_LEVELS
 
 __all__ = [
     "chunk_size",
-    "composed",
     "dollars",
     "duration",
     "duration_text",
@@ -124,11 +122,6 @@ def names(value: Any) -> tuple[str, ...]:
     """`a,b` or a sequence of names."""
     parts = value.split(",") if isinstance(value, str) else _several(value, "names, a,b or a list of them")
     return tuple(s for p in parts if (s := str(p).strip()))
-
-
-def composed(value: Any) -> str:
-    """A name with its letters composed (NFC): what looks alike is one name, also where a Mac's files write it in parts."""
-    return unicodedata.normalize("NFC", str(value))
 
 
 def texts(value: Any) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ from typing import Any
 
 from holynb.config.converters import (
     chunk_size,
-    composed,
     dollars,
     duration,
     integer,
@@ -21,6 +20,7 @@ from holynb.config.converters import (
     think,
 )
 from holynb.types import SERVICE_TIERS
+from holynb.words import composed
 
 __all__ = ["BY_NAME", "PLANNED", "TABLE", "Option"]
 

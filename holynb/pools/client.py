@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from holynb.events import Gauge
 from holynb.pools import logfiles, on_ray
 from holynb.pools.info import PoolInfo, rank_logs, read_status
 from holynb.pools.options import EMBEDDED
+from holynb.words import composed
 from kernels_support.jupyter import rendezvous, shortage, socketdir
 from kernels_support.jupyter.rendezvous import Record
 from kernels_support.jupyter.supervisor import Child, tail
@@ -59,11 +59,11 @@ def listing(notice: Notice = lambda text: None) -> list[PoolInfo]:
 def find(name_or_model: str, notice: Notice = lambda text: None) -> Record | None:
     """The running pool of this name or model on this machine; None where there is none."""
     reap()
-    name_or_model = unicodedata.normalize("NFC", name_or_model)
+    name_or_model = composed(name_or_model)
     records = _records(notice)
     local = [r for r in records if r.here]
     return next((r for r in local if r.name == name_or_model), None) or next(
-        (r for r in local if unicodedata.normalize("NFC", str(r.facts.get("model"))) == name_or_model), None
+        (r for r in local if composed(str(r.facts.get("model"))) == name_or_model), None
     )
 
 

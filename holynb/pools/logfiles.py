@@ -6,10 +6,10 @@ import contextlib
 import itertools
 import os
 import shlex
-import unicodedata
 from pathlib import Path
 
 from holynb.pools.options import EMBEDDED, PoolOptions
+from holynb.words import composed
 from kernels_support.jupyter.files import private_folder
 from kernels_support.jupyter.supervisor import tail
 
@@ -86,4 +86,4 @@ def started(home: Path, name: str) -> dict[str, str]:
 
 def path(home: Path, name: str) -> Path:
     """The pool's own log."""
-    return home / "logs" / f"pool-{unicodedata.normalize('NFC', name).replace('/', '_')}.log"
+    return home / "logs" / f"pool-{composed(name).replace('/', '_')}.log"

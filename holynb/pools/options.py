@@ -9,7 +9,6 @@ import re
 import shlex
 import shutil
 import sys
-import unicodedata
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 from holynb import typed_path
 from holynb.config import duration_text
 from holynb.errors import BadOption, closest
+from holynb.words import composed
 
 __all__ = ["EMBEDDED", "PoolOptions"]
 
@@ -179,8 +179,8 @@ class PoolOptions:
     @property
     def pool_name(self) -> str:
         """The pool's name: `name`, or the last part of the model's. Composed (NFC): a Mac's folders write Hangul and accents in parts."""
-        last = unicodedata.normalize("NFC", Path(self.model).name.removesuffix(".gguf"))
-        return unicodedata.normalize("NFC", self.name or "") or re.sub(r"[^\w.:-]", "_", last)[:64] or "pool"
+        last = composed(Path(self.model).name.removesuffix(".gguf"))
+        return composed(self.name or "") or re.sub(r"[^\w.:-]", "_", last)[:64] or "pool"
 
     @property
     def start_command(self) -> str:

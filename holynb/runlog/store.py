@@ -10,7 +10,6 @@ import asyncio
 import functools
 import sqlite3
 import time
-import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from decimal import Decimal
@@ -29,6 +28,7 @@ from holynb.runlog.records import RunRecord, StoredRow
 from holynb.runlog.statements import MadeRows, Statement
 from holynb.runlog.writer import LogWriter
 from holynb.types import Outcome, Usage
+from holynb.words import composed
 
 __all__ = ["BrokenLog", "RunLog"]
 
@@ -237,7 +237,7 @@ class RunLog:
     def find(self, name: str) -> RunRecord | None:
         """The run with this id, or the newest with this name, or one whose id starts with it (4 characters at least)."""
         for where in ("WHERE id=?1", "WHERE name=?1 ORDER BY started DESC LIMIT 1", "WHERE length(?1) >= 4 AND id LIKE ?1 || '%' LIMIT 1"):
-            if matches := self._records(where, (unicodedata.normalize("NFC", name),)):
+            if matches := self._records(where, (composed(name),)):
                 return matches[0]
         return None
 

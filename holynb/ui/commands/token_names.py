@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from holynb import port_tokens, typed_path
 from holynb.errors import BadOption
+from holynb.words import composed
 
 __all__ = ["names"]
 
@@ -28,14 +29,14 @@ def names(typed: Sequence[str], file: str | None = None) -> list[str]:
         except port_tokens.TokenNameError as exc:
             raise BadOption(f"{file}, {place}: {exc} Nothing was changed." if place else str(exc)) from exc
     _refuse_twice(places, file)
-    return [port_tokens.composed(name) for name, _ in places]
+    return [composed(name) for name, _ in places]
 
 
 def _refuse_twice(places: Iterable[tuple[str, str]], file: str | None) -> None:
     """Two students of one name would share a token, and one of them would not know."""
     seen: dict[str, list[str]] = {}
     for name, place in places:
-        seen.setdefault(port_tokens.composed(name), []).append(place)
+        seen.setdefault(composed(name), []).append(place)
     for name, where in seen.items():
         if len(where) > 1:
             at = ", ".join(f"{file}, {place}" if place else "on the line" for place in where)
