@@ -6,6 +6,8 @@ Three raylets of one machine, a pool of three replicas of the fake runner; EACH 
 under way at once, in the middle of which one thing is hit. Says for each kill how long it was until the rows that were on the dead rank
 were handed to another one, and until the last of them had its next token there; where it was the server or the client, until rows had
 tokens again. Then medians and longest, rows lost, wrong and twice, and what is left after `pool stop`.
+A node that is hit is never the one with the pool's server: that is the head, without which there is no cluster, and `server` says that it is
+there each time, also where Ray started it again. "server and node" kills both at once: a server that comes again while a node is just gone.
 """
 
 from __future__ import annotations
@@ -42,9 +44,11 @@ ROWS = 48
 #: Tokens of a row: 15 s.
 TOKENS = 240
 #: What is hit: a part of a command line, or raylet (its process alone), node (and all that it runs), client (this machine's process).
-VICTIMS = ("holynb.pool.worker", "ray::PoolServer", "ray::Seat", "client", "node", "raylet")
+VICTIMS = ("holynb.pool.worker", "ray::PoolServer", "ray::Seat", "client", "node", "server and node", "raylet")
 #: Of these, what loses its rows also where it is stopped: an actor or a raylet holds up nobody, and a client is everybody's way.
-STOPPED = ("node", "holynb.pool.worker", "ray::PoolServer")
+STOPPED = ("node", "holynb.pool.worker", "ray::PoolServer", "server and node")
+#: Of these, what takes the server with it.
+SERVERS = ("ray::PoolServer", "server and node")
 #: How long a stopped process stays so, unless it was killed meanwhile.
 STOPPED_S = 25.0
 #: How long it may take until rows have tokens again.
@@ -59,12 +63,13 @@ def family(pid: int) -> list[psutil.Process]:
 def choose(cluster: RayCluster, what: str, dice: random.Random) -> tuple[list[psutil.Process], int | None]:
     """The processes to hit, and the number of the node where it is one. Nodes without a rank are left alone."""
     info, until = pools.status("killed"), time.monotonic() + 60
-    while not any(n["alive"] for n in info.nodes) and time.monotonic() < until:  # its server is being started again
+    while not any(n["replicas"] for n in info.nodes) and time.monotonic() < until:  # its server is being started again
         time.sleep(0.2)
         info = pools.status("killed")
-    if what in ("raylet", "node"):
-        number = dice.choice([int(str(n["address"]).rpartition(".")[2]) - 2 for n in info.nodes if n["alive"]])
-        return family(cluster.raylets[number])[: 1 if what == "raylet" else None], number
+    if what in ("raylet", "node", "server and node"):
+        number = dice.choice([int(str(n["address"]).rpartition(".")[2]) - 2 for n in info.nodes if n["alive"] and n["replicas"]])
+        server = cluster.named("ray::PoolServer") if what in SERVERS else []
+        return [*server, *family(cluster.raylets[number])[: 1 if what == "raylet" else None]], number
     if what == "client":
         return [psutil.Process(info.pid)], None
     return [dice.choice(cluster.named(what))], None
@@ -77,10 +82,10 @@ def until_again(run: Any, at: float, before: PoolInfo, what: str) -> dict[str, f
         with contextlib.suppress(HolynbError):
             info = pools.status("killed")
             for move in info.moves:
-                if move["what"] == "lost" and move["at"] >= at and move["rows"] and "again_s" in move:
+                if what not in SERVERS and move["what"] == "lost" and move["at"] >= at and move["rows"] and "again_s" in move:
                     return {"handed on": move["at"] - at, "next token": move["at"] - at + move["again_s"]}
-            anew = (info.tokens_out or 0) < (before.tokens_out or 0) if what == "ray::PoolServer" else info.pid != before.pid
-            if what in ("ray::PoolServer", "client") and anew and info.state == "ready" and info.tokens_out:
+            anew = (info.tokens_out or 0) < (before.tokens_out or 0) if what in SERVERS else info.pid != before.pid
+            if what in (*SERVERS, "client") and anew and info.state == "ready" and info.tokens_out:
                 return {"next token": time.time() - at}
         time.sleep(0.05)
     return {}
@@ -95,6 +100,7 @@ def moment(cluster: RayCluster, what: str, number: int, dice: random.Random) -> 
         time.sleep(0.05)
     time.sleep(dice.uniform(0.3, 3.0))
     hit, node = choose(cluster, what, dice)
+    server = [cluster.raylets.index(p.pid) for one in cluster.named("ray::PoolServer") for p in one.parents() if p.pid in cluster.raylets]
     before, began, at = pools.status("killed"), time.monotonic(), time.time()
     for process in hit:
         with contextlib.suppress(psutil.Error):
@@ -114,7 +120,7 @@ def moment(cluster: RayCluster, what: str, number: int, dice: random.Random) -> 
     ends = Counter(e.row for e in run.journal.events() if isinstance(e, Ended))
     twice = len(frame) - len(set(frame.index)) + sum(n - 1 for n in ends.values())
     lost = ROWS - int((frame["status"] == "ok").sum())
-    return {"lost": lost, "wrong": ROWS - right, "twice": twice, "took": time.monotonic() - began, **again}
+    return {"lost": lost, "wrong": ROWS - right, "twice": twice, "server": server, "took": time.monotonic() - began, **again}
 
 
 def tell(results: dict[str, list[dict[str, Any]]]) -> None:
@@ -140,7 +146,7 @@ def main(each: int = 5, seed: int = 1, *victims: str) -> int:
             result = moment(cluster, what, number, dice)
             results.setdefault(kind, []).append(result)
             sums.update({k: result[k] for k in ("lost", "wrong", "twice")})
-            print(f"{kind:<28} { ({k: round(v, 2) for k, v in result.items()}) }", flush=True)
+            print(f"{kind:<28} { ({k: round(v, 2) if isinstance(v, float) else v for k, v in result.items()}) }", flush=True)
             until = time.monotonic() + 90
             while len(pools.status("killed").replicas) < 2 and time.monotonic() < until:
                 time.sleep(0.2)

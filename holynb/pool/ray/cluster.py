@@ -6,14 +6,14 @@ import logging
 import os
 import re
 import socket
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.exceptions import ActorUnavailableError, RayError
 
 from holynb.pool.ray import placement
 from holynb.pool.ray.config import NAMESPACE, VERSION, ClusterRefusal, RayConfig
@@ -26,8 +26,10 @@ __all__ = ["ClusterRefusal", "cluster", "connect", "divided", "obtain", "with_de
 _ANSWER_S = 5.0
 #: How often a cluster is asked that is too busy to take a client, as Ray says it.
 _TRIES, _BUSY = 4, ("Starting Ray client server failed", "Proxy failed to Connect to backend", "in start_specific_server")
-#: Ray's resource that its head node alone has.
-_HEAD = "node:__internal_head__"
+#: Ray's resource that its head node alone has, and the least of it that can be asked for: 10,000 pools have one server each there.
+_HEAD, _LEAST = "node:__internal_head__", 0.0001
+#: How long a server that runs already may take to answer, and to come again where it is just being started.
+_RENEWED_S, _AGAIN_S = 30.0, 60.0
 
 
 def connect(address: str, packages: Mapping[str, Any] | None = None) -> None:
@@ -96,7 +98,7 @@ def obtain(config: RayConfig) -> tuple[RayConfig, Any]:
         if config.attach:
             raise ClusterRefusal(f"there is no pool {config.name} in the cluster at {config.address} any more.") from None
         return _create(config)
-    there = ray.get(server.renew.remote(), timeout=30)["config"]
+    there = _renewed(server)["config"]
     if there.same[:1] != config.same[:1]:
         raise ClusterRefusal(f"a pool named {config.name} is already running there, {there.model}. Choose another --name.")
     # What this machine was not told is as it is there: another machine finds the pool by its name.
@@ -105,19 +107,32 @@ def obtain(config: RayConfig) -> tuple[RayConfig, Any]:
     return there, server
 
 
+def _renewed(server: Any) -> Any:
+    """What a server says that was found, also where Ray is just starting it again. Raises RayError."""
+    until = time.monotonic() + _AGAIN_S
+    while True:
+        try:
+            return ray.get(server.renew.remote(), timeout=_RENEWED_S)
+        except ActorUnavailableError:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(0.5)
+
+
 def _create(config: RayConfig) -> tuple[RayConfig, Any]:
     nodes = cluster()
     if not config.wait and (why := placement.refusal(config, nodes)) is not None:
         raise ClusterRefusal(why)
     print(placement.where(config, nodes), flush=True)
-    head = next((n["NodeID"] for n in ray.nodes() if n["Alive"] and _HEAD in n["Resources"]), None)
     from holynb.pool.ray.server import PoolServer
 
     folder = Path(config.model)
     key = folder_key(folder) if folder.is_absolute() and folder.is_dir() else ""
     options: dict[str, Any] = {"runtime_env": dict(config.runtime_env)} if config.runtime_env else {}
-    if head is not None:  # the node without which there is no cluster: the server goes with no other
-        options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(head, soft=True)
+    if any(n["Alive"] and _HEAD in n["Resources"] for n in ray.nodes()):
+        # The node without which there is no cluster: the server goes with no other. An affinity would not do: a soft one does not hold
+        # when Ray starts an actor again, and a hard one ends it where the head comes again as another node.
+        options["resources"] = {_HEAD: _LEAST}
     server = (
         ray.remote(PoolServer)
         .options(

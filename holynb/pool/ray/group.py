@@ -91,6 +91,15 @@ class Placement:
         self.seats = [await asyncio.to_thread(ray.get_actor, name, NAMESPACE) for name in self._names]
         await self._ask()
 
+    async def answers(self) -> bool:
+        """Whether all its seats are there, and answer soon."""
+        try:
+            async with asyncio.timeout(_SURE_S):
+                await self._ask()
+        except (RayError, TimeoutError):
+            return False
+        return True
+
     async def _ask(self) -> None:
         self.facts = list(await asyncio.gather(*(seat.facts.remote() for seat in self.seats)))
         for name, facts in zip(self._names, self.facts, strict=True):

@@ -1,35 +1,32 @@
 """The replicas of a pool on Ray: placed, loaded, started again where they die, more or fewer as the queue asks. Knows seats; no HTTP.
 
 A dead replica's group is removed and Ray is asked for a new one, wherever there is room: the server waits for no node that may be gone.
+Only a pool that never served ends for want of a place: one that did waits, until its lease or its idle time is over.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from ray.exceptions import RayError
 
 from holynb.pool.fit import Mesh
 from holynb.pool.protocol import LoadModel
-from holynb.pool.ray import sending
 from holynb.pool.ray.config import VERSION, RayConfig
 from holynb.pool.ray.group import NoPlace, Placement, brief
 from holynb.pool.ray.moves import Moves, written_again
 from holynb.pool.ray.placement import lay
 from holynb.pool.ray.remote import Door, RemoteRank
 from holynb.pool.ray.resources import free_now
+from holynb.pool.ray.weights import NodeWeights
 from holynb.pool.server import Service, lifecycle
 from holynb.pool.server.lifecycle import StartError
-from holynb.pool.server.pooling import read_pooling
 from holynb.pool.server.rank import Pings
 from holynb.pool.server.replica import Replica
-from holynb.pool.server.tokenizer import ChatTokenizer, TokenizerFileError
 
 __all__ = ["RayReplicas"]
 
@@ -41,65 +38,72 @@ _PLACE_S = 30.0
 _PAUSES_S = (1.0, 2.0, 4.0, 8.0, 16.0)
 #: How long a rank's process may take to connect.
 _CONNECT_S = 60.0
-#: How long a client may take to send a model.
-_SEND_S = 3600.0
 
 
 class RayReplicas:
     """The replicas of one pool. Owned by the server's loop."""
 
     def __init__(self, config: RayConfig, service: Service, door: Door, key: str) -> None:
-        self.config, self._service, self._door, self._key = config, service, door, key
-        self.needs: dict[str, str] = {}
-        """Nodes that lack the model, each with the name of a seat there: a client that has it sends it."""
+        self.config, self._service, self._door = config, service, door
         self.groups: dict[int, Placement] = {}
         self.replicas: dict[int, Replica] = {}
-        self.taking: set[Replica] = set()
-        """Those that are being taken over, of which the pool knows nothing yet."""
+        self.weights = NodeWeights(config, service, key, self.groups)
+        self.again = False
+        """Whether the pool has served, and waits until it does so anew."""
+        self._apart: set[Replica] = set()
+        """Made in that time: the pool's service knows nothing of them, and their end is not its end."""
         self.moves = Moves()
+        self.nodes_alive: frozenset[str] | None = None
+        """The addresses of the nodes that are; None: nobody has looked yet."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._failures = 0
-        self._delivered = asyncio.Event()
-        self._refusal = ""
-        self._card = tempfile.TemporaryDirectory(prefix="holynb-card-")
 
     # -- start and stop ------------------------------------------------------------------------------------------------
-    async def start(self, taken: Sequence[Replica] = ()) -> None:
-        """Serve the fewest replicas: those taken over, or else placed and loaded. Raises StartError."""
-        config, service = self.config, self._service
-        low, _ = config.dp
+    async def start(self) -> None:
+        """Place and load the fewest replicas, and serve them. Raises StartError."""
+        low, _ = self.config.dp
         try:
-            groups = [self.groups[replica.number] for replica in taken] or await self._placed(low)
-            await self._read_card(groups[0])
-            service.set_stage(service.stage if service.stage.startswith("loading") else "loading the weights")
-            for replica in taken or [await self.launch(group) for group in groups]:
-                service.add_replica(replica)
+            groups = await self._placed(low)
+            await self.weights.check_fits(groups[0])
+            self._service.set_stage(self._service.stage if self._service.stage.startswith("loading") else "loading the weights")
+            replicas = [await self.launch(group) for group in groups]
+            for replica in replicas:
+                self._service.add_replica(replica)
+            await self.weights.read_card(groups[0])
         except NoPlace as exc:
             raise StartError(str(exc)) from exc
         except RayError as exc:
             raise StartError(brief(exc)) from exc
-        try:
-            tokenizer = await asyncio.to_thread(ChatTokenizer, Path(self._card.name))
-        except TokenizerFileError as exc:
-            raise StartError(str(exc)) from exc
-        for ready in asyncio.as_completed([r.wait_ready() for r in [*self.replicas.values()]]):
+        for ready in asyncio.as_completed([r.wait_ready() for r in replicas]):
             if not await ready:
-                why = next((r.end_reason for r in self.replicas.values() if r.end_reason), None)
+                why = next((r.end_reason for r in replicas if r.end_reason), None)
                 raise StartError(f"a replica did not start: {why}")
-        service.restart_replica = self._restart
-        service.pipe, service.pooling = config.pp, read_pooling(Path(self._card.name))
+        self._set_ready()
+
+    def serve(self, first: Sequence[Replica]) -> None:
+        """Serve again, with these. Of the fewest that there are to be, the others are coming (`relaunch`)."""
+        self.again = False
+        self._apart -= {r for r in self.replicas.values() if r.end_reason is None}
+        for replica in first:
+            self._service.add_replica(replica)
+        for _ in set(range(self.config.dp[0])) - {r.number for r in first}:
+            self._service.expect_replica()
+        self._set_ready()
+
+    def _set_ready(self) -> None:
+        service, tokenizer = self._service, self.weights.tokenizer
+        assert tokenizer is not None  # noqa: S101 - whoever has a replica has read it
+        service.restart_replica, service.pipe = self._restart, self.config.pp
         service.set_ready(tokenizer)
-        lifecycle.log(f"ready: {config.name} on {', '.join(dict.fromkeys(n for g in groups for n in g.nodes))}")
-        for number in set(range(low)) - set(self.replicas):
-            service.expect_replica()
-            self.keep(self._relaunch(number))
+        nodes = [n for r in service.replicas for n in self.groups[r.number].nodes]
+        lifecycle.log(f"ready: {self.config.name} on {', '.join(dict.fromkeys(nodes))}")
 
     async def _placed(self, count: int) -> list[Placement]:
         """Places for so many replicas, with the model on their nodes. Raises NoPlace, StartError, RayError."""
         self._service.set_stage("waiting for a place in the cluster")
         stages = await self._lay(count)
         groups = await asyncio.gather(*(self._group(n, max(self.config.wait, _PLACE_S), on) for n, on in enumerate(stages)))
-        await self.ready_weights(groups)
+        await self.weights.ready(groups)
         return groups
 
     async def stop(self) -> None:
@@ -112,12 +116,7 @@ class RayReplicas:
                 await asyncio.gather(*(r.stop(1.0) for r in self.replicas.values()), return_exceptions=True)
         for group in self.groups.values():
             await asyncio.to_thread(group.remove)
-        self._card.cleanup()
-
-    def delivered(self, refusal: str) -> None:
-        """A client has sent the model to the nodes that lacked it, or says why it cannot."""
-        self._refusal = refusal
-        self._delivered.set()
+        self.weights.close()
 
     # -- one replica ---------------------------------------------------------------------------------------------------
     async def _lay(self, count: int) -> list[Sequence[str]]:
@@ -130,7 +129,7 @@ class RayReplicas:
         if (old := self.groups.pop(number, None)) is not None:
             await asyncio.to_thread(old.remove)
         group = self.groups[number] = Placement(self.config, number, stages)
-        await group.place(seconds, self._service.set_stage if self._service.state == "starting" else lambda text: None)
+        await group.place(seconds, self._service.set_stage)
         if strange := next((f for f in group.facts if f["version"] != VERSION), None):
             raise StartError(
                 f"the node {strange['address']} has holynb {strange['version']}, and this is {VERSION}. "
@@ -138,80 +137,8 @@ class RayReplicas:
             )
         return group
 
-    async def ready_weights(self, groups: list[Placement]) -> None:
-        """See to it that each node has the model: found, fetched there, or sent. Raises StartError, RayError."""
-        self._service.set_stage("making the weights ready on the nodes")
-        telling = asyncio.create_task(self._tell_stage(groups[0].seats[0]))
-        try:
-            for last in (False, True):
-                answers = await asyncio.gather(*(seat.prepare.remote(self._key) for g in groups for seat in g.seats))
-                places = [(f["address"], g.seats[i]) for g in groups for i, f in enumerate(g.facts)]
-                if error := next((f"{f['error']} (on node {a})" for f, (a, _) in zip(answers, places, strict=True) if "error" in f), None):
-                    raise StartError(error)
-                lacking = {a: seat for f, (a, seat) in zip(answers, places, strict=True) if "missing" in f}
-                if not lacking:
-                    break
-                if last or not self._key:
-                    raise StartError(
-                        f"{self.config.model} is no folder on node {', '.join(lacking)}, nor on the machine that asks. "
-                        "Give a path that every node has, a hub id (org/name), or a folder of this machine."
-                    )
-                await self._deliver(lacking, groups)
-        finally:
-            telling.cancel()
-        rest = iter(answers)
-        for group in groups:
-            group.folders = [next(rest)["folder"] for _ in group.seats]
-
-    async def _deliver(self, lacking: dict[str, Any], groups: list[Placement]) -> None:
-        """Send the model to the nodes that lack it, from one that has it, or by a client. Raises StartError, RayError."""
-        have = [(g.seats[0], g.folders[0]) for g in self.groups.values() if g.folders and g not in groups]
-        if have:
-            seat, folder = have[0]
-            pieces = await seat.pieces.remote(folder)
-            await asyncio.to_thread(
-                sending.send, pieces, lambda piece: seat.piece.remote(folder, *piece), [*lacking.values()], self._key, lambda share: None
-            )
-            return
-        names = {f["address"]: f["name"] for g in groups for f in g.facts}
-        self._delivered.clear()
-        self.needs = {address: names[address] for address in lacking}
-        self._service.set_stage(f"waiting for the model on {', '.join(lacking)}")
-        try:
-            async with asyncio.timeout(_SEND_S):
-                await self._delivered.wait()
-        except TimeoutError:
-            raise StartError(f"nobody sent {self.config.model} to {', '.join(lacking)}") from None
-        finally:
-            self.needs = {}
-        if self._refusal:
-            raise StartError(self._refusal)
-
-    async def _tell_stage(self, seat: Any) -> None:
-        with contextlib.suppress(RayError):
-            while True:
-                await asyncio.sleep(1.0)
-                stage, share = await seat.stage.remote()
-                if stage != "starting" and self._service.state == "starting":
-                    self._service.set_stage(stage, share)
-
-    async def _read_card(self, group: Placement) -> None:
-        """The model's small files, and how it fits. Raises StartError, RayError."""
-        seat, folder = group.seats[0], group.folders[0]
-        for name, data in (await seat.card.remote(folder)).items():
-            path = Path(self._card.name) / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-        here = group.facts[0]["node"]
-        fit = await seat.forecast.remote(folder, sum(f["node"] == here for g in self.groups.values() for f in g.facts))
-        if isinstance(fit, str):
-            raise StartError(fit)
-        if fit is not None:
-            self._service.set_stage(fit[0])
-            lifecycle.log(fit[1])
-
     async def launch(self, group: Placement, *, loaded: bool = False) -> Replica:
-        """Start a replica's ranks and send them their loads; `loaded`: they run already, with their weights. Raises OSError, RayError."""
+        """Start a replica's ranks and send them their loads; `loaded`: they run already, with their weights. Raises RayError."""
         config = self.config
         meeting = await group.seats[0].meeting.remote() if config.size > 1 and not loaded else ""
         ranks = []
@@ -226,9 +153,10 @@ class RayReplicas:
         for one in replica.ranks:
             one.pings, one.loaded = _PINGS, loaded
         self.replicas[group.number] = replica
-        if loaded:
-            self.taking.add(replica)
-        await replica.start()
+        if self.again:
+            self._apart.add(replica)
+        with contextlib.suppress(OSError):  # it has ended then, and says why
+            await replica.start()
         return replica
 
     async def _begin(self, seat: Any, place: str, how: Callable[[tuple[str, int], bytes], Any]) -> RemoteRank:
@@ -245,7 +173,7 @@ class RayReplicas:
 
     # -- ends and restarts ---------------------------------------------------------------------------------------------
     def _on_replica_end(self, replica: Replica, reason: str, unfinished: list[Any]) -> None:
-        if replica in self.taking:
+        if replica in self._apart:
             return
         nodes = self.groups[replica.number].nodes if replica.number in self.groups else []
         if self.replicas.get(replica.number) is replica and self._service.state == "ready":
@@ -256,7 +184,7 @@ class RayReplicas:
         """Begin to start a dead replica again. Returns whether."""
         if self.replicas.get(replica.number) is not replica or self._failures >= len(_PAUSES_S):
             return False
-        self.keep(self._relaunch(replica.number))
+        self.keep(self.relaunch(replica.number))
         return True
 
     def keep(self, work: Any) -> None:
@@ -265,31 +193,40 @@ class RayReplicas:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _relaunch(self, number: int) -> None:
+    async def relaunch(self, number: int) -> None:
+        """Start this replica again, after a pause; the pool serves again with the first that comes."""
         await asyncio.sleep(_PAUSES_S[min(self._failures, len(_PAUSES_S) - 1)])
-        if await self.bring(number):
+        if await self.bring(number) and not self._service.stopped.is_set():
             self._failures = 0
-            self._service.add_replica(self.replicas[number], restarted=True)
+            if self.again:
+                self.serve([self.replicas[number]])
+            else:
+                self._service.add_replica(self.replicas[number], restarted=True)
             self.moves.note(number, self.groups[number].nodes, "started again")
 
     async def bring(self, number: int) -> bool:
-        """Place and load a replica of a pool that serves; waits for a place as long as it takes. False where it died before it was ready.
+        """Place and load a replica of a pool that has served; waits for a place as long as it takes. False where it died before it was ready.
 
         `on_replica_end` has been called then, which may begin the next try.
         """
         while True:
             try:
                 group = await self._group(number, None)
-                await self.ready_weights([group])
+                await self.weights.ready([group])
+                if self.weights.tokenizer is None:
+                    await self.weights.read_card(group)
+                self._service.set_stage("loading the weights")
                 replica = await self.launch(group)
-            except (RayError, StartError) as exc:  # its node died under it, or it has no model: the next place may be better
-                self.moves.note(number, [], "did not start", brief(exc))
-                await asyncio.sleep(_PAUSES_S[-1] / 4)
-                continue
-            except OSError:  # the replica has called on_replica_end
-                self._failures += 1
-                return False
-            if await replica.wait_ready():
-                return True
-            self._failures += 1
-            return False
+            except (RayError, StartError, OSError) as exc:  # its node died under it, or it has no model: the next place may be better
+                why = brief(exc)
+            else:
+                if await replica.wait_ready():
+                    return True
+                self._failures += await group.answers()  # a node that is gone is not the replica's failure
+                if replica not in self._apart:
+                    return False
+                why = replica.end_reason or "it ended"
+            self.moves.note(number, [], "did not start", why)
+            if self.again and self._failures >= len(_PAUSES_S):
+                self._service.fail(f"a replica did not start: {why}")
+            await asyncio.sleep(_PAUSES_S[-1] / 4)

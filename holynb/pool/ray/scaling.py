@@ -65,9 +65,10 @@ async def scale(config: RayConfig, service: Service, replicas: RayReplicas) -> N
             continue
         live = list(replicas.replicas.values())
         unused = [r for r in live if r.end_reason is None and not r.generations and r in service.replicas]
-        change = policy.step(time.monotonic(), len(live), service.queued, len(unused))
+        there = {*replicas.replicas, *replicas.groups}  # also one that waits for a place
+        change = policy.step(time.monotonic(), len(there), service.queued, len(unused))
         if change > 0:
-            number = next(n for n in range(high) if n not in replicas.replicas and n not in replicas.groups)
+            number = next(n for n in range(high) if n not in there)
             replicas.keep(_grow(number, service, replicas))
         elif change < 0 and unused:
             replicas.keep(_shrink(unused[-1], service, replicas))

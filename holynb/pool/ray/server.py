@@ -25,8 +25,8 @@ from holynb.pool.ray.group import sweep
 from holynb.pool.ray.remote import Door
 from holynb.pool.ray.replicas import RayReplicas
 from holynb.pool.ray.scaling import scale
-from holynb.pool.ray.takeover import take_over
-from holynb.pool.ray.view import health_of, rank_logs
+from holynb.pool.ray.takeover import come_again
+from holynb.pool.ray.view import health_of, rank_logs, watch_nodes
 from holynb.pool.server import Identity, Service, lifecycle
 from holynb.pool.server.app import application
 from holynb.pool.server.connection import PortConnection
@@ -104,14 +104,14 @@ class PoolServer:
             "pid": os.getpid(),
             "state": "starting" if service is None else service.state,
             "why": None if service is None else service.why,
-            "needs": {} if self._replicas is None else self._replicas.needs,
+            "needs": {} if self._replicas is None else self._replicas.weights.needs,
             "key": self._key,
         }
 
     def delivered(self, refusal: str = "") -> None:
         """A client has sent the model to all that need it, or says why it cannot."""
         if self._loop is not None and self._replicas is not None:
-            self._loop.call_soon_threadsafe(self._replicas.delivered, refusal)
+            self._loop.call_soon_threadsafe(self._replicas.weights.delivered, refusal)
 
     def stop(self, why: str) -> bool:
         """End the pool. Returns when nothing of it is left but this actor: whether that is so."""
@@ -153,10 +153,9 @@ class PoolServer:
             door.close()
 
     async def _until_end(self, service: Service, replicas: RayReplicas, *, restarted: bool) -> None:
-        async def start() -> None:
-            await replicas.start(await take_over(replicas) if restarted else ())
-
-        work = [asyncio.create_task(c) for c in (start(), self._watch(service), scale(self._config, service, replicas))]
+        start = come_again(replicas) if restarted else replicas.start()
+        watch = self._watch(service, served=restarted)
+        work = [asyncio.create_task(c) for c in (start, watch, scale(self._config, service, replicas), watch_nodes(replicas))]
         stopped = asyncio.create_task(service.stopped.wait())
         try:
             await asyncio.wait({work[0], stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -174,12 +173,14 @@ class PoolServer:
             lifecycle.log(f"the pool {self._config.name} ends: {service.why}")
             await replicas.stop()
 
-    async def _watch(self, service: Service) -> None:
+    async def _watch(self, service: Service, *, served: bool) -> None:
+        """End the pool where its time is over; an idle one once it has `served`, before or now."""
         config = self._config
         while True:
             await asyncio.sleep(min(_CHECK_S, config.idle, config.lease))
             now = time.monotonic()
-            if service.requests == 0 and service.state == "ready" and now - service.used_at >= config.idle:
+            served |= service.state == "ready"
+            if service.requests == 0 and served and now - service.used_at >= config.idle:
                 service.end(f"it was idle for {config.idle:g} s")
             if now - self._renewed_at >= config.lease:
                 service.end(f"no client renewed its lease for {config.lease:g} s")

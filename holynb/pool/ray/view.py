@@ -3,30 +3,51 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 
+import ray
 from ray.exceptions import RayError
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from holynb.pool.ray import placement
 from holynb.pool.server.metrics import device_memory
 
 if TYPE_CHECKING:
     from holynb.pool.ray.replicas import RayReplicas
 
-__all__ = ["health_of", "rank_logs"]
+__all__ = ["health_of", "rank_logs", "watch_nodes"]
 
+#: Seconds between two looks at Ray's list of nodes.
+_LOOK_S = 2.0
 #: How long a node may take to answer with a log.
 _LOG_S = 3.0
+
+
+async def watch_nodes(replicas: RayReplicas) -> None:
+    """Know which nodes are alive, as Ray says it, for as long as the pool runs: a rank that died says nothing of its node."""
+    while True:
+        with contextlib.suppress(RayError):
+            replicas.nodes_alive = frozenset(n.address for n in placement.nodes(await asyncio.to_thread(ray.nodes)))
+        await asyncio.sleep(_LOOK_S)
 
 
 def health_of(replicas: RayReplicas) -> dict[str, Any]:
     """For `/health`: nodes of the pool, now and before, each with its replicas, ranks and devices, and when it was lost."""
     nodes: dict[str, dict[str, Any]] = {}
+
+    def node_at(address: str) -> dict[str, Any]:
+        alive = replicas.nodes_alive is None or address in replicas.nodes_alive
+        return nodes.setdefault(address, {"address": address, "alive": alive, "replicas": [], "ranks": 0, "devices": []})
+
     for group in replicas.groups.values():
+        replica = replicas.replicas.get(group.number)
         for facts in group.facts:
-            node = nodes.setdefault(facts["address"], _node(facts["address"], alive=True))
+            node = node_at(facts["address"])
+            if replica is not None and replica.end_reason is not None:
+                continue
             node["ranks"] += 1
             if facts["device"] not in node["devices"]:
                 node["devices"].append(facts["device"])
@@ -34,24 +55,14 @@ def health_of(replicas: RayReplicas) -> dict[str, Any]:
                 node["replicas"].append(group.number)
     for move in replicas.moves.entries:
         for address in move["nodes"]:
-            node = nodes.setdefault(address, _node(address, alive=False))
+            node = node_at(address)
             if move["what"] == "lost":
                 node |= {"lost_at": move["at"], "moved": move["rows"], "why": move["why"]}
-    for number, replica in replicas.replicas.items():
-        if replica.end_reason is not None and number in replicas.groups:
-            for address in replicas.groups[number].nodes:
-                nodes[address]["alive"] = any(
-                    r.end_reason is None and n in nodes[address]["replicas"] for n, r in replicas.replicas.items()
-                )
     return {
         "nodes": sorted(nodes.values(), key=lambda n: str(n["address"])),
         "moves": replicas.moves.entries[-20:],
         "devices": _devices(replicas),
     }
-
-
-def _node(address: str, *, alive: bool) -> dict[str, Any]:
-    return {"address": address, "alive": alive, "replicas": [], "ranks": 0, "devices": []}
 
 
 def _devices(replicas: RayReplicas) -> list[dict[str, Any]]:

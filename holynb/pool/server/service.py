@@ -84,7 +84,9 @@ class Service:
 
     # -- lifecycle -------------------------------------------------------------------------------------------------
     def set_stage(self, stage: str, share: float | None = None) -> None:
-        self.stage, self.share = stage, share
+        """How far the start is. A pool that is ready stays so, whatever begins beside it."""
+        if self.state == "starting":
+            self.stage, self.share = stage, share
 
     def add_replica(self, replica: Replica, *, restarted: bool = False) -> None:
         """A replica whose processes were started; `restarted`: in place of one that died, and its weights are loaded."""

@@ -263,6 +263,35 @@ def test_ranks_that_are_divided_over_nodes_say_what_one_says(
     assert answer["choices"][0]["text"] == tokenizer.decode(expected)
 
 
+def node_of(cluster: RayCluster, process: psutil.Process) -> int:
+    """The number of the node that this process runs on."""
+    return next(cluster.raylets.index(p.pid) for p in process.parents() if p.pid in cluster.raylets)
+
+
+@pytest.mark.slow
+def test_a_server_that_comes_again_is_on_the_head_and_waits_until_there_are_places_for_its_replicas(start: Any, cluster: RayCluster):
+    """Its nodes are others after it."""
+    start("bare", dp=2, cpus=3)  # one on each node
+    run = ask("bare", 32)
+    wait(lambda: pools.status("bare").requests)
+    for node in range(1, len(cluster.raylets)):
+        cluster.do("remove", node=node)
+    for _ in range(2):
+        server = cluster.named("ray::PoolServer")[0]
+        assert node_of(cluster, server) == 0, "also where Ray started it again"
+        server.kill()
+        wait(lambda old=server.pid: any(p.pid != old for p in cluster.named("ray::PoolServer")))
+        wait(lambda: "waits for a place: 3 CPU" in pools.status("bare").progress)
+    time.sleep(40)  # longer than a first start waits
+    info = pools.status("bare")
+    assert (info.state, run.done) == ("starting", False)
+    cluster.do("add")
+    check(run, 32)
+    assert pools.status("bare").requests == 0
+    cluster.do("add")
+    wait(lambda: len(pools.status("bare").replicas) == 2)
+
+
 @pytest.mark.slow
 def test_a_cluster_that_dies_while_a_pool_starts_is_one_line(start: Any, cluster: RayCluster, monkeypatch: pytest.MonkeyPatch):
     """The last one: the cluster is gone after it."""
