@@ -147,6 +147,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "bridge | config | moves | node | remote | sending",
         "placement | seat",
         "group | resources | ways",
+        "weights",
         "replicas",
         "scaling | takeover | view",
         "server",

@@ -191,7 +191,14 @@ class RayReplicas:
         """Run this until the pool ends."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._on_done)
+
+    def _on_done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (exc := task.exception()) is not None:
+            lifecycle.log(f"failed: {brief(exc)}")
+            if self.again:  # else the pool would wait for what nobody does any more
+                self._service.fail(f"it cannot run: {brief(exc)}")
 
     async def relaunch(self, number: int) -> None:
         """Start this replica again, after a pause; the pool serves again with the first that comes."""
@@ -205,9 +212,9 @@ class RayReplicas:
             self.moves.note(number, self.groups[number].nodes, "started again")
 
     async def bring(self, number: int) -> bool:
-        """Place and load a replica of a pool that has served; waits for a place as long as it takes. False where it died before it was ready.
+        """Place and load a replica of a pool that has served; waits for a place as long as it takes.
 
-        `on_replica_end` has been called then, which may begin the next try.
+        False where it died before it was ready: `on_replica_end` has been called then, which may begin the next try.
         """
         while True:
             try:

@@ -1,4 +1,4 @@
-"""The weights on a pool's nodes: found there, fetched there, or sent; and the model's small files, which its server reads. Knows seats; no HTTP."""
+"""The weights on a pool's nodes: found, fetched or sent; and the small files of the model, which its server reads. Knows seats; no HTTP."""
 
 from __future__ import annotations
 

@@ -252,6 +252,18 @@ def test_only_what_fails_by_itself_ends_the_pool_in_the_end(play: Any, gone: boo
     play(scene)
 
 
+def test_what_breaks_otherwise_is_said_instead_of_being_waited_for(play: Any) -> None:
+    async def scene(world: World) -> None:
+        world.errors = {0: [ZeroDivisionError("a fault of our own")]}
+        world.room.set()
+        await come_again()
+        async with asyncio.timeout(10):
+            await world.service.stopped.wait()
+        assert world.service.why == "it cannot run: a fault of our own"
+
+    play(scene, dp=(1, 1))
+
+
 def test_a_replica_that_waits_for_a_place_keeps_no_other_from_being_asked_for(play: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from holynb.pool.ray import scaling
 
