@@ -223,6 +223,7 @@ def test_all_that_were_taken_over_may_die_before_the_pool_serves(play: Any, monk
 
         monkeypatch.setattr(world.replicas.weights, "read_card", read)
         await come_again()
+        assert (world.replicas.replicas, world.replicas.groups) == ({}, {}), "nothing of them is in the way of others"
         await asyncio.sleep(0.05)
         assert (world.service.state, world.service.replicas) == ("starting", ())
         world.room.set()
@@ -280,6 +281,7 @@ def test_a_replica_that_waits_for_a_place_keeps_no_other_from_being_asked_for(pl
         assert not scale.done(), "it looks for as long as the pool runs"
         world.room.set()
         await world.ready(3)
+        assert [m["replica"] for m in world.replicas.moves.entries if m["what"] == "asked for"] == [1, 2]
         scale.cancel()
 
     play(scene, 0, dp=(1, 3))
