@@ -1,6 +1,7 @@
 """x · Wᵀ by what is fastest.
 
-On a GPU Triton for few rows and a small W (`gemv.py`, `gemm_small_m.py`), on CPU oneDNN with a packed W, else torch.
+On a GPU Triton for few rows (`gemv.py`, `gemm_small_m.py` of a small W, `gemm_few.py`, `gemm_wide.py` of a large one), on CPU oneDNN with a
+packed W, else torch.
 """
 
 from __future__ import annotations
@@ -9,16 +10,16 @@ import torch
 
 from kernels_support.cpu import grouped
 from kernels_support.cpu.grouped import GroupedMatrix
-from kernels_support.gpu import fp8, gemm_small_m, gemm_wide, gemv, int4, packed
+from kernels_support.gpu import fp8, gemm_few, gemm_small_m, gemm_wide, gemv, int4, packed
 from kernels_support.gpu.fp8_matrix import Fp8Matrix, Matrix
 from kernels_support.gpu.gelu_mul import gelu_mul
 from kernels_support.gpu.int4_matrix import Int4Matrix
-from kernels_support.gpu.lang import on_device
+from kernels_support.gpu.lang import has_pdl, on_device
 from kernels_support.gpu.packed_matrix import PackedMatrix
 from kernels_support.gpu.quantize_fp8 import Quantized
 from kernels_support.gpu.silu_mul import silu_mul
 
-__all__ = ["linear", "linear_split_k", "lookup", "pack_onednn", "plain", "small_m_tiles", "swiglu", "takes_gemv", "wide_tiles"]
+__all__ = ["few_tiles", "linear", "linear_split_k", "lookup", "pack_onednn", "plain", "small_m_tiles", "swiglu", "takes_gemv", "wide_tiles"]
 
 #: Rows of x, and elements of W, up to which `gemv` beats cuBLAS (measured on one H200).
 GEMV_MAX_ROWS, GEMV_MAX_WEIGHTS = 4, 1 << 23
@@ -48,10 +49,16 @@ def linear(x: torch.Tensor | Quantized, weight: Matrix, bias: torch.Tensor | Non
     if weight.is_mkldnn:
         blocked: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # noqa: SLF001 - there is no public op
         return blocked
+    if few := few_tiles(x, weight):
+        return gemm_few.launch(x, weight, bias, few, out)
     if tiles := small_m_tiles(x, weight):
         return gemm_small_m.launch(x, weight, bias, tiles, out)
     if takes_gemv(x, weight):
         return gemv.launch(x, weight, bias, out)
+    if wide := wide_tiles(x, weight):
+        return gemm_wide.launch(x, weight, bias, wide, out)
+    if x.is_meta:
+        return x.new_empty(x.shape[0], weight.shape[0])
     if out is None:
         return torch.nn.functional.linear(x, weight, bias)
     return torch.mm(x, weight.t(), out=out) if bias is None else torch.addmm(bias, x, weight.t(), out=out)
@@ -68,8 +75,12 @@ def linear_split_k(x: torch.Tensor | Quantized, weight: Matrix, bias: torch.Tens
         return packed.linear(x, weight, bias, split_k=True)
     if isinstance(weight, GroupedMatrix):
         return grouped.linear(x, weight, bias)
-    tiles = small_m_tiles(x, weight, split_k=True)
-    return linear(x, weight, bias) if tiles is None else gemm_small_m.launch(x, weight, bias, tiles)
+    if few := few_tiles(x, weight):
+        return gemm_few.launch(x, weight, bias, few)
+    if tiles := small_m_tiles(x, weight, split_k=True):
+        return gemm_small_m.launch(x, weight, bias, tiles)
+    wide = wide_tiles(x, weight, split_k=True)
+    return linear(x, weight, bias) if wide is None else gemm_wide.launch(x, weight, bias, wide)
 
 
 def swiglu(
@@ -90,7 +101,9 @@ def swiglu(
         return packed.swiglu(x, weight, bias)
     if isinstance(weight, GroupedMatrix):
         return silu_mul(grouped.linear(x, weight, bias))
-    if wide := wide_tiles(x, weight):
+    if few := few_tiles(x, weight, gated=True):
+        return gemm_few.launch(x, weight, bias, few, gated=True)
+    if wide := wide_tiles(x, weight, gated=True):
         return gemm_wide.launch(x, weight, bias, wide, gated=True)
     tiles = small_m_tiles(x, weight, gated=True)
     return silu_mul(linear(x, weight, bias)) if tiles is None else gemm_small_m.launch(x, weight, bias, tiles, gated=True)
@@ -120,11 +133,21 @@ def small_m_tiles(x: torch.Tensor, weight: torch.Tensor, *, gated: bool = False,
     return gemm_small_m.pick_tiles(x.shape[0], weight.shape[0] // (2 if gated else 1), x.shape[1], gated=gated, split_k=split_k)
 
 
-def wide_tiles(x: torch.Tensor, weight: torch.Tensor) -> gemm_wide.WideTiles | None:
-    """The tiles of `gemm_wide` for gate and up; None where something else is faster."""
-    if not on_device(x) or x.dtype == torch.float32:
+def few_tiles(x: torch.Tensor, weight: torch.Tensor, *, gated: bool = False) -> gemm_few.FewRowsTiles | None:
+    """The tiles of `gemm_few` for this product; None where something else is faster."""
+    if not on_device(x) or not has_pdl() or x.dtype.itemsize != 2 or x.shape[0] > gemm_few.MAX_ROWS:
         return None
-    return gemm_wide.pick_tiles(x.shape[0], weight.shape[0] // 2, x.shape[1])
+    small = weight.numel() <= GEMV_MAX_WEIGHTS
+    if small and not gated and x.shape[0] < GEMM_SMALL_M_MIN_ROWS:
+        return None
+    return gemm_few.pick_tiles(x.shape[0], weight.shape[0] // (2 if gated else 1), x.shape[1], gated=gated, small=small)
+
+
+def wide_tiles(x: torch.Tensor, weight: torch.Tensor, *, gated: bool = False, split_k: bool = False) -> gemm_wide.WideTiles | None:
+    """The tiles of `gemm_wide` for this product; None where something else is faster."""
+    if not on_device(x) or x.dtype.itemsize != 2 or weight.numel() <= GEMM_SMALL_M_MAX_WEIGHTS:
+        return None
+    return gemm_wide.pick_tiles(x.shape[0], weight.shape[0] // (2 if gated else 1), x.shape[1], gated=gated, split_k=split_k)
 
 
 def takes_gemv(x: torch.Tensor, weight: torch.Tensor) -> bool:

@@ -73,7 +73,7 @@ def few_tiles(x: torch.Tensor, matrix: Fp8Matrix, *, gated: bool = False) -> Few
     """The tiles of `gemm_fp8_few` for this product, which takes x as it is; None where x is put in eight bits."""
     if not on_device(x) or not has_pdl() or x.dtype != torch.bfloat16 or x.shape[-2] > gemm_fp8_few.MAX_ROWS or not matrix.plain:
         return None
-    return gemm_fp8_few.pick_tiles(matrix.shape[0] // (2 if gated else 1), matrix.shape[1])
+    return gemm_fp8_few.pick_tiles(matrix.shape[0] // (2 if gated else 1), matrix.shape[1], gated=gated)
 
 
 def _new(x: Quantized, rows: int, n: int) -> torch.Tensor:

@@ -11,36 +11,45 @@ from dataclasses import dataclass
 import torch
 
 from kernels_support.gpu.fp8_matrix import BLOCK, Fp8Matrix
-from kernels_support.gpu.lang import has_pdl, jit, launch_kernel, pdl_barrier, tl
+from kernels_support.gpu.lang import has_pdl, jit, launch_kernel, pdl_launch_dependents, pdl_wait, tl
 from kernels_support.gpu.quantize_fp8 import PLAIN_ROWS
 
 __all__ = ["MAX_ROWS", "FewFp8Tiles", "launch", "pick_tiles"]
 
-#: Of each row of W, lines of 128 bytes that come to the L2 cache before x is there.
-AHEAD_LINES = 0
-
 #: Rows of x that the kernel takes: as many as the matrix unit's second operand has columns.
 MAX_ROWS = PLAIN_ROWS
+
+#: Columns of gate from which a large GPU has places enough for tiles twice as wide.
+_LARGE = 8192
 
 
 @dataclass(frozen=True, slots=True)
 class FewFp8Tiles:
-    """One program computes n columns of the output (gated: of gate and of up); its `warps` share the columns of x, in steps of k."""
+    """One program computes n columns of the output (gated: of gate and of up); its `warps` share the columns of x, in steps of k.
+
+    `ahead`: of each row of W, lines of 128 bytes that come to the L2 cache before x is there. `dependents_last`: the next kernel may start
+    only when W has been read: earlier, its programs take places that this one's still wait for.
+    """
 
     n: int = 16
     k: int = BLOCK
     warps: int = 4
     stages: int = 3
+    ahead: int = 0
+    dependents_last: bool = False
 
 
-def pick_tiles(n: int, k: int) -> FewFp8Tiles | None:
+def pick_tiles(n: int, k: int, *, gated: bool = False) -> FewFp8Tiles | None:
     """The tiles for n columns (gated: of gate and as many of up); None where the sizes do not divide so."""
     if n % 16 or k % BLOCK:
         return None
-    # What was fastest of seventeen on one H200 (8B's matrices); a step is a block.
+    # What made a whole step of one row fastest on one H200 (8B's matrices; alone, other tiles are); a step is a block.
     if k % (8 * BLOCK) == 0 and k > 8192:
-        return FewFp8Tiles(16, BLOCK, 8, 4)
-    return FewFp8Tiles(16, BLOCK, next(warps for warps in (4, 2, 1) if k % (warps * BLOCK) == 0), 3)
+        return FewFp8Tiles(16, BLOCK, 8, 4, ahead=16, dependents_last=True)
+    warps = next(warps for warps in (4, 2, 1) if k % (warps * BLOCK) == 0)
+    if gated:
+        return FewFp8Tiles(32, BLOCK, warps, 2) if n % 32 == 0 and n > _LARGE else FewFp8Tiles(16, BLOCK, warps, 4)
+    return FewFp8Tiles(16, BLOCK, warps, 4, dependents_last=n > k)
 
 
 def launch(x: torch.Tensor, matrix: Fp8Matrix, bias: torch.Tensor | None, out: torch.Tensor, tiles: FewFp8Tiles) -> torch.Tensor:
@@ -66,7 +75,8 @@ def launch(x: torch.Tensor, matrix: Fp8Matrix, bias: torch.Tensor | None, out: t
         gated=matrix.shape[0] == 2 * n,
         has_bias=bias is not None,
         blocks=matrix.blocks,
-        ahead=AHEAD_LINES if k >= AHEAD_LINES * BLOCK else 0,
+        ahead=tiles.ahead,
+        dependents_last=tiles.dependents_last,
         native=native,
         num_warps=tiles.warps,
         num_stages=tiles.stages,
@@ -127,6 +137,7 @@ def _gemm_fp8_few(  # noqa: PLR0917 - what a kernel needs
     has_bias: tl.constexpr,
     blocks: tl.constexpr,
     ahead: tl.constexpr,
+    dependents_last: tl.constexpr,
     native: tl.constexpr,
     pdl: tl.constexpr,
 ) -> None:
@@ -161,7 +172,9 @@ def _gemm_fp8_few(  # noqa: PLR0917 - what a kernel needs
             tl.inline_asm_elementwise(
                 "prefetch.global.L2 [$1]; mov.u32 $0, 0;", "=r,l", [line.to(tl.int64)], dtype=tl.int32, is_pure=False, pack=1
             )
-    pdl_barrier(pdl)
+    pdl_wait(pdl)
+    if not dependents_last:
+        pdl_launch_dependents(pdl)
     for step in tl.range(0, steps, num_stages=stages):
         x0, x1 = _even_and_odd(x, ok, native)
         if stages == 1:
@@ -186,6 +199,8 @@ def _gemm_fp8_few(  # noqa: PLR0917 - what a kernel needs
         w += half
         up_w += half
         x += step_x * half
+    if dependents_last:
+        pdl_launch_dependents(pdl)
     total = tl.sum(acc, 0)
     if not blocks:
         total *= tl.load(scale_ptr + at_n)[:, None]

@@ -1,7 +1,8 @@
-"""x · Wᵀ for 33 to 256 rows of x and a large W: a tiled GEMM, optionally split-K, optionally with SiLU(gate) · up as its epilogue (SwiGLU).
+"""x · Wᵀ for 9 to 128 rows of x and a large W: a tiled GEMM, optionally split-K, optionally with SiLU(gate) · up as its epilogue (SwiGLU).
 
 The tile of W is the matrix unit's first operand, that of x its second, so that a tile has all rows of x and W is read once. Gate and up in
-tiles of 96 columns: as many programs as a large GPU has multiprocessors, where 64 would be a few more, which take twice as long.
+tiles of 96 columns: as many programs as a large GPU has multiprocessors, where 64 would be a few more, which take twice as long. A library
+is as fast alone; but these stand by while the kernel in front still runs (programmatic dependent launch).
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from kernels_support.gpu.lang import jit, launch_kernel, pdl_barrier, tl, triton
 
 __all__ = ["MAX_ROWS", "MIN_ROWS", "WideTiles", "launch", "pick_tiles"]
 
-#: Rows of x for which gate and up are faster than by cuBLAS and a kernel of SiLU (one H200, 8B's matrices).
-MIN_ROWS, MAX_ROWS = 33, 128
+#: Rows of x for which a step is faster with gate and up from here than from cuBLAS and a kernel of SiLU (one H200, 8B's matrices), and with
+#: the other products: beyond, x is too much for each program to read.
+MIN_ROWS, MAX_GATED_ROWS, MAX_ROWS = 9, 128, 64
 
-#: Multiprocessors of a large GPU.
-_PROCESSORS = 132
+#: Multiprocessors of a large GPU, and programs of 64 columns from which they have enough to do.
+_PROCESSORS, _FEWEST = 132, 92
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +38,25 @@ class WideTiles:
     split: int = 1
 
 
-def pick_tiles(rows: int, n: int, k: int) -> WideTiles | None:
-    """Tiles for (rows, k) · (2n, k)ᵀ of gate and up; None where cuBLAS is faster."""
-    if not MIN_ROWS <= rows <= MAX_ROWS or n % 96 or k % 64 or not n // 96 <= _PROCESSORS < n // 64:
+def pick_tiles(rows: int, n: int, k: int, *, gated: bool = False, split_k: bool = False) -> WideTiles | None:
+    """Tiles for (rows, k) · (n, k)ᵀ, or of gate and up (2n, k); None where cuBLAS is faster."""
+    if rows < MIN_ROWS or n % 32 or k % 128:
         return None
-    return WideTiles(64, 96, 64, 5, 8) if rows <= 64 else WideTiles(128, 96, 64, 4, 8)
+    m = triton.next_power_of_2(rows)
+    if gated:
+        return _gated_tiles(max(16, m), n)
+    splits = (1, 2, 4) if split_k else (1,)
+    split = next((s for s in splits if _FEWEST <= n // 64 * s <= _PROCESSORS and k % (64 * s) == 0), 0)
+    return WideTiles(max(16, m), 64, 64, 8, split=split) if split and rows <= MAX_ROWS and n % 64 == 0 else None
+
+
+def _gated_tiles(m: int, n: int) -> WideTiles | None:
+    """What made a whole step fastest."""
+    if m <= 32:
+        return WideTiles(m, 64, 64, 5 if m == 32 else 4) if n % 64 == 0 and _FEWEST <= n // 64 <= 2 * _PROCESSORS else None
+    if m > MAX_GATED_ROWS or n % 96 or not n // 96 <= _PROCESSORS < n // 64:
+        return None
+    return WideTiles(64, 96, 128, 3, 8) if m == 64 else WideTiles(128, 96, 64, 4, 8)
 
 
 def launch(

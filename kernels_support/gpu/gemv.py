@@ -15,12 +15,12 @@ __all__ = ["launch"]
 def launch(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, out: torch.Tensor | None = None) -> torch.Tensor:
     """(rows, k) and (n, k) → (rows, n), into `out` where it is given.
 
-    4 or 8 rows of W per program, so that there are several programs per multiprocessor.
+    2 or 8 rows of W per program, so that there are several programs per multiprocessor.
     """
     rows, k = x.shape
     n = weight.shape[0]
     out = torch.empty(rows, n, dtype=x.dtype, device=x.device) if out is None else out
-    tile_n = 4 if n <= 2048 else 8
+    tile_n = 2 if n <= 2048 else 8
     launch_kernel(
         _gemv,
         (triton.cdiv(n, tile_n),),

@@ -88,13 +88,15 @@ class Decode:
         """(rows, heads, size) → the same shape, into `out` where it is given; or eight bits (rows, heads · size): see `AttentionKind`."""
         rows, heads, size = q.shape
         cache = _Cache.of(keys, values, scales, self.lengths)
+        shape = decode_tile(rows * keys.shape[0], self.splits, _padded(size, eights=cache.eights) * q.element_size(), eights=cache.eights)
         if self.splits == 1:
             out = q.new_empty(q.shape) if out is None else out
-            self._launch(q, cache, kind, out, self.lengths)
+            self._launch(q, cache, kind, out, self.lengths, shape)
             return out
         partial_out = torch.empty(rows, heads, self.splits, size, dtype=torch.float32, device=q.device)
         lse = torch.empty(rows, heads, self.splits, dtype=torch.float32, device=q.device)
-        self._launch(q, cache, kind, partial_out, lse)
+        self._launch(q, cache, kind, partial_out, lse, shape)
+        split = {"splits": self.splits, "window": kind.window, "tile": shape[0]}
         if kind.eights and out is None and rows > PLAIN_ROWS:
             values = torch.empty(rows, heads * size, dtype=FP8, device=q.device)
             row_scales = torch.empty(rows, 1, dtype=torch.float32, device=q.device)
@@ -103,6 +105,7 @@ class Decode:
                 (rows,),
                 partial_out,
                 lse,
+                self.lengths,
                 q,
                 values,
                 row_scales,
@@ -110,21 +113,23 @@ class Decode:
                 heads_padded=triton.next_power_of_2(heads),
                 size=size,
                 size_padded=_padded(size),
-                splits=self.splits,
+                **split,
                 num_warps=8,
             )
             return Quantized(values, row_scales, q.dtype)
         out = q.new_empty(q.shape) if out is None else out
         launch_kernel(
-            combine_splits, (rows, heads), partial_out, lse, out, size=size, size_padded=_padded(size), splits=self.splits, num_warps=2
+            combine_splits, (rows, heads), partial_out, lse, self.lengths, out, size=size, size_padded=_padded(size), **split, num_warps=2
         )
         return out
 
-    def _launch(self, q: torch.Tensor, cache: _Cache, kind: AttentionKind, out: torch.Tensor, lse: torch.Tensor) -> None:
-        """Attention into `out`; with several splits, each one's into `out` and `lse`."""
+    def _launch(  # noqa: PLR0917 - what the kernel needs
+        self, q: torch.Tensor, cache: _Cache, kind: AttentionKind, out: torch.Tensor, lse: torch.Tensor, shape: tuple[int, int, int]
+    ) -> None:
+        """Attention into `out`; with several splits, each one's that has keys into `out` and `lse`."""
         rows, heads, size = q.shape
         kv, padded = cache.keys.shape[0], _padded(size, eights=cache.eights)
-        tile, warps, stages = decode_tile(rows * kv, self.splits, padded * q.element_size(), eights=cache.eights)
+        tile, warps, stages = shape
         launch_kernel(
             decode_attention,
             (kv, rows, self.splits),

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from kernels_support.gpu.fp8_pairs import joined, widened
 from kernels_support.gpu.lang import jit, pdl_barrier, pdl_launch_dependents, pdl_wait, tl
+from kernels_support.gpu.paged_splits import split_range
 
 __all__ = ["decode_attention", "prefill_attention"]
 
@@ -63,13 +64,10 @@ def decode_attention(  # noqa: PLR0917 - what a kernel needs
     pdl_wait(pdl)
     if splits > 4:  # where not `fills_device`
         pdl_launch_dependents(pdl)
-    if window:
-        low = tl.maximum(length - window, 0) // tile * tile
-        split_keys = tl.cdiv(tl.cdiv(length - low, splits), tile) * tile
-        begin = low + split * split_keys
-    else:
-        split_keys = tl.cdiv(tl.cdiv(length, splits), tile) * tile
-        begin = split * split_keys
+    low, split_keys = split_range(length, window, splits, tile)
+    begin = low + split * split_keys
+    if splits > 1 and split > 0 and begin >= length:
+        return  # `used_splits` says so to what puts them together
     end = tl.minimum(begin + split_keys, length)
     step: tl.constexpr = 2 if eights else 1
     columns: tl.constexpr = size // step

@@ -133,13 +133,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=("products", "steps"))
     parser.add_argument("--rows", default="1,2,4,8,64,128,256")
-    parser.add_argument("--ahead", type=int, help="lines of each row of W that are asked into the L2 cache before x is there")
     parser.add_argument("--without", action="store_true", help="steps as they are without the kernel of few rows")
     given = parser.parse_args()
-    if given.ahead is not None:
-        from kernels_support.gpu import gemm_fp8_few
-
-        gemm_fp8_few.AHEAD_LINES = given.ahead
     if given.only != "steps":
         products()
     if given.only != "products":

@@ -12,10 +12,12 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton loads
 pytest.importorskip("triton")
 
-from kernels_support.gpu import fp8_matrix, gemm_fp8_few, gemm_int4_few, int4_matrix  # noqa: E402
+from kernels_support.gpu import dense, fp8_matrix, gemm_few, gemm_fp8_few, gemm_int4_few, int4_matrix  # noqa: E402
 from kernels_support.gpu.fp8_matrix import Fp8Matrix, quantize_matrix  # noqa: E402
+from kernels_support.gpu.gemm_few import FewRowsTiles  # noqa: E402
 from kernels_support.gpu.gemm_fp8_few import FewFp8Tiles  # noqa: E402
 from kernels_support.gpu.gemm_int4_few import FewInt4Tiles  # noqa: E402
+from kernels_support.gpu.lang import record_launches  # noqa: E402
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 DTYPE = torch.bfloat16 if DEVICE == "cuda" else torch.float32
@@ -46,6 +48,7 @@ def wrong(ours: Any, plain: Any) -> float:
         (3, 256, 512, False, True, FewFp8Tiles(32, 128, 2, 2)),  # several blocks a warp, several rows of blocks
         (8, 128, 256, True, True, FewFp8Tiles(32, 128, 1, 1)),
         (5, 32, 256, True, False, FewFp8Tiles(16, 128, 2, 3)),
+        (2, 32, 512, False, False, FewFp8Tiles(16, 128, 2, 3, ahead=4, dependents_last=True)),
     ],
 )
 def test_few_rows_by_eights(rows: int, n: int, k: int, gated: bool, blocks: bool, tiles: FewFp8Tiles) -> None:
@@ -71,6 +74,36 @@ def test_steps_are_blocks_where_there_are_blocks() -> None:
 
 
 @pytest.mark.parametrize(
+    ("rows", "n", "k", "gated", "tiles"),
+    [
+        (1, 32, 512, False, FewRowsTiles(16, 64, 2, 6)),
+        (3, 16, 256, False, FewRowsTiles(16, 64, 4, 2, ahead=2)),
+        (8, 64, 512, True, FewRowsTiles(16, 128, 4, 3, ahead=8, dependents_last=True)),
+        (5, 64, 128, True, FewRowsTiles(32, 64, 1, 2)),
+    ],
+)
+def test_few_rows_of_a_large_matrix(rows: int, n: int, k: int, gated: bool, tiles: FewRowsTiles) -> None:
+    torch.manual_seed(rows)
+    wide = n * (2 if gated else 1)
+    weight, bias = (torch.randn(*shape, device=DEVICE).to(DTYPE) for shape in ((wide, k), (wide,)))
+    x = torch.randn(rows, k, device=DEVICE).to(DTYPE)
+    ours = gemm_few.launch(x, weight, bias, tiles, torch.full((rows, n), torch.nan, device=DEVICE, dtype=DTYPE), gated=gated)
+    assert wrong(ours, expected(x, weight.float(), bias, gated=gated)) < MOST
+
+
+def test_tiles_of_few_rows_divide_the_matrix() -> None:
+    for n, k, gated in ((4096, 4096, False), (6144, 4096, False), (4096, 12288, False), (12288, 4096, True), (5120, 2560, False)):
+        for rows, small in ((1, False), (8, False), (1, True), (8, True)):
+            tiles = gemm_few.pick_tiles(rows, n, k, gated=gated, small=small)
+            assert tiles is not None
+            assert n % tiles.n == 0
+            assert k % (tiles.k * tiles.warps) == 0
+    assert gemm_few.pick_tiles(1, 4096, 4096 + 64) is None
+    assert gemm_few.pick_tiles(1, 4100, 4096) is None
+    assert gemm_few.pick_tiles(1, 151936, 4096) is None, "a vocabulary"
+
+
+@pytest.mark.parametrize(
     ("rows", "n", "k", "gated", "group", "tiles"),
     [
         (1, 32, 256, False, 64, FewInt4Tiles(32, 2, 2)),
@@ -86,3 +119,32 @@ def test_few_rows_by_fours(rows: int, n: int, k: int, gated: bool, group: int, t
     x, bias = torch.randn(rows, k, device=DEVICE).to(DTYPE), torch.randn(wide, device=DEVICE).to(DTYPE)
     ours = gemm_int4_few.launch(x, matrix, bias, tiles, gated=gated)
     assert wrong(ours if ours.dim() == 2 else ours.sum(0), expected(x, int4_matrix.dequantize(matrix), bias, gated=gated)) < MOST
+
+
+@pytest.mark.parametrize(
+    ("rows", "n", "k", "gated", "kernel"),
+    [
+        (1, 4096, 4096, False, "_gemm_few"),
+        (8, 12288, 4096, True, "_gemm_few"),
+        (1, 1024, 2048, False, "_gemv"),
+        (4, 1024, 2048, False, "_gemm_few"),
+        (1, 3072, 1024, True, "_gemm_few"),
+        (16, 6144, 4096, False, "_gemm_wide"),
+        (64, 12288, 4096, True, "_gemm_wide"),
+        (128, 12288, 4096, True, "_gemm_wide"),
+        (64, 1024, 2048, False, "_gemm_small_m"),
+        (1, 151936, 4096, False, None),
+        (128, 6144, 4096, False, None),
+    ],
+)
+def test_which_kernel_serves_which_rows(
+    monkeypatch: pytest.MonkeyPatch, rows: int, n: int, k: int, gated: bool, kernel: str | None
+) -> None:
+    """On a GPU with programmatic dependent launch; None: torch's own. Over tensors that are not there."""
+    monkeypatch.setattr(dense, "has_pdl", lambda: True)
+    x, weight = (torch.empty(*shape, dtype=torch.bfloat16, device="meta") for shape in ((rows, k), (n * (2 if gated else 1), k)))
+    with record_launches() as launched:
+        out = dense.swiglu(x, weight) if gated else dense.linear(x, weight)
+    assert isinstance(out, torch.Tensor)
+    assert out.shape == (rows, n)
+    assert [launch.kernel.__name__ for launch in launched.values()] == ([] if kernel is None else [kernel])

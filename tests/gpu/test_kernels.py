@@ -209,6 +209,26 @@ def test_tiles_of_large_matrices(rows: int, n: int, gated: bool, tiles: gemm_wid
     assert ((ours if ours.dim() == 2 else ours.sum(0)) - plain).norm() / plain.norm() < (1e-2 if DEVICE == "cuda" else 1e-5)
 
 
+@pytest.mark.parametrize("rows", [9, 16, 33, 64, 65, 128, 129, 256])
+def test_tiles_of_wide_products_fit(rows: int) -> None:
+    """8B's matrices: what is taken covers all rows with one tile, and divides the matrix and the inner dimension."""
+    for n, k, gated, split_k in (
+        (4096, 4096, False, True),
+        (6144, 4096, False, False),
+        (4096, 12288, False, True),
+        (12288, 4096, True, False),
+    ):
+        tiles = gemm_wide.pick_tiles(rows, n, k, gated=gated, split_k=split_k)
+        assert (tiles is None) == (rows > (gemm_wide.MAX_GATED_ROWS if gated else gemm_wide.MAX_ROWS))
+        if tiles is not None:
+            assert rows <= tiles.m <= 2 * max(rows, 8)
+            assert n % tiles.n == 0
+            assert k % (tiles.k * tiles.split) == 0
+            assert split_k or tiles.split == 1
+    assert gemm_wide.pick_tiles(rows, 1024, 4096) is None, "too few programs for a large GPU"
+    assert gemm_wide.pick_tiles(8, 6144, 4096) is None, "few rows have another kernel"
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("normed", [True, False])
 @pytest.mark.parametrize("size", [16, 24])
@@ -263,9 +283,12 @@ def test_splits_in_eight_bits() -> None:
     partial, lse, like = randn(2, 3, 2, 24, dtype=torch.float32), randn(2, 3, 2, dtype=torch.float32), randn(1, dtype=torch.float32)
     lse[0, 1] = float("-inf")  # no keys at all
     plain, values = torch.empty(2, 3, 24, device=DEVICE), torch.empty(2, 72, dtype=eight.FP8, device=DEVICE)
-    scales, shape = torch.empty(2, 1, device=DEVICE), {"size": 24, "size_padded": 32, "splits": 2}
-    launch_kernel(combine_splits, (2, 3), partial, lse, plain, **shape)
-    launch_kernel(combine_splits_fp8, (2,), partial, lse, like, values, scales, heads=3, heads_padded=4, **shape)
+    scales, shape = torch.empty(2, 1, device=DEVICE), {"size": 24, "size_padded": 32, "splits": 2, "window": 0, "tile": 32}
+    lengths = torch.tensor([64, 17], dtype=torch.int32, device=DEVICE)
+    partial[1, :, 1] = lse[1, :, 1] = float("nan")  # of the second row one split has keys, and the other is never written
+    launch_kernel(combine_splits, (2, 3), partial, lse, lengths, plain, **shape)
+    launch_kernel(combine_splits_fp8, (2,), partial, lse, lengths, like, values, scales, heads=3, heads_padded=4, **shape)
+    assert torch.equal(plain[1], partial[1, :, 0]), "one split is the whole"
     same_eights(eight.Quantized(values, scales, torch.float32), eight.quantize_fp8_reference(plain.view(2, 72)))
 
 

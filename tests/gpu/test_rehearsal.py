@@ -35,7 +35,7 @@ from holynb.pool.fit.quantization import Quantization  # noqa: E402
 from holynb.pool.fit.spec import Spec, read_spec  # noqa: E402
 from holynb.pool.models.convert import convert  # noqa: E402
 from holynb.pool.protocol import Job  # noqa: E402
-from kernels_support.gpu import fp8, lang, norms  # noqa: E402
+from kernels_support.gpu import dense, fp8, lang, norms  # noqa: E402
 from kernels_support.gpu.allreduce_norm import FLAG_COUNT, Peers, allreduce_rms_norm  # noqa: E402
 
 LIMITS = BatchLimits(batch=32, chunk=256, max_len=544)
@@ -169,6 +169,16 @@ def test_of_a_gguf_files_mxfp4_the_experts_are_rehearsed(tmp_path: Path, monkeyp
     begun = started(tmp_path, spec, Mesh())
     assert {launch.key for launch in first + later} <= begun
     assert {"_gate_up_few_words", "_down_few_words", "_grouped_words"} <= {launch.kernel.__name__ for launch in first + later}
+
+
+def test_what_is_rehearsed_of_few_rows_is_what_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lang, "HAS_TRITON", True)
+    monkeypatch.setattr(dense, "has_pdl", lambda: True)  # as a Hopper has it
+    tiny.make("qwen3", tmp_path, hidden_size=512, intermediate_size=512)
+    spec = plan.started(read_spec(tmp_path), "None", cpu=False)
+    first, later = launches(spec, Mesh(), LIMITS, 16, torch.bfloat16)
+    assert {launch.key for launch in first + later} == started(tmp_path, spec, Mesh())
+    assert "_gemm_few" in {launch.kernel.__name__ for launch in first}
 
 
 @pytest.mark.parametrize("mesh", [Mesh(), Mesh(2)], ids=repr)

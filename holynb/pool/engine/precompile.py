@@ -27,7 +27,7 @@ from holynb.pool.engine.sizes import BATCH_SIZES, CHUNK_SIZES, MIXED_BATCH_SIZES
 from holynb.pool.fit import BatchLimits, Mesh, Shard, Spec, cache_groups, cpus
 from holynb.pool.fit.experts import ExpertLayers
 from holynb.pool.fit.groups import GroupQuantization
-from kernels_support.gpu import dense, experts, fp8, gemm_small_m, gemm_wide, gemv, int4, packed
+from kernels_support.gpu import dense, experts, fp8, gemm_small_m, int4, packed
 from kernels_support.gpu.allreduce_norm import FLAG_COUNT, Peers, allreduce_rms_norm
 from kernels_support.gpu.attention import AttentionKind
 from kernels_support.gpu.feeding import DecodeInputs, feed
@@ -39,7 +39,6 @@ from kernels_support.gpu.paged import PREFILL_TILE_QUERIES, Decode, MixedBatch, 
 from kernels_support.gpu.quantize_fp8 import FP8, Quantized
 from kernels_support.gpu.rotary import Heads, rotate_and_store
 from kernels_support.gpu.sampler import sample_into
-from kernels_support.gpu.silu_mul import silu_mul
 
 __all__ = ["Precompiler", "begin", "launches"]
 
@@ -244,9 +243,7 @@ class _MetaModel:
             return self._new(rows, columns) if matrix is None else packed.linear(x, matrix, bias, split_k=parts)
         if not plain and (four := meta_int4(self._spec, columns, width)):
             return int4.linear(x, four, bias, split_k=row_parallel and self._mesh.tensor == 1)
-        if tiles := dense.small_m_tiles(x, weight, split_k=row_parallel and self._mesh.tensor == 1):
-            return gemm_small_m.launch(x, weight, bias, tiles)
-        return gemv.launch(x, weight, bias) if dense.takes_gemv(x, weight) else self._new(rows, columns)
+        return (dense.linear_split_k if row_parallel and self._mesh.tensor == 1 else dense.linear)(x, weight, bias)
 
     def _experts(self, x: Tensor | Quantized, layout: ExpertLayers) -> Tensor:
         """As `Collectives.experts`; of a GGUF file none but MXFP4, as of its other matrices."""
@@ -272,12 +269,7 @@ class _MetaModel:
         if not isinstance(x, Quantized) and self._grouped:
             matrix = meta_packed(self._spec, columns, hidden)
             return self._new(x.shape[0], columns // 2) if matrix is None else packed.swiglu(x, matrix, bias)
-        if not isinstance(x, Quantized) and (wide := dense.wide_tiles(x, weight)):
-            return gemm_wide.launch(x, weight, bias, wide, gated=True)
-        tiles = None if isinstance(x, Quantized) else dense.small_m_tiles(x, weight, gated=True)
-        if tiles is not None and not isinstance(x, Quantized):
-            return gemm_small_m.launch(x, weight, bias, tiles, gated=True)
-        return silu_mul(self._linear(x, columns, biased=self._spec.mlp_bias))
+        return dense.swiglu(x, weight, bias)
 
 
 def _attention_kinds(
