@@ -21,10 +21,10 @@ from kernels_support.gpu.silu_mul import silu_mul
 
 __all__ = ["few_tiles", "linear", "linear_split_k", "lookup", "pack_onednn", "plain", "small_m_tiles", "swiglu", "takes_gemv", "wide_tiles"]
 
-#: Rows of x, and elements of W, up to which `gemv` beats cuBLAS (measured on one H200).
+#: Rows of x, and elements of W, up to which `gemv` beats cuBLAS (measured on one H200); of a few more rows `gemm_few` comes first.
 GEMV_MAX_ROWS, GEMV_MAX_WEIGHTS = 4, 1 << 23
 
-#: Rows from which `gemm_small_m` beats `gemv`, and elements of W up to which it beats cuBLAS.
+#: Rows from which `gemm_few` and `gemm_small_m` beat `gemv`, and elements of W up to which `gemm_small_m` beats cuBLAS.
 GEMM_SMALL_M_MIN_ROWS, GEMM_SMALL_M_MAX_WEIGHTS = 3, 6_400_000
 
 #: Rows up to which `gemm_small_m` beats cuBLAS, without and with split-K.
@@ -145,13 +145,13 @@ def few_tiles(x: torch.Tensor, weight: torch.Tensor, *, gated: bool = False) -> 
 
 def wide_tiles(x: torch.Tensor, weight: torch.Tensor, *, gated: bool = False, split_k: bool = False) -> gemm_wide.WideTiles | None:
     """The tiles of `gemm_wide` for this product; None where something else is faster."""
-    if not on_device(x) or x.dtype.itemsize != 2 or weight.numel() <= GEMM_SMALL_M_MAX_WEIGHTS:
+    if not on_device(x) or not has_pdl() or x.dtype.itemsize != 2 or weight.numel() <= GEMM_SMALL_M_MAX_WEIGHTS:
         return None
     return gemm_wide.pick_tiles(x.shape[0], weight.shape[0] // (2 if gated else 1), x.shape[1], gated=gated, split_k=split_k)
 
 
 def takes_gemv(x: torch.Tensor, weight: torch.Tensor) -> bool:
-    """Whether `gemv` is fastest, where `small_m_tiles` gave None."""
+    """Whether `gemv` is fastest, where `few_tiles` and `small_m_tiles` gave None."""
     return on_device(x) and x.shape[0] <= GEMV_MAX_ROWS and weight.numel() <= GEMV_MAX_WEIGHTS
 
 

@@ -6,18 +6,18 @@ launch), and may ask for the beginning of W.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from kernels_support.gpu.lang import jit, launch_kernel, pdl_launch_dependents, pdl_wait, tl
+from kernels_support.gpu.lang import fitting_stages, jit, launch_kernel, pdl_launch_dependents, pdl_wait, tl
 
 __all__ = ["MAX_ROWS", "FewRowsTiles", "launch", "pick_tiles"]
 
 #: Rows of x that the kernel takes: as many as the matrix unit's second operand has columns.
 MAX_ROWS = 8
 
-#: Columns up to which it is faster than a library: a vocabulary's many are read at the memory's rate by anyone.
+#: Columns up to which it is taken: a library, too, reads a large vocabulary's matrix at the memory's rate.
 _MAX_COLUMNS = 1 << 16
 
 
@@ -25,7 +25,8 @@ _MAX_COLUMNS = 1 << 16
 class FewRowsTiles:
     """One program computes n columns of the output (gated: of gate and of up); its `warps` share the columns of x, in steps of k.
 
-    `ahead`, `dependents_last`: as of `gemm_fp8_few.FewFp8Tiles`.
+    `ahead`: of each row of W, or of gate alone, lines of 128 bytes that come to the L2 cache before x is there; `dependents_last`: as of
+    `gemm_fp8_few.FewFp8Tiles`.
     """
 
     n: int = 16
@@ -37,7 +38,7 @@ class FewRowsTiles:
 
 
 def pick_tiles(rows: int, n: int, k: int, *, gated: bool = False, small: bool = False) -> FewRowsTiles | None:
-    """The tiles for n columns (gated: of gate and as many of up); None where the sizes do not divide so, or W is a vocabulary's."""
+    """The tiles for n columns (gated: of gate and as many of up); None where the sizes do not divide so, or there are very many."""
     # What made a whole step fastest on one H200 (8B's matrices; `small`: 0.6B's); alone, other tiles are.
     if small:
         tiles = FewRowsTiles(16, 128 if rows <= 2 else 64, 2) if gated else FewRowsTiles()
@@ -45,7 +46,10 @@ def pick_tiles(rows: int, n: int, k: int, *, gated: bool = False, small: bool = 
         tiles = FewRowsTiles(16, 128, 4, 3, ahead=8, dependents_last=True)
     else:
         tiles = FewRowsTiles(16, 64, 4 if k > 8192 else 2, 6)
-    return None if n % tiles.n or k % (tiles.k * tiles.warps) or n > _MAX_COLUMNS else tiles
+    if n % tiles.n or k % (tiles.k * tiles.warps) or n > _MAX_COLUMNS:
+        return None
+    stage = 2 * tiles.warps * tiles.k * (tiles.n * (2 if gated else 1) + MAX_ROWS)
+    return replace(tiles, stages=fitting_stages(tiles.stages, stage))
 
 
 def launch(

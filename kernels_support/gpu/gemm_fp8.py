@@ -6,13 +6,11 @@ The tile of W is the matrix unit's first operand, which is 64 rows high: W fills
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cache
-from typing import Any
 
 import torch
 
 from kernels_support.gpu.fp8_matrix import BLOCK, Fp8Matrix
-from kernels_support.gpu.lang import jit, launch_kernel, pdl_barrier, tl, triton
+from kernels_support.gpu.lang import fitting_stages, jit, launch_kernel, pdl_barrier, tl, triton
 from kernels_support.gpu.quantize_fp8 import Quantized
 
 __all__ = ["Fp8Tiles", "launch", "pick_tiles"]
@@ -67,17 +65,7 @@ def pick_tiles(rows: int, n: int, k: int, *, gated: bool = False, blocks: bool =
 
 def _fitting(tiles: Fp8Tiles, *, gated: bool) -> Fp8Tiles:
     """The same with as many loads in flight as the device has room for."""
-    room = _shared_memory() // ((tiles.n * (2 if gated else 1) + tiles.m) * tiles.k)
-    return replace(tiles, stages=max(1, min(tiles.stages, room)))
-
-
-@cache
-def _shared_memory() -> int:
-    """Bytes that one program may hold for its tiles; a Hopper's where there is no device."""
-    if not torch.cuda.is_available():
-        return 220_000
-    properties: Any = torch.cuda.get_device_properties()
-    return int(properties.shared_memory_per_block_optin) - 7_000
+    return replace(tiles, stages=fitting_stages(tiles.stages, (tiles.n * (2 if gated else 1) + tiles.m) * tiles.k))
 
 
 def launch(x: Quantized, matrix: Fp8Matrix, bias: torch.Tensor | None, out: torch.Tensor, tiles: Fp8Tiles) -> torch.Tensor:

@@ -6,12 +6,12 @@ program has columns of its own, whose sums are added at the end.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from kernels_support.gpu.fp8_matrix import BLOCK, Fp8Matrix
-from kernels_support.gpu.lang import has_pdl, jit, launch_kernel, pdl_launch_dependents, pdl_wait, tl
+from kernels_support.gpu.lang import fitting_stages, has_pdl, jit, launch_kernel, pdl_launch_dependents, pdl_wait, tl
 from kernels_support.gpu.quantize_fp8 import PLAIN_ROWS
 
 __all__ = ["MAX_ROWS", "FewFp8Tiles", "launch", "pick_tiles"]
@@ -44,12 +44,15 @@ def pick_tiles(n: int, k: int, *, gated: bool = False) -> FewFp8Tiles | None:
     if n % 16 or k % BLOCK:
         return None
     # What made a whole step of one row fastest on one H200 (8B's matrices; alone, other tiles are); a step is a block.
-    if k % (8 * BLOCK) == 0 and k > 8192:
-        return FewFp8Tiles(16, BLOCK, 8, 4, ahead=16, dependents_last=True)
     warps = next(warps for warps in (4, 2, 1) if k % (warps * BLOCK) == 0)
-    if gated:
-        return FewFp8Tiles(32, BLOCK, warps, 2) if n % 32 == 0 and n > _LARGE else FewFp8Tiles(16, BLOCK, warps, 4)
-    return FewFp8Tiles(16, BLOCK, warps, 4, dependents_last=n > k)
+    if k % (8 * BLOCK) == 0 and k > 8192:
+        tiles = FewFp8Tiles(16, BLOCK, 8, 4, ahead=16, dependents_last=True)
+    elif gated:
+        tiles = FewFp8Tiles(32, BLOCK, warps, 2) if n % 32 == 0 and n > _LARGE else FewFp8Tiles(16, BLOCK, warps, 4)
+    else:
+        tiles = FewFp8Tiles(16, BLOCK, warps, 4, dependents_last=n > k)
+    stage = tiles.warps * tiles.k * (tiles.n * (2 if gated else 1) + 2 * MAX_ROWS)
+    return replace(tiles, stages=fitting_stages(tiles.stages, stage))
 
 
 def launch(x: torch.Tensor, matrix: Fp8Matrix, bias: torch.Tensor | None, out: torch.Tensor, tiles: FewFp8Tiles) -> torch.Tensor:

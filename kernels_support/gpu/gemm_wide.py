@@ -7,11 +7,11 @@ is as fast alone; but these stand by while the kernel in front still runs (progr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from kernels_support.gpu.lang import jit, launch_kernel, pdl_barrier, tl, triton
+from kernels_support.gpu.lang import fitting_stages, jit, launch_kernel, pdl_barrier, tl, triton
 
 __all__ = ["MAX_ROWS", "MIN_ROWS", "WideTiles", "launch", "pick_tiles"]
 
@@ -47,16 +47,22 @@ def pick_tiles(rows: int, n: int, k: int, *, gated: bool = False, split_k: bool 
         return _gated_tiles(max(16, m), n)
     splits = (1, 2, 4) if split_k else (1,)
     split = next((s for s in splits if _FEWEST <= n // 64 * s <= _PROCESSORS and k % (64 * s) == 0), 0)
-    return WideTiles(max(16, m), 64, 64, 8, split=split) if split and rows <= MAX_ROWS and n % 64 == 0 else None
+    return _fitting(WideTiles(max(16, m), 64, 64, 8, split=split)) if split and rows <= MAX_ROWS and n % 64 == 0 else None
 
 
 def _gated_tiles(m: int, n: int) -> WideTiles | None:
     """What made a whole step fastest."""
     if m <= 32:
-        return WideTiles(m, 64, 64, 5 if m == 32 else 4) if n % 64 == 0 and _FEWEST <= n // 64 <= 2 * _PROCESSORS else None
+        fits = n % 64 == 0 and _FEWEST <= n // 64 <= 2 * _PROCESSORS
+        return _fitting(WideTiles(m, 64, 64, 5 if m == 32 else 4), gated=True) if fits else None
     if m > MAX_GATED_ROWS or n % 96 or not n // 96 <= _PROCESSORS < n // 64:
         return None
-    return WideTiles(64, 96, 128, 3, 8) if m == 64 else WideTiles(128, 96, 64, 4, 8)
+    return _fitting(WideTiles(64, 96, 128, 3, 8) if m == 64 else WideTiles(128, 96, 64, 4, 8), gated=True)
+
+
+def _fitting(tiles: WideTiles, *, gated: bool = False) -> WideTiles:
+    """The same with as many loads in flight as the device has room for."""
+    return replace(tiles, stages=fitting_stages(tiles.stages, 2 * (tiles.n * (2 if gated else 1) + tiles.m) * tiles.k))
 
 
 def launch(

@@ -20,6 +20,7 @@ import torch
 __all__ = [
     "HAS_TRITON",
     "Launch",
+    "fitting_stages",
     "has_pdl",
     "jit",
     "launch_kernel",
@@ -82,6 +83,20 @@ def plain_torch() -> Iterator[None]:
 def has_pdl() -> bool:
     """Whether the device has programmatic dependent launch (Hopper and later): a kernel may start before the one in front has ended."""
     return torch.cuda.is_available() and bool(torch.version.cuda) and torch.cuda.get_device_capability() >= (9, 0)
+
+
+def fitting_stages(stages: int, stage_bytes: int) -> int:
+    """As many loads in flight, of so many bytes each, as a program has room for: a Hopper has 228 KB, others 100."""
+    return max(1, min(stages, _shared_memory() // stage_bytes))
+
+
+@cache
+def _shared_memory() -> int:
+    """Bytes that one program may hold for its tiles; a Hopper's where there is no device."""
+    if not torch.cuda.is_available():
+        return 220_000
+    properties: Any = torch.cuda.get_device_properties()
+    return int(properties.shared_memory_per_block_optin) - 7_000
 
 
 @jit

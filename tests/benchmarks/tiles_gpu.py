@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,23 +25,26 @@ sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
 GAIN_MS = 0.0015
 
 
+def refined(now: Any) -> Iterator[Any]:
+    """The same tiles with W asked for earlier or later, and the next kernel."""
+    if hasattr(now, "ahead"):
+        yield from (replace(now, ahead=lines) for lines in (0, 2, 4, 8, 16, 32) if lines != now.ahead)
+        yield replace(now, dependents_last=not now.dependents_last)
+
+
 def candidates(name: str, rows: int, dtype: str, now: Any) -> Iterator[Any]:
-    """Tiles worth trying for this matrix, from what is `now` there (None: another kernel)."""
+    """Tiles worth trying for this matrix, in eight bits from what is `now` there."""
     from kernels_support.gpu.gemm_few import FewRowsTiles
     from kernels_support.gpu.gemm_wide import WideTiles
 
     if dtype == "fp8":
-        changes: list[dict[str, Any]] = [{"ahead": n} for n in (0, 4, 8, 16, 32)]
-        changes += [{"stages": n} for n in (2, 3, 4, 5)] + [{"n": n, "stages": s} for n in (16, 32, 64) for s in (2, 3, 4)]
-        changes += [{"warps": n} for n in (2, 4, 8)] + [{"dependents_last": last} for last in (False, True)]
+        changes: list[dict[str, Any]] = [{"stages": n} for n in (2, 3, 4, 5)]
+        changes += [{"n": n, "stages": s} for n in (16, 32, 64) for s in (2, 3, 4)] + [{"warps": n} for n in (2, 4, 8)]
         yield from (replace(now, **change) for change in changes)
         return
     if rows <= 8:
         for shape in ((16, 64, 4), (16, 64, 2), (16, 64, 8), (16, 128, 4), (16, 128, 2), (32, 64, 4), (32, 128, 4)):
             yield from (FewRowsTiles(*shape, stages) for stages in (2, 3, 4, 6))
-        if isinstance(now, FewRowsTiles):
-            yield from (replace(now, ahead=n) for n in (8, 16, 32))
-            yield replace(now, dependents_last=not now.dependents_last)
         return
     m = max(16, 1 << (rows - 1).bit_length())
     if name == "gate_up":
@@ -113,8 +117,12 @@ def search(found: Search, shapes: dict[str, tuple[int, int]], rows: int, context
     print(f"{rows} rows: {best:.4f} ms, {found.layer()}", flush=True)
     for name, (n, k) in shapes.items():
         key, tried = (rows, n, k), []
-        now = gemm_fp8_few.pick_tiles(n, k, gated=name == "gate_up") if dtype == "fp8" else found.tiles.get(key)
-        for tiles in candidates(name, rows, dtype, now):
+
+        def now(name: str = name, n: int = n, k: int = k) -> Any:
+            picked = gemm_fp8_few.pick_tiles(n, k, gated=name == "gate_up") if dtype == "fp8" else None
+            return found.tiles.get((rows, n, k), picked)
+
+        for tiles in chain(candidates(name, rows, dtype, now()), (t for _ in range(2) for t in refined(now()))):
             share = tiles.k * (getattr(tiles, "split", 1) if rows > 8 and dtype != "fp8" else tiles.warps)
             if time.monotonic() > until or k % share or n % tiles.n:
                 continue

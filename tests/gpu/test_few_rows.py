@@ -12,7 +12,7 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton loads
 pytest.importorskip("triton")
 
-from kernels_support.gpu import dense, fp8_matrix, gemm_few, gemm_fp8_few, gemm_int4_few, int4_matrix  # noqa: E402
+from kernels_support.gpu import dense, fp8_matrix, gemm_few, gemm_fp8_few, gemm_int4_few, gemm_wide, int4_matrix, lang  # noqa: E402
 from kernels_support.gpu.fp8_matrix import Fp8Matrix, quantize_matrix  # noqa: E402
 from kernels_support.gpu.gemm_few import FewRowsTiles  # noqa: E402
 from kernels_support.gpu.gemm_fp8_few import FewFp8Tiles  # noqa: E402
@@ -148,3 +148,18 @@ def test_which_kernel_serves_which_rows(
     assert isinstance(out, torch.Tensor)
     assert out.shape == (rows, n)
     assert [launch.kernel.__name__ for launch in launched.values()] == ([] if kernel is None else [kernel])
+
+
+def test_a_smaller_gpu_has_fewer_loads_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A card with 100 KB for a program; a Hopper has 228."""
+    monkeypatch.setattr(lang, "_shared_memory", lambda: 94_000)
+    for rows in (1, 16, 32, 64, 128):
+        for n, k, gated in ((4096, 4096, False), (6144, 4096, False), (4096, 12288, False), (12288, 4096, True)):
+            few, eights = gemm_few.pick_tiles(rows, n, k, gated=gated), gemm_fp8_few.pick_tiles(n, k, gated=gated)
+            wide = gemm_wide.pick_tiles(rows, n, k, gated=gated, split_k=not gated)
+            columns = 2 if gated else 1
+            assert few is not None
+            assert few.stages * 2 * few.warps * few.k * (columns * few.n + 8) <= 94_000
+            assert eights is not None
+            assert eights.stages * eights.warps * eights.k * (columns * eights.n + 16) <= 94_000
+            assert wide is None or wide.stages * 2 * wide.k * (columns * wide.n + wide.m) <= 94_000

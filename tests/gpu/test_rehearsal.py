@@ -27,6 +27,7 @@ from holynb.pool.engine.model import Collectives, Decoder  # noqa: E402
 from holynb.pool.engine.pipeline import SingleStage  # noqa: E402
 from holynb.pool.engine.precompile import launches  # noqa: E402
 from holynb.pool.engine.runner import Runner  # noqa: E402
+from holynb.pool.engine.sizes import batch_sizes  # noqa: E402
 from holynb.pool.fit import cache_groups, plan  # noqa: E402
 from holynb.pool.fit.four_bits import FourBits  # noqa: E402
 from holynb.pool.fit.limits import BatchLimits  # noqa: E402
@@ -244,3 +245,16 @@ def test_nothing_is_compiled_once_it_is_rehearsed(tmp_path: Path, monkeypatch: p
     while not runner.idle:
         runner.step()
     assert made == []
+
+
+def test_stages_pad_alike_whatever_their_own_layers_are(tmp_path: Path) -> None:
+    """The first of four layers is whole, the others have experts: a stage of each has another kind of matrices, and the same sizes."""
+    tiny.make("qwen3", tmp_path / "dense")
+    dense_spec = read_spec(tmp_path / "dense")
+    assert 224 not in batch_sizes(dense_spec), "cuBLAS is slower there than at 256"
+    assert 224 in batch_sizes(plan.started(dense_spec, "fp8", cpu=False))
+    tiny.make("qwen3-moe", tmp_path / "mixed", mlp_only_layers=[0], num_hidden_layers=4)
+    spec = read_spec(tmp_path / "mixed")
+    assert spec.experts is not None
+    assert spec.experts.dense == {0}
+    assert 224 in batch_sizes(spec)

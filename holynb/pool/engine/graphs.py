@@ -30,7 +30,7 @@ from holynb.pool.engine.pinned import PinnedBuffers
 from holynb.pool.engine.pipeline import SingleStage
 from holynb.pool.engine.scores import Scores
 from holynb.pool.engine.sequence import PrefillChunk, Step
-from holynb.pool.engine.sizes import BATCH_SIZES, CHUNK_SIZES, LIBRARY_BATCH_SIZES, MIXED_BATCH_SIZES, sizes_up_to
+from holynb.pool.engine.sizes import CHUNK_SIZES, MIXED_BATCH_SIZES, batch_sizes, sizes_up_to
 from holynb.pool.fit import BatchLimits
 from kernels_support.gpu.feeding import DecodeInputs, feed
 from kernels_support.gpu.paged import PREFILL_TILE_QUERIES, Decode, Prefill, splits
@@ -67,8 +67,7 @@ class GraphExecutor:
         self.stage = stage or SingleStage()
         self.lookahead = self.stage.lookahead + 1
         self.model, self.kv, self.block, self._cache, groups = model, kv, block, model.cache_of(kv), len(model.windows)
-        sizes = LIBRARY_BATCH_SIZES if isinstance(model.weights.layers[0].gate_up, Tensor) else BATCH_SIZES
-        self.batches, self.chunks = sizes_up_to(sizes, limits.batch), sizes_up_to(CHUNK_SIZES, limits.chunk)
+        self.batches, self.chunks = sizes_up_to(batch_sizes(model.spec), limits.batch), sizes_up_to(CHUNK_SIZES, limits.chunk)
         self.mixed_batches = sizes_up_to(MIXED_BATCH_SIZES, limits.batch)
         self.rows, self.width = limits.batch, -(-limits.max_len // block)
         self.lanes = [DecodeBatch(limits.batch, self.width, block, 2 * limits.batch * i, groups) for i in range(self.lookahead)]

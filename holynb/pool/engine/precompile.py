@@ -23,7 +23,7 @@ from holynb.pool.engine.graphs import sampling_params
 from holynb.pool.engine.inputs import SAMPLING_FIELDS
 from holynb.pool.engine.meta_matrices import meta_fp8, meta_int4, meta_packed
 from holynb.pool.engine.model import Attend, norm_for
-from holynb.pool.engine.sizes import BATCH_SIZES, CHUNK_SIZES, MIXED_BATCH_SIZES, sizes_up_to
+from holynb.pool.engine.sizes import CHUNK_SIZES, MIXED_BATCH_SIZES, batch_sizes, sizes_up_to
 from holynb.pool.fit import BatchLimits, Mesh, Shard, Spec, cache_groups, cpus
 from holynb.pool.fit.experts import ExpertLayers
 from holynb.pool.fit.groups import GroupQuantization
@@ -101,7 +101,7 @@ def _use_device(device: str) -> None:
 def launches(spec: Spec, mesh: Mesh, limits: BatchLimits, block: int, dtype: torch.dtype) -> tuple[list[Launch], list[Launch]]:
     """The distinct specializations that a rank launches for its first token, and those it launches besides when batches grow."""
     model = _MetaModel(spec, mesh, limits, block, dtype)
-    batches, chunks = sizes_up_to(BATCH_SIZES, limits.batch), sizes_up_to(CHUNK_SIZES, limits.chunk)
+    batches, chunks = sizes_up_to(batch_sizes(spec), limits.batch), sizes_up_to(CHUNK_SIZES, limits.chunk)
     mixed_batches = sizes_up_to(MIXED_BATCH_SIZES, limits.batch)
     with record_launches() as recorded:
         for chunk in chunks:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -49,14 +50,14 @@ class RayReplicas:
         self.replicas: dict[int, Replica] = {}
         self.weights = NodeWeights(config, service, key, self.groups)
         self.again = False
-        """Whether the pool has served, and waits until it does so anew."""
+        """Whether Ray has started the server again, which serves nobody yet and waits for that as long as it takes."""
         self._apart: set[Replica] = set()
         """Made in that time: the pool's service knows nothing of them, and their end is not its end."""
         self.moves = Moves()
         self.nodes_alive: frozenset[str] | None = None
         """The addresses of the nodes that are; None: nobody has looked yet."""
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._failures = 0
+        self._failures: Counter[int] = Counter()
 
     # -- start and stop ------------------------------------------------------------------------------------------------
     async def start(self) -> None:
@@ -182,7 +183,7 @@ class RayReplicas:
 
     def _restart(self, replica: Replica) -> bool:
         """Begin to start a dead replica again. Returns whether."""
-        if self.replicas.get(replica.number) is not replica or self._failures >= len(_PAUSES_S):
+        if self.replicas.get(replica.number) is not replica or self._failures[replica.number] >= len(_PAUSES_S):
             return False
         self.keep(self.relaunch(replica.number))
         return True
@@ -197,14 +198,14 @@ class RayReplicas:
         self._tasks.discard(task)
         if not task.cancelled() and (exc := task.exception()) is not None:
             lifecycle.log(f"failed: {brief(exc)}")
-            if self.again:  # else the pool would wait for what nobody does any more
+            if self.again or not self._service.replicas:  # else the pool would wait for what nobody does any more
                 self._service.fail(f"it cannot run: {brief(exc)}")
 
     async def relaunch(self, number: int) -> None:
         """Start this replica again, after a pause; the pool serves again with the first that comes."""
-        await asyncio.sleep(_PAUSES_S[min(self._failures, len(_PAUSES_S) - 1)])
+        await asyncio.sleep(_PAUSES_S[min(self._failures[number], len(_PAUSES_S) - 1)])
         if await self.bring(number) and not self._service.stopped.is_set():
-            self._failures = 0
+            self._failures[number] = 0
             if self.again:
                 self.serve([self.replicas[number]])
             else:
@@ -229,11 +230,13 @@ class RayReplicas:
             else:
                 if await replica.wait_ready():
                     return True
-                self._failures += await group.answers()  # a node that is gone is not the replica's failure
+                if await group.answers():  # a node that is gone is not the replica's failure
+                    self._failures[number] += 1
                 if replica not in self._apart:
                     return False
                 why = replica.end_reason or "it ended"
             self.moves.note(number, [], "did not start", why)
-            if self.again and self._failures >= len(_PAUSES_S):
+            self._service.set_stage(f"replica {number} did not start, and is tried again: {why}")
+            if self.again and min(self._failures[n] for n in range(self.config.dp[0])) >= len(_PAUSES_S):
                 self._service.fail(f"a replica did not start: {why}")
             await asyncio.sleep(_PAUSES_S[-1] / 4)

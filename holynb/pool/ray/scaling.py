@@ -70,7 +70,7 @@ async def scale(config: RayConfig, service: Service, replicas: RayReplicas) -> N
         if change > 0:
             number = next(n for n in range(high) if n not in there)
             replicas.keep(_grow(number, service, replicas))
-        elif change < 0 and unused:
+        elif change < 0 and unused and len(service.replicas) > low:  # one that waits for its place serves nobody yet
             replicas.keep(_shrink(unused[-1], service, replicas))
 
 

@@ -31,8 +31,9 @@ async def come_again(replicas: RayReplicas) -> None:
     replicas.again = True
     taken = await _take_over(replicas)
     for replica in taken:
-        with contextlib.suppress(RayError, StartError):  # its node is gone meanwhile
-            await replicas.weights.read_card(replicas.groups[replica.number])
+        with contextlib.suppress(RayError, StartError, TimeoutError):  # its node is gone meanwhile
+            async with asyncio.timeout(_ANSWER_S):
+                await replicas.weights.read_card(replicas.groups[replica.number])
             break
     alive = [r for r in taken if r.end_reason is None and replicas.weights.tokenizer is not None]
     for number in set(replicas.groups) - {r.number for r in alive}:  # it ended while others were asked

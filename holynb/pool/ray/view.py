@@ -29,7 +29,7 @@ _LOG_S = 3.0
 async def watch_nodes(replicas: RayReplicas) -> None:
     """Know which nodes are alive, as Ray says it, for as long as the pool runs: a rank that died says nothing of its node."""
     while True:
-        with contextlib.suppress(RayError):
+        with contextlib.suppress(RayError, ConnectionError, RuntimeError):
             replicas.nodes_alive = frozenset(n.address for n in placement.nodes(await asyncio.to_thread(ray.nodes)))
         await asyncio.sleep(_LOOK_S)
 

@@ -253,6 +253,25 @@ def test_only_what_fails_by_itself_ends_the_pool_in_the_end(play: Any, gone: boo
     play(scene)
 
 
+def test_a_replica_that_fails_again_and_again_does_not_end_the_others(play: Any) -> None:
+    from ray.exceptions import RayActorError
+
+    class Failing(dict[int, str]):
+        def pop(self, number: int, *_: Any) -> Any:
+            return None if number else "no memory is left"
+
+    async def scene(world: World) -> None:
+        world.deaths = Failing()
+        world.errors = {1: [RayActorError(error_msg="its node died")] * 30}
+        world.room.set()
+        await come_again()
+        await world.ready(1)
+        assert sum(m["replica"] == 0 and m["what"] == "did not start" for m in world.replicas.moves.entries) >= 5
+        assert [r.number for r in world.service.replicas] == [1]
+
+    play(scene)
+
+
 def test_what_breaks_otherwise_is_said_instead_of_being_waited_for(play: Any) -> None:
     async def scene(world: World) -> None:
         world.errors = {0: [ZeroDivisionError("a fault of our own")]}
@@ -285,6 +304,31 @@ def test_a_replica_that_waits_for_a_place_keeps_no_other_from_being_asked_for(pl
         scale.cancel()
 
     play(scene, 0, dp=(1, 3))
+
+
+def test_one_that_waits_for_a_place_does_not_let_the_only_one_go(play: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from holynb.pool.ray import scaling
+
+    monkeypatch.setattr(scaling, "_LOOK_S", 0.01)
+    monkeypatch.setattr(scaling, "ScalePolicy", partial(scaling.ScalePolicy, patience=0.0, pause=0.0, idle=0.05))
+
+    async def scene(world: World) -> None:
+        await come_again()
+        world.room.clear()
+        monkeypatch.setattr(Service, "queued", 9)
+        scale = asyncio.create_task(scaling.scale(world.config, world.service, world.replicas))
+        await asyncio.sleep(0.1)
+        assert 1 in world.replicas.groups, "it is asked for"
+        monkeypatch.setattr(Service, "queued", 0)
+        await asyncio.sleep(0.3)
+        assert [r.number for r in world.service.replicas] == [0]
+        world.room.set()
+        await asyncio.sleep(0.3)
+        assert len(world.service.replicas) == 1, "one of two, which both serve, goes"
+        assert [m["what"] for m in world.replicas.moves.entries][-2:] == ["added", "removed"]
+        scale.cancel()
+
+    play(scene, 0, dp=(1, 2))
 
 
 def test_a_server_that_comes_again_and_has_nothing_to_do_ends_as_any_idle_one(play: Any) -> None:
