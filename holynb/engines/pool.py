@@ -90,8 +90,18 @@ class Pool:
 
     async def _stream(self, request: Request, timeouts: Timeouts) -> AsyncGenerator[Delta | Done, None]:
         """As `send`, with the pool's end translated into the row's Fault."""
-        reply, meter = await self._post(request, timeouts)
-        started: float | None = None
+        posting, started = asyncio.ensure_future(self._post(request, timeouts)), None
+        try:
+            while not (await asyncio.wait({posting}, timeout=timeouts.silence / 3))[0]:
+                if (info := await self._status()) is not None and info.state == "starting":
+                    yield Delta("")  # a pool on a cluster whose server comes again: that is no silence
+            reply, meter = posting.result()
+        except BaseException:  # nobody waits any more: a reply that came meanwhile is given back
+            posting.cancel()
+            (came,) = await asyncio.gather(posting, return_exceptions=True)
+            if isinstance(came, tuple):
+                await came[0].aclose()
+            raise
         try:
             if reply.status != 200:
                 raise poolwire.refusal(await reply.read(), reply.status)
@@ -212,10 +222,9 @@ class Pool:
             self._notice(text, "warning")
 
     async def _status(self) -> PoolInfo | None:
-        try:
+        with contextlib.suppress(BadRoute):
             return await asyncio.to_thread(pools.status, self._pool_name)
-        except BadRoute:
-            return None
+        return None
 
     async def _until_ready(self, info: PoolInfo | None, notice: Callable[[str], None]) -> None:
         name, progress, silent_s = self._pool_name, "", 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ from holynb.events import Noted
 from holynb.types import Delta, Done, Endpoint, Message, Request, Route, Sampling, Timeouts
 from kernels_support.jupyter import rendezvous
 from kernels_support.jupyter.process import Process
+from kernels_support.jupyter.rendezvous import Record
 
 HERE = Path(__file__).parent.parent
 ROUTE = Route("pool", "bytes")
@@ -247,6 +249,27 @@ def test_a_frozen_pool_is_noticed(model: str, monkeypatch: pytest.MonkeyPatch) -
 
     with pytest.raises(Fault, match="did not respond"):
         with_engine(work)
+
+
+def test_the_clock_does_not_run_while_a_pool_s_server_comes_again(home: Path) -> None:
+    """As on a cluster: the pool's end on this machine holds the row, and says that there is no server."""
+    from holynb.pool.ray.bridge import PoolBridge
+
+    async def work(engine: Pool) -> list[Any]:
+        path = home / "s"
+        sock = socket.socket(socket.AF_UNIX)
+        sock.bind(str(path))
+        rendezvous.write(home / "run", Record("bytes", Process.mine(), str(path), token=None, facts={"on": "ray://x:1"}))
+        try:
+            async with PoolBridge().serving(sock):
+                items = engine.send(request(), Timeouts(silence=0.3))
+                seen = [await asyncio.wait_for(anext(items), 20) for _ in range(3)]
+                await items.aclose()
+                return seen
+        finally:
+            rendezvous.remove(home / "run", "bytes", owner=Process.mine())
+
+    assert with_engine(work) == [Delta("")] * 3
 
 
 def test_a_row_that_is_closed_early_is_cancelled(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
